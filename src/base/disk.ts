@@ -1,0 +1,40 @@
+/**
+ * The file system as the store sees it: a small set of calls with explicit durability, so that the
+ * simulator can stand in with a disk that forgets what was not synced, reorders, or is full. The real
+ * one is `node-disk.ts`, the only place in the project that calls fsync, rename or link.
+ *
+ * Contract: `write` is visible to `read` at once but survives a power cut only after `sync` of that file.
+ * A name (create, rename, link, remove) survives only after `syncDirectory` of its folder. Errors are
+ * UnderstudyErrors of the ERR_DISK_* codes with {path, syscall, errno}.
+ */
+
+export interface DiskFile {
+  readonly path: string;
+  /** Reads up to buffer.length bytes at `offset`; returns the count, short only at the end of the file. */
+  read(buffer: Uint8Array, offset: number): Promise<number>;
+  /** Writes all the buffers, back to back, at `offset`. */
+  write(buffers: readonly Uint8Array[], offset: number): Promise<void>;
+  truncate(size: number): Promise<void>;
+  size(): Promise<number>;
+  /** fdatasync. A failure is fatal for the file: it is never retried. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export type OpenMode = 'read' | 'create' | 'write';
+
+export interface Disk {
+  /** 'create' fails with ERR_DISK_EXISTS if the name is taken; 'write' makes the file if it is missing. */
+  open(path: string, mode: OpenMode): Promise<DiskFile>;
+  /** Whole content of a small file. ERR_DISK_NOT_FOUND if missing. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Names in a folder, sorted; a missing folder is empty. `directories` tells which are folders. */
+  list(path: string): Promise<{ name: string; isDirectory: boolean }[]>;
+  exists(path: string): Promise<boolean>;
+  makeDirectory(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** Hard link: a second name for the same bytes. ERR_DISK_EXISTS if `to` is taken. */
+  link(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  syncDirectory(path: string): Promise<void>;
+}

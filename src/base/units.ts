@@ -1,0 +1,79 @@
+/** Sizes and durations: constants, parsing of what people type ("5s", "64MiB"), and printing. */
+import { UnderstudyError } from './errors.ts';
+
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
+export const TIB = 1024 * GIB;
+
+const sizeUnits: Record<string, number> = {
+  '': 1,
+  b: 1,
+  k: KIB,
+  kib: KIB,
+  kb: 1e3,
+  m: MIB,
+  mib: MIB,
+  mb: 1e6,
+  g: GIB,
+  gib: GIB,
+  gb: 1e9,
+  t: TIB,
+  tib: TIB,
+  tb: 1e12,
+};
+const durationUnits: Record<string, number> = {
+  ms: 1,
+  s: 1e3,
+  m: 60e3,
+  h: 3600e3,
+  d: 86400e3,
+  w: 7 * 86400e3,
+  y: 365 * 86400e3,
+};
+
+function parseScaled(text: string, units: Record<string, number>, what: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
+  const scale = match ? units[match[2]!.toLowerCase()] : undefined;
+  if (!match || scale === undefined) {
+    throw new UnderstudyError('ERR_USAGE', `not a ${what}: "${text}"`);
+  }
+  return Math.round(Number(match[1]) * scale);
+}
+
+/** "64MiB" -> bytes. Throws ERR_USAGE. */
+export const parseSize = (text: string): number => parseScaled(text, sizeUnits, 'size');
+/** "5s", "10m", "1d" -> milliseconds. A unit is mandatory. Throws ERR_USAGE. */
+export const parseDuration = (text: string): number => parseScaled(text, durationUnits, 'duration');
+
+/** 1536 -> "1.5 KiB". */
+export function formatSize(bytes: number): string {
+  const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let unit = 0;
+  while (Math.abs(value) >= 1024 && unit < names.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${names[unit]}`;
+}
+
+/** 65000 -> "1m 5s". */
+export function formatDuration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60e3) return `${(ms / 1000).toFixed(1)} s`;
+  const steps: [string, number][] = [
+    ['d', 86400e3],
+    ['h', 3600e3],
+    ['m', 60e3],
+    ['s', 1e3],
+  ];
+  const parts: string[] = [];
+  let rest = ms;
+  for (const [name, size] of steps) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count}${name}`);
+  }
+  return parts.slice(0, 2).join(' ');
+}

@@ -1,0 +1,190 @@
+/**
+ * What the store offers to the staging service: ingest, recovery points, images, upkeep. The repository's
+ * bytes are specified in FORMAT.md; nothing here tells how they lie.
+ */
+import type { IndexedEntry } from '../model/entry.ts';
+import type {
+  CutInfo,
+  Generation,
+  PointState,
+  Position,
+  RecoveryPoint,
+  ServerId,
+  VolumeId,
+} from '../model/replication.ts';
+
+/** A content whose digest has been verified against its (decompressed) bytes by the caller. */
+export interface VerifiedPiece {
+  readonly digest: Uint8Array;
+  /** 0: `stored` is the content; 1: LZ4 block format with a 4-byte little-endian length before it. */
+  readonly codec: 0 | 1;
+  readonly rawLength: number;
+  readonly stored: Uint8Array;
+}
+
+export interface VolumeDescription {
+  readonly volume: VolumeId;
+  readonly sizeBytes: number;
+  readonly sectorBytes: number;
+  readonly generation: Generation;
+}
+
+export interface VolumePosition {
+  readonly committed: (Position & { contentDigest: string }) | null;
+  /** Durable progress of the open epoch if it is of the generation asked for, else 0. */
+  readonly syncedChunks: number;
+}
+
+/** The open epochs of one server's session. Every call applies in the order of calls. */
+export interface Ingest {
+  /** What is held of the volumes given to `beginIngest`, in that order. */
+  readonly positions: readonly VolumePosition[];
+  /**
+   * Records entries of volume `volume` (index). Returns, for the whole entries in order, 1 where the
+   * content is neither durable nor expected in this session, and how many chunks differ from what the
+   * newest committed (else open) epoch held. `synced` > 0 moves the sync cursor.
+   */
+  offer(
+    volume: number,
+    entries: readonly IndexedEntry[],
+    synced: number,
+  ): Promise<{ need: Uint8Array; changed: number }>;
+  /** Records entries whose pieces come along. */
+  patch(
+    volume: number,
+    entries: readonly IndexedEntry[],
+    pieces: readonly VerifiedPiece[],
+  ): Promise<void>;
+  pieces(pieces: readonly VerifiedPiece[]): Promise<void>;
+  /** Resolves once all that was called before is durable (group fsync). */
+  durable(): Promise<void>;
+  /**
+   * Makes the open epochs of the named volumes visible as one recovery point, durably. Idempotent on
+   * (generation, epoch, contentDigest). Returns the chunks that lack a whole, or a content, instead.
+   */
+  commit(request: CommitRequest): Promise<CommitOutcome>;
+  /** Ends the session; open epochs stay, durable and resumable. */
+  close(): Promise<void>;
+}
+
+export interface CommitRequest {
+  readonly timeMs: number;
+  readonly cut: CutInfo;
+  readonly requestId: string;
+  readonly volumes: readonly {
+    volume: number;
+    generation: Generation;
+    epoch: number;
+    contentDigest: string;
+  }[];
+  /** Volumes of the session that are not in this cut. */
+  readonly missingVolumes: readonly VolumeId[];
+}
+export type CommitOutcome =
+  | { readonly kind: 'committed'; readonly point: RecoveryPoint }
+  | {
+      readonly kind: 'missing';
+      readonly volumes: readonly { volume: number; chunks: number[]; more: boolean }[];
+    };
+
+export interface PointFilter {
+  readonly server?: ServerId;
+  /** Wall-clock bounds in milliseconds, inclusive. */
+  readonly fromMs?: number;
+  readonly toMs?: number;
+  /** Newest first by default. Page: at most `limit` points after the point `after`. */
+  readonly order?: 'newest' | 'oldest';
+  readonly limit?: number;
+  readonly after?: string;
+}
+export interface ListedPoint extends RecoveryPoint {
+  readonly state: PointState;
+}
+
+/** One volume at one point, readable anywhere; every byte returned was checked against its digest. */
+export interface ImageReader {
+  readonly sizeBytes: number;
+  /** Strong validator: equal for equal content history (the chain root). */
+  readonly etag: string;
+  /** Exactly `length` bytes at `offset`; the range must lie inside. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** The next range at or after `offset` that is not known to be zero; null when only zeros follow. */
+  nextData(offset: number): Promise<{ offset: number; length: number } | null>;
+  close(): void;
+}
+
+export type FindingKind =
+  | 'missing-object'
+  | 'damaged-object'
+  | 'missing-piece'
+  | 'damaged-piece'
+  | 'broken-chain'
+  | 'stale-index'
+  | 'unreferenced';
+export interface Finding {
+  readonly kind: FindingKind;
+  readonly object: string;
+  readonly detail: string;
+  /** Points that cannot be restored wholly because of it. */
+  readonly points: readonly string[];
+}
+export interface CheckReport {
+  readonly points: number;
+  readonly objects: number;
+  readonly pieces: number;
+  readonly bytesRead: number;
+  readonly findings: readonly Finding[];
+}
+
+export interface StoreStatistics {
+  readonly points: number;
+  readonly stagedPoints: number;
+  readonly servers: number;
+  /** Sum of the images' sizes that points stand for; bytes of distinct contents before and after compression; bytes on disk. */
+  readonly logicalBytes: number;
+  readonly pieceBytes: number;
+  readonly storedBytes: number;
+  readonly packs: number;
+  readonly journalBytes: number;
+  readonly dedupeHits: number;
+}
+
+export interface KeepRule {
+  /** Keep one point in each interval (0: every point) ... */
+  readonly everyMs: number;
+  /** ... for points younger than this. */
+  readonly forMs: number;
+}
+
+export interface Store {
+  /** ERR_INGEST_BUSY where the server has an ingest already. A changed size or generation drops the former open epoch. */
+  beginIngest(server: ServerId, volumes: readonly VolumeDescription[]): Promise<Ingest>;
+  servers(): Promise<
+    {
+      server: ServerId;
+      volumes: (VolumeDescription & { epoch: number })[];
+      newestPoint: ListedPoint | null;
+    }[]
+  >;
+  points(filter: PointFilter): Promise<ListedPoint[]>;
+  /** ERR_POINT_NOT_FOUND. */
+  point(id: string): Promise<ListedPoint>;
+  /** Resolves once the point is sealed; seals now rather than at the next turn. */
+  seal(id: string): Promise<void>;
+  /** Holds the point against retention until the reader is closed. ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND. */
+  openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
+  /** Which points the rules would drop and which stay. The newest whole point of a server always stays. */
+  planRetention(
+    rules: readonly KeepRule[],
+    nowMs: number,
+  ): Promise<{ keep: string[]; drop: string[] }>;
+  applyRetention(plan: { drop: readonly string[] }): Promise<void>;
+  /** Frees what no point, open epoch or reader needs. Safe while agents replicate. */
+  collect(): Promise<{ removedObjects: number; freedBytes: number }>;
+  check(options: {
+    readData: boolean;
+    onProgress?: (done: number, total: number) => void;
+  }): Promise<CheckReport>;
+  statistics(): Promise<StoreStatistics>;
+  close(): Promise<void>;
+}
