@@ -24,6 +24,43 @@ const spec = (kind: ErrorKind, exitCode: number, hint: string, retryable = false
 export const errorCatalogue = {
   ERR_BUG: spec('bug', 1, 'This is a defect in understudy; please report it with the log.'),
   ERR_USAGE: spec('usage', 2, 'See --help for the options of this command.'),
+  // cli and export
+  ERR_CLI_CONFIG: spec('usage', 2, 'The config file is a JSON object: option names and values.'),
+  ERR_CLI_CONFIRMATION: spec('usage', 6, 'Answer yes at a terminal, or give --yes.'),
+  ERR_CLI_TOKEN: spec(
+    'usage',
+    2,
+    'Give --token-file: the file "token" in the data directory of staging.',
+  ),
+  ERR_CLI_CERTIFICATE: spec(
+    'usage',
+    2,
+    'Give --ca: a PEM file with the certificate that staging shows.',
+  ),
+  ERR_CLI_UNREACHABLE: spec(
+    'operational',
+    3,
+    'Is staging running, and is --staging its URL?',
+    true,
+  ),
+  ERR_CLI_RESPONSE: spec('operational', 3, 'Is --staging an understudy service of this version?'),
+  ERR_CLI_MISSING_PROGRAM: spec(
+    'operational',
+    3,
+    'Install the program named, or use --format raw.',
+  ),
+  ERR_EXPORT_EXISTS: spec('operational', 6, 'Give another --out, or --yes to replace the file.'),
+  ERR_EXPORT_MISMATCH: spec(
+    'corruption',
+    4,
+    'The written image differs from the point; run repo check --read-data.',
+  ),
+  ERR_EXPORT_CONVERT: spec(
+    'operational',
+    3,
+    'qemu-img failed; export as raw and convert by hand.',
+    true,
+  ),
 } as const satisfies Record<string, ErrorSpec>;
 
 export type ErrorCode = keyof typeof errorCatalogue;

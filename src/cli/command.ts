@@ -1,0 +1,69 @@
+/**
+ * Commands as data. A command is its words, its options, examples and a function; what parses the
+ * command line (`adapter.ts`), the environment and the config file (`settings.ts`) knows no command, and
+ * no command knows a parser. Nothing here prints or exits: that is the context's.
+ */
+import type { Log } from '../base/log.ts';
+import type { Settings } from './settings.ts';
+
+export type OptionType = 'text' | 'list' | 'flag' | 'count' | 'size' | 'duration' | 'time';
+
+export interface OptionSpec {
+  readonly name: string;
+  readonly type: OptionType;
+  readonly describe: string;
+  /** What stands for the value in the help: "DIR", "URL". */
+  readonly value?: string;
+  readonly required?: boolean;
+  readonly default?: string | number | boolean;
+  readonly choices?: readonly string[];
+}
+
+export interface PositionalSpec {
+  readonly name: string;
+  readonly describe: string;
+}
+
+export interface CommandExample {
+  readonly line: string;
+  readonly does: string;
+}
+
+export interface CommandSpec {
+  /** Words after `understudy`: ['point', 'list']. */
+  readonly path: readonly [string, ...string[]];
+  readonly summary: string;
+  readonly positionals?: readonly PositionalSpec[];
+  readonly options: readonly OptionSpec[];
+  readonly examples: readonly CommandExample[];
+  /** Resolves to the exit code; nothing means 0. Failures are thrown. */
+  readonly run: (context: CommandContext, settings: Settings) => Promise<number | undefined>;
+}
+
+/** A family of commands: `understudy point ...`. */
+export interface CommandGroup {
+  readonly word: string;
+  readonly summary: string;
+  readonly commands: readonly CommandSpec[];
+}
+
+export interface Progress {
+  /** `done` of `total` bytes (or items); `note` is shown behind the bar. */
+  update(done: number, total: number, note?: string): void;
+  finish(): void;
+}
+
+export interface CommandContext {
+  /** A line of the command's result, on standard output. */
+  print(text: string): void;
+  /** A line for the human beside it, on standard error. */
+  note(text: string): void;
+  /** Replaces what the last call drew (a terminal only; elsewhere the text is printed once more). */
+  redraw(text: string): void;
+  progress(label: string): Progress;
+  /** Asks yes or no; refuses with ERR_CLI_CONFIRMATION where there is nobody to ask. */
+  confirm(question: string): Promise<void>;
+  readonly log: Log;
+  /** Aborted by SIGTERM or SIGINT. */
+  readonly stop: AbortSignal;
+}

@@ -1,0 +1,51 @@
+/**
+ * A progress bar on standard error: done of total, rate and time left. Drawn on a terminal only, at most
+ * ten times a second; piped, it stays silent.
+ */
+import type { Clock } from '../base/clock.ts';
+import { formatDuration, formatSize } from '../base/units.ts';
+import type { Progress } from './command.ts';
+
+const BAR_CELLS = 24;
+const REDRAW_MS = 100;
+
+/** The text of one state of the bar. Pure. */
+export function progressLine(
+  label: string,
+  state: { done: number; total: number; elapsedMs: number; note: string },
+): string {
+  const { done, total, elapsedMs, note } = state;
+  const share = total > 0 ? Math.min(1, done / total) : 1;
+  const filled = Math.round(share * BAR_CELLS);
+  const bar = '#'.repeat(filled) + '.'.repeat(BAR_CELLS - filled);
+  const percent = `${Math.floor(share * 100)}%`.padStart(4);
+  const perMs = elapsedMs > 0 ? done / elapsedMs : 0;
+  const left = perMs > 0 && share < 1 ? `, ${formatDuration((total - done) / perMs)} left` : '';
+  const rate = perMs > 0 ? ` ${formatSize(Math.round(perMs * 1000))}/s` : '';
+  const behind = note === '' ? '' : ` ${note}`;
+  return `${label} [${bar}]${percent} ${formatSize(done)} of ${formatSize(total)}${rate}${left}${behind}`;
+}
+
+export const silentProgress: Progress = { update: () => undefined, finish: () => undefined };
+
+export function createProgress(
+  label: string,
+  clock: Clock,
+  draw: (text: string, isLast: boolean) => void,
+): Progress {
+  const startMs = clock.monotonicMs();
+  let drawnMs = Number.NEGATIVE_INFINITY;
+  let state = { done: 0, total: 0, elapsedMs: 0, note: '' };
+  return {
+    update(done, total, note = '') {
+      const nowMs = clock.monotonicMs();
+      state = { done, total, elapsedMs: nowMs - startMs, note };
+      if (nowMs - drawnMs < REDRAW_MS) return;
+      drawnMs = nowMs;
+      draw(progressLine(label, state), false);
+    },
+    finish() {
+      if (drawnMs > Number.NEGATIVE_INFINITY) draw(progressLine(label, state), true);
+    },
+  };
+}
