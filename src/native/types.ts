@@ -121,6 +121,11 @@ export interface Engine {
   pendOutstanding(volume: number): void;
   /** The epoch is committed: header updated, then outstanding bits that are not pending cleared. */
   committed(volume: number, epoch: number): void;
+  /**
+   * Begins a new generation of the volume (resized, tainted, staging behind): its history is forgotten, its
+   * planes are cleared, its geometry is read anew. Called only while no job is running.
+   */
+  renew(volume: number, reason: string): { tracked: TrackedVolume; geometry: DeviceGeometry };
   counters(volume: number): VolumeCounters;
   close(): Promise<void>;
 }
