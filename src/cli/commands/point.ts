@@ -1,0 +1,134 @@
+/** `understudy point ...`: recovery points, as the staging service tells of them. */
+import { formatDuration, formatSize } from '../../base/units.ts';
+import type { RecoveryPoint } from '../../model/replication.ts';
+import type { ListedPoint } from '../../store/types.ts';
+import type { CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
+import { connect, findPoint, jsonOption, listPoints, operatorOptions } from '../operator.ts';
+import { type Column, renderFields, renderTable } from '../table.ts';
+
+const serverOption: OptionSpec = {
+  name: 'server',
+  type: 'text',
+  value: 'NAME',
+  describe: 'Only points of this source server',
+};
+
+const sizeOf = (point: RecoveryPoint): number =>
+  point.volumes.reduce((sum, volume) => sum + volume.sizeBytes, 0);
+
+const columns: readonly Column<ListedPoint>[] = [
+  { title: 'POINT', cell: (point) => point.id },
+  { title: 'SERVER', cell: (point) => point.server },
+  { title: 'TIME', cell: (point) => point.time },
+  { title: 'VOLUMES', cell: (point) => String(point.volumes.length), alignRight: true },
+  { title: 'SIZE', cell: (point) => formatSize(sizeOf(point)), alignRight: true },
+  { title: 'CUT', cell: (point) => `${point.cut.method}, ${point.cut.passes} passes` },
+  {
+    title: 'STATE',
+    cell: (point) => (point.missingVolumes.length > 0 ? `partial, ${point.state}` : point.state),
+  },
+];
+
+/** One point for people: its fields, then a line a volume. */
+export function renderPoint(point: ListedPoint): string {
+  const fields: [string, string][] = [
+    ['point', point.id],
+    ['server', point.server],
+    ['time', point.time],
+    ['state', point.state],
+    ['cut', `${point.cut.method}, ${point.cut.passes} passes, ${formatDuration(point.cut.durationMs)}`],
+  ];
+  if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
+  const volumes = renderTable(point.volumes, [
+    { title: 'VOLUME', cell: (volume) => volume.volume },
+    { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
+    { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
+    { title: 'CHAIN ROOT', cell: (volume) => volume.chainRoot },
+  ]);
+  return `${renderFields(fields)}\n\n${volumes}`;
+}
+
+const list: CommandSpec = {
+  path: ['point', 'list'],
+  summary: 'List recovery points, newest first',
+  options: [
+    ...operatorOptions,
+    serverOption,
+    { name: 'from', type: 'time', value: 'TIME', describe: 'Not older: a date, or 2h for two hours ago' },
+    { name: 'to', type: 'time', value: 'TIME', describe: 'Not newer: a date, or 10m for ten minutes ago' },
+    { name: 'limit', type: 'count', value: 'N', describe: 'At most so many', default: 50 },
+    jsonOption,
+  ],
+  examples: [
+    { line: 'understudy point list --server web1 --from 1h', does: 'points of the last hour' },
+    { line: 'understudy point list --json | jq -r .[0].id', does: 'id of the newest point' },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const points = await listPoints(client, {
+      server: settings.optionalText('server'),
+      fromMs: settings.optionalNumber('from'),
+      toMs: settings.optionalNumber('to'),
+      limit: settings.number('limit'),
+    });
+    if (settings.flag('json')) context.print(JSON.stringify(points, null, 2));
+    else if (points.length === 0) context.note('no recovery points');
+    else context.print(renderTable(points, columns));
+    return 0;
+  },
+};
+
+const show: CommandSpec = {
+  path: ['point', 'show'],
+  summary: 'Show one recovery point',
+  positionals: [{ name: 'point', describe: 'Id of the point, or "latest"' }],
+  options: [...operatorOptions, serverOption, jsonOption],
+  examples: [
+    { line: 'understudy point show latest --server web1', does: 'the newest whole point of a server' },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const point = await findPoint(client, {
+      point: settings.text('point'),
+      server: settings.optionalText('server'),
+    });
+    context.print(settings.flag('json') ? JSON.stringify(point, null, 2) : renderPoint(point));
+    return 0;
+  },
+};
+
+const create: CommandSpec = {
+  path: ['point', 'create'],
+  summary: 'Have a server cut a recovery point now',
+  options: [
+    ...operatorOptions,
+    { ...serverOption, describe: 'Source server to cut; may be left out where there is only one' },
+    { name: 'wait', type: 'flag', describe: 'Return when the point is there, and print it' },
+    { name: 'timeout', type: 'duration', value: 'TIME', describe: 'Wait no longer', default: '60s' },
+    jsonOption,
+  ],
+  examples: [
+    { line: 'understudy point create --server web1 --wait', does: 'cut now and show the new point' },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const server = settings.optionalText('server') ?? (await onlyServer(client));
+    const isJson = settings.flag('json');
+    const wait = settings.flag('wait');
+    const answer = await client.call<{ requestId: string; point: ListedPoint | null }>(
+      'POST',
+      '/v1/points',
+      { body: { server, wait, timeoutMs: settings.number('timeout') } },
+    );
+    if (isJson) context.print(JSON.stringify(answer.point ?? answer, null, 2));
+    else if (answer.point !== null) context.print(renderPoint(answer.point));
+    else context.print(`asked ${server} for a point (request ${answer.requestId})`);
+    return 0;
+  },
+};
+
+export const pointGroup: CommandGroup = {
+  word: 'point',
+  summary: 'List, show and create recovery points',
+  commands: [list, show, create],
+};

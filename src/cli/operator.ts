@@ -1,0 +1,130 @@
+/**
+ * What all operator commands share: the options that name a staging service and its token, the client
+ * made of them, and the finding of a point by its id or by the word `latest`.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import type { ListedPoint } from '../store/types.ts';
+import type { CommandContext, OptionSpec } from './command.ts';
+import { createRestClient, type RestClient } from './rest-client.ts';
+import type { Settings } from './settings.ts';
+
+export const jsonOption: OptionSpec = {
+  name: 'json',
+  type: 'flag',
+  describe: 'Print JSON instead of text for people',
+};
+export const yesOption: OptionSpec = {
+  name: 'yes',
+  type: 'flag',
+  describe: 'Do not ask before something that cannot be undone',
+};
+export const authorityOption: OptionSpec = {
+  name: 'ca',
+  type: 'text',
+  value: 'FILE',
+  describe: 'PEM file with the certificate (or its authority) that staging shows',
+};
+export const tokenFileOption: OptionSpec = {
+  name: 'token-file',
+  type: 'text',
+  value: 'FILE',
+  describe: 'File with the token: DATA/token of the staging service',
+  required: true,
+};
+export const stagingOption: OptionSpec = {
+  name: 'staging',
+  type: 'text',
+  value: 'URL',
+  describe: 'Address of the staging service',
+  required: true,
+};
+export const operatorOptions: readonly OptionSpec[] = [
+  stagingOption,
+  tokenFileOption,
+  authorityOption,
+];
+
+export function connect(context: CommandContext, settings: Settings): Promise<RestClient> {
+  return createRestClient({
+    url: settings.text('staging'),
+    tokenFile: settings.text('token-file'),
+    caFile: settings.optionalText('ca'),
+    signal: context.stop,
+  });
+}
+
+export const pointPath = (id: string): string => `/v1/points/${encodeURIComponent(id)}`;
+export const volumePath = (point: string, volume: string): string =>
+  `${pointPath(point)}/volumes/${encodeURIComponent(volume)}`;
+
+export interface PointQuery {
+  readonly server: string | undefined;
+  readonly fromMs?: number | undefined;
+  readonly toMs?: number | undefined;
+  readonly limit: number;
+}
+
+const PAGE_POINTS = 200;
+
+/** Points, newest first, over as many pages as `limit` needs. */
+export async function listPoints(client: RestClient, query: PointQuery): Promise<ListedPoint[]> {
+  const points: ListedPoint[] = [];
+  let after: string | undefined;
+  while (points.length < query.limit) {
+    const page = await client.call<{ points: ListedPoint[]; next: string | null }>(
+      'GET',
+      '/v1/points',
+      {
+        query: {
+          server: query.server,
+          from: isoTime(query.fromMs),
+          to: isoTime(query.toMs),
+          limit: Math.min(PAGE_POINTS, query.limit - points.length),
+          after,
+        },
+      },
+    );
+    points.push(...page.points);
+    if (page.next === null) break;
+    after = page.next;
+  }
+  return points;
+}
+
+const isoTime = (ms: number | undefined): string | undefined =>
+  ms === undefined ? undefined : new Date(ms).toISOString();
+
+/**
+ * The point of that id, or for `latest` the newest that is whole (of one server, where several are kept).
+ * With `volume`, it must be part of the point.
+ */
+export async function findPoint(
+  client: RestClient,
+  wanted: { point: string; server: string | undefined; volume?: string },
+): Promise<ListedPoint> {
+  const point =
+    wanted.point === 'latest'
+      ? await latestPoint(client, wanted.server)
+      : await client.call<ListedPoint>('GET', pointPath(wanted.point));
+  const { volume } = wanted;
+  if (volume !== undefined && !point.volumes.some((held) => held.volume === volume)) {
+    const held = point.volumes.map((other) => other.volume).join(', ');
+    const message = `point ${point.id} has no volume ${volume}; it holds ${held}`;
+    throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', message);
+  }
+  return point;
+}
+
+async function latestPoint(client: RestClient, server: string | undefined): Promise<ListedPoint> {
+  const points = await listPoints(client, { server, limit: PAGE_POINTS });
+  const newest = points.find((point) => point.missingVolumes.length === 0);
+  if (newest === undefined) {
+    const whose = server === undefined ? '' : ` of ${server}`;
+    throw new UnderstudyError('ERR_POINT_NOT_FOUND', `there is no whole recovery point${whose} yet`);
+  }
+  if (server === undefined && points.some((point) => point.server !== newest.server)) {
+    const message = 'points of several servers are kept: "latest" needs --server';
+    throw new UnderstudyError('ERR_USAGE', message);
+  }
+  return newest;
+}

@@ -1,0 +1,221 @@
+/**
+ * Writes an image into a file: sparse, resumable, verified (P3). The bytes go to OUT.partial; what an
+ * earlier try left there is kept where its digests match. When all is written and synced, the file is
+ * read back and every piece compared with the digests that the source tells anew; only then it gets its
+ * name. Where the source's bytes come from (a service, a repository) and the formats of other hypervisors
+ * are left to others.
+ */
+import { dirname } from 'node:path';
+import type { Disk, DiskFile } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import { MIB } from '../base/units.ts';
+import {
+  digestOf,
+  digestPieces,
+  isZeroFilled,
+  PIECE_BYTES,
+  type PieceDigest,
+  type PieceDigests,
+} from '../store/image-digests.ts';
+import type { ImageReader } from '../store/types.ts';
+
+export interface ImageSource {
+  readonly sizeBytes: number;
+  /** Digests of the pieces that are not zero, from `offset` on. */
+  digests(offset: number): Promise<PieceDigests>;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+export interface ExportReport {
+  readonly sizeBytes: number;
+  /** Bytes in pieces that are not all zero. */
+  readonly dataBytes: number;
+  /** Bytes read from the source; the rest was there from an earlier try. */
+  readonly fetchedBytes: number;
+}
+
+export type ExportStage = 'writing' | 'verifying';
+export interface ExportOptions {
+  readonly disk: Disk;
+  readonly out: string;
+  /** Replace a file that is there. */
+  readonly replace: boolean;
+  readonly stop: AbortSignal;
+  readonly onProgress: (stage: ExportStage, done: number, total: number) => void;
+}
+
+const RUN_BYTES = 8 * MIB;
+const RUNS_IN_FLIGHT = 3;
+const SPARSE_BYTES = 65536;
+
+export const imageSourceOf = (reader: ImageReader): ImageSource => ({
+  sizeBytes: reader.sizeBytes,
+  digests: (offset) => digestPieces(reader, offset),
+  read: (offset, length) => reader.read(offset, length),
+});
+
+/** Writes `source` to `out`. Throws ERR_EXPORT_EXISTS, ERR_EXPORT_MISMATCH and what source and disk throw. */
+export async function exportImage(
+  source: ImageSource,
+  options: ExportOptions,
+): Promise<ExportReport> {
+  const { disk, out } = options;
+  if (!options.replace && (await disk.exists(out))) {
+    throw new UnderstudyError('ERR_EXPORT_EXISTS', `${out} exists`, { path: out });
+  }
+  const partial = `${out}.partial`;
+  const file = await disk.open(partial, 'write');
+  let report: ExportReport;
+  try {
+    const isResumed = (await file.size()) > 0;
+    await file.truncate(source.sizeBytes);
+    const copy = new ImageCopy(source, file, isResumed, options);
+    report = await copy.write();
+    await file.sync();
+    await copy.verify();
+  } finally {
+    await file.close();
+  }
+  await disk.rename(partial, out);
+  await disk.syncDirectory(dirname(out));
+  return report;
+}
+
+/** One file being made equal to one image. A fresh file's holes are zero; a resumed one's are looked at. */
+class ImageCopy {
+  private readonly source: ImageSource;
+  private readonly file: DiskFile;
+  private readonly isResumed: boolean;
+  private readonly options: ExportOptions;
+  private dataBytes = 0;
+  private fetchedBytes = 0;
+
+  constructor(source: ImageSource, file: DiskFile, isResumed: boolean, options: ExportOptions) {
+    this.source = source;
+    this.file = file;
+    this.isResumed = isResumed;
+    this.options = options;
+  }
+
+  async write(): Promise<ExportReport> {
+    for await (const page of this.pages('writing')) {
+      const wanted: PieceDigest[] = [];
+      for (const piece of page.pieces) {
+        this.dataBytes += piece.length;
+        if (!(this.isResumed && (await this.isAsTold(piece)))) wanted.push(piece);
+      }
+      await inParallel(runsOf(wanted), (run) => this.copyRun(run));
+      for (const gap of this.isResumed ? gapsOf(page) : []) await this.clear(gap);
+    }
+    const { dataBytes, fetchedBytes } = this;
+    return { sizeBytes: this.source.sizeBytes, dataBytes, fetchedBytes };
+  }
+
+  async verify(): Promise<void> {
+    for await (const page of this.pages('verifying')) {
+      for (const piece of page.pieces) {
+        if (!(await this.isAsTold(piece))) throw this.mismatch(piece.offset, 'was written wrong');
+      }
+    }
+  }
+
+  /** The whole image as told by the source, a page of digests at a time, without holes between pages. */
+  private async *pages(stage: ExportStage): AsyncGenerator<PieceDigests & Span> {
+    const { sizeBytes } = this.source;
+    let offset: number | null = 0;
+    while (offset !== null && offset < sizeBytes) {
+      this.options.stop.throwIfAborted();
+      const told: PieceDigests = await this.source.digests(offset);
+      const end = told.next ?? sizeBytes;
+      yield { ...told, offset, length: end - offset };
+      offset = told.next;
+      this.options.onProgress(stage, end, sizeBytes);
+    }
+  }
+
+  private async copyRun(run: readonly PieceDigest[]): Promise<void> {
+    this.options.stop.throwIfAborted();
+    const start = run[0]!.offset;
+    const last = run.at(-1)!;
+    const bytes = await this.source.read(start, last.offset + last.length - start);
+    this.fetchedBytes += bytes.length;
+    for (const piece of run) {
+      const content = bytes.subarray(piece.offset - start, piece.offset - start + piece.length);
+      if (digestOf(content) !== piece.digest) throw this.mismatch(piece.offset, 'arrived wrong');
+      await this.writePiece(piece.offset, content);
+    }
+  }
+
+  /** Leaves zero stretches unwritten where the file is known to have holes there. */
+  private async writePiece(offset: number, content: Uint8Array): Promise<void> {
+    if (this.isResumed) return this.file.write([content], offset);
+    for (let at = 0; at < content.length; at += SPARSE_BYTES) {
+      const part = content.subarray(at, at + SPARSE_BYTES);
+      if (!isZeroFilled(part)) await this.file.write([part], offset + at);
+    }
+  }
+
+  private async readBack(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    const count = await this.file.read(bytes, offset);
+    return bytes.subarray(0, count);
+  }
+
+  private async isAsTold(piece: PieceDigest): Promise<boolean> {
+    return digestOf(await this.readBack(piece.offset, piece.length)) === piece.digest;
+  }
+
+  private async clear(gap: Span): Promise<void> {
+    const end = gap.offset + gap.length;
+    for (let at = gap.offset; at < end; at += PIECE_BYTES) {
+      const bytes = await this.readBack(at, Math.min(PIECE_BYTES, end - at));
+      if (!isZeroFilled(bytes)) await this.file.write([bytes.fill(0)], at);
+    }
+  }
+
+  private mismatch(offset: number, what: string): UnderstudyError {
+    const message = `the piece at ${offset} of ${this.options.out} ${what}`;
+    return new UnderstudyError('ERR_EXPORT_MISMATCH', message, { offset });
+  }
+}
+
+interface Span {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Neighbouring pieces together, so that one request carries several. */
+function runsOf(pieces: readonly PieceDigest[]): PieceDigest[][] {
+  const runs: PieceDigest[][] = [];
+  let end = -1;
+  for (const piece of pieces) {
+    const run = runs.at(-1);
+    const fits = run !== undefined && piece.offset + piece.length - run[0]!.offset <= RUN_BYTES;
+    if (piece.offset === end && fits) run.push(piece);
+    else runs.push([piece]);
+    end = piece.offset + piece.length;
+  }
+  return runs;
+}
+
+/** What a page leaves between its pieces: zero, as the source tells. */
+function gapsOf(page: PieceDigests & Span): Span[] {
+  const gaps: Span[] = [];
+  let at = page.offset;
+  for (const piece of [...page.pieces, { offset: page.offset + page.length, length: 0 }]) {
+    if (piece.offset > at) gaps.push({ offset: at, length: piece.offset - at });
+    at = piece.offset + piece.length;
+  }
+  return gaps;
+}
+
+async function inParallel<Item>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: RUNS_IN_FLIGHT }, worker));
+}

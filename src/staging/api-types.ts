@@ -1,0 +1,83 @@
+/**
+ * The JSON of the REST API as types, for the service that answers and the command line that asks; the
+ * OpenAPI document says the same in public. Answers only grow. Errors are
+ * `{ "error": { "code": "ERR_...", "message": "...", "hint": "..." } }` with a status that fits the kind.
+ */
+import type { ReplicationState } from '../model/replication.ts';
+import type { PieceDigests } from '../store/image-digests.ts';
+import type { CheckReport, ListedPoint, StoreStatistics } from '../store/types.ts';
+
+export interface ApiError {
+  error: { code: string; message: string; hint: string };
+}
+
+export interface ApiServerVolume {
+  volume: string;
+  sizeBytes: number;
+  sectorBytes: number;
+  generation: string;
+  /** Epochs committed of this generation. */
+  epoch: number;
+  state: ReplicationState;
+  /** Why the state is what it is; empty when all is well. */
+  reason: string;
+  backlogBytes: number;
+  syncedBytes: number;
+  totalBytes: number;
+  missedCompletions: number;
+  suspectBlocks: number;
+}
+
+/** GET /v1/servers -> { servers: ApiServer[] }, GET /v1/servers/:server -> ApiServer. */
+export interface ApiServer {
+  server: string;
+  connected: boolean;
+  /** Worst state of its volumes; 'disconnected' without an agent. */
+  state: ReplicationState;
+  /** Milliseconds since T of the newest whole point; null where there is none. */
+  lagMs: number | null;
+  backlogBytes: number;
+  /** Hex; `pendingHardwareId` is other hardware that was refused and waits for `server admit`. */
+  hardwareId: string;
+  pendingHardwareId: string | null;
+  agentVersion: string;
+  /** Bytes that came over the wire, and bytes of contents that the answer "have" spared, since staging began. */
+  receivedBytes: number;
+  dedupedBytes: number;
+  volumes: ApiServerVolume[];
+  newestPoint: ListedPoint | null;
+}
+
+/** GET /v1/points?server&from&to&limit&after (ISO 8601 times; newest first). */
+export interface ApiPoints {
+  points: ListedPoint[];
+  /** Value of `after` for the next page; null on the last. */
+  next: string | null;
+}
+
+/** POST /v1/points; with `wait` answered when the point is committed (`point` set) or ERR_POINT_TIMEOUT. */
+export interface ApiPointRequest {
+  server: string;
+  wait: boolean;
+  timeoutMs: number;
+}
+export interface ApiPointRequested {
+  requestId: string;
+  point: ListedPoint | null;
+}
+
+/** GET /v1/points/:point/volumes/:volume/digests?offset=N: what an export is resumed and verified by. */
+export type ApiDigests = PieceDigests & { sizeBytes: number };
+
+/** GET /v1/statistics. */
+export type ApiStatistics = StoreStatistics & { receivedBytes: number };
+
+/** POST /v1/check { readData } -> { jobId }; GET /v1/checks/:jobId until `state` is not 'running'. */
+export interface ApiCheckJob {
+  jobId: string;
+  state: 'running' | 'done' | 'failed';
+  done: number;
+  total: number;
+  report: CheckReport | null;
+  error: ApiError['error'] | null;
+}
