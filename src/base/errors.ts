@@ -61,6 +61,39 @@ export const errorCatalogue = {
     'qemu-img failed; export as raw and convert by hand.',
     true,
   ),
+  // disk
+  ERR_DISK_NOT_FOUND: spec('operational', 5, 'The file or folder named does not exist.'),
+  ERR_DISK_EXISTS: spec('operational', 6, 'The name is taken.'),
+  ERR_DISK_FULL: spec('operational', 3, 'Free space on the disk; nothing was lost.', true),
+  ERR_DISK_PERMISSION: spec('operational', 3, 'Check owner and mode of the path named.'),
+  ERR_DISK_IO: spec('operational', 3, "The disk failed; look at the system's log."),
+  // store
+  ERR_ENTRIES_INVALID: spec('operational', 3, 'The list of entries is malformed.'),
+  ERR_RETENTION_RULES: spec('usage', 2, 'Give rules as all=1h,10m=1d,1h=1w,1d=30d.'),
+  ERR_DATA_IN_USE: spec('operational', 6, 'Another staging service uses this data directory.'),
+  ERR_DATA_FORMAT: spec('operational', 6, 'Not a data directory of this version of understudy.'),
+  ERR_STORE_FAILED: spec('operational', 3, 'Fix the disk, then start staging again.'),
+  ERR_STORE_CLOSED: spec('operational', 3, 'The store is closed.'),
+  ERR_JOURNAL_DAMAGED: spec(
+    'corruption',
+    4,
+    'Acknowledged data in the journal is damaged; restore the file from a copy.',
+  ),
+  ERR_OBJECT_DAMAGED: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
+  ERR_OBJECT_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
+  ERR_PIECE_DAMAGED: spec('corruption', 4, 'Run repo check --read-data; use another point.'),
+  ERR_PIECE_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
+  ERR_CATALOG: spec('operational', 3, 'Remove catalog.sqlite; it is rebuilt at the next start.'),
+  ERR_INGEST_BUSY: spec('operational', 6, 'The server has a session already.', true),
+  ERR_INGEST_CLOSED: spec('operational', 3, 'The session has ended; begin a new one.', true),
+  ERR_COMMIT_POSITION: spec(
+    'operational',
+    6,
+    'Agent and staging disagree on the position; the volume must be rescanned.',
+  ),
+  ERR_POINT_NOT_FOUND: spec('operational', 5, 'List the points with point list.'),
+  ERR_VOLUME_NOT_FOUND: spec('operational', 5, 'point show names the volumes of a point.'),
+  ERR_IMAGE_RANGE: spec('usage', 2, 'The range must lie inside the image.'),
 } as const satisfies Record<string, ErrorSpec>;
 
 export type ErrorCode = keyof typeof errorCatalogue;
