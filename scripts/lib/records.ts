@@ -1,0 +1,197 @@
+/**
+ * Self-checking content for the demonstration and the tests. A writer keeps two files on a filesystem: a
+ * journal that only grows and a file of slots that are overwritten. Every record is 4 KiB that follow from
+ * (seed, sequence) alone; records go out in batches, each made durable by fdatasync and then noted, with
+ * times, in a log that lies elsewhere. From that log and the time T of a recovery point a checker knows,
+ * for every byte, what a power cut at T may have left there.
+ */
+import { createHash } from 'node:crypto';
+import {
+  appendFileSync,
+  closeSync,
+  fdatasyncSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+export const RECORD_BYTES = 4096;
+const SECTOR_BYTES = 512;
+export const SLOT_COUNT = 2048;
+
+/** One durable batch: records first..last, begun and made durable at these wall-clock times. */
+export interface Batch {
+  readonly first: number;
+  readonly last: number;
+  readonly beginMs: number;
+  readonly endMs: number;
+}
+
+/** The record of that sequence number: a readable head, then bytes of SHA-256 in counter mode. */
+export function recordContent(seed: string, sequence: number): Buffer {
+  const record = Buffer.alloc(RECORD_BYTES);
+  const head = `record ${sequence} of ${seed}\n`;
+  record.write(head);
+  const key = createHash('sha256').update(head).digest();
+  for (let at = 64; at < RECORD_BYTES; at += 32) {
+    // Half of each record is compressible, as data often is.
+    if (at % 128 >= 64) continue;
+    createHash('sha256').update(key).update(String(at)).digest().copy(record, at);
+  }
+  return record;
+}
+
+/** Slots are visited in a scattered but fixed order. */
+export const slotOf = (sequence: number): number => (sequence * 1031) % SLOT_COUNT;
+
+export class RecordWriter {
+  private readonly journal: number;
+  private readonly slots: number;
+  private readonly seed: string;
+  private readonly logPath: string;
+  private next: number;
+
+  constructor(folder: string, logPath: string, seed: string) {
+    this.journal = openSync(join(folder, 'journal.dat'), 'a+');
+    this.slots = openSync(join(folder, 'slots.dat'), 'a+');
+    closeSync(this.slots);
+    this.slots = openSync(join(folder, 'slots.dat'), 'r+');
+    this.seed = seed;
+    this.logPath = logPath;
+    appendFileSync(logPath, '');
+    this.next = (readBatches(logPath).at(-1)?.last ?? -1) + 1;
+  }
+
+  /** Writes `count` records, makes them durable, notes it. */
+  writeBatch(count: number): void {
+    const first = this.next;
+    const beginMs = Date.now();
+    // Before anything is written: a batch that never ends has begun all the same.
+    appendFileSync(this.logPath, `begin ${first} ${first + count - 1} ${beginMs}\n`);
+    for (let sequence = first; sequence < first + count; sequence += 1) {
+      const record = recordContent(this.seed, sequence);
+      writeSync(this.journal, record);
+      writeSync(this.slots, record, 0, RECORD_BYTES, slotOf(sequence) * RECORD_BYTES);
+    }
+    fdatasyncSync(this.journal);
+    fdatasyncSync(this.slots);
+    this.next += count;
+    appendFileSync(this.logPath, `end ${first} ${Date.now()}\n`);
+  }
+
+  close(): void {
+    closeSync(this.journal);
+    closeSync(this.slots);
+  }
+}
+
+/** Batches of a log, in order; one that never ended has endMs Infinity. A torn last line is no batch. */
+export function readBatches(logPath: string): Batch[] {
+  const batches: Batch[] = [];
+  const ended = new Map<number, number>();
+  const lines = readFileSync(logPath, 'utf8').split('\n').slice(0, -1);
+  for (const line of lines) {
+    const [what, first, second, third] = line.split(' ');
+    if (what === 'end') ended.set(Number(first), Number(second));
+    else {
+      batches.push({
+        first: Number(first),
+        last: Number(second),
+        beginMs: Number(third),
+        endMs: Number.POSITIVE_INFINITY,
+      });
+    }
+  }
+  return batches.map((batch) => ({ ...batch, endMs: ended.get(batch.first) ?? batch.endMs }));
+}
+
+/** What the log says of an instant: everything up to `durable` is there, nothing after `begun` is. */
+export interface Bounds {
+  readonly durable: number;
+  readonly begun: number;
+}
+
+/**
+ * `slackMs`: the point's time is read just before the instant itself, so a batch begun within that while
+ * after it may be in the image.
+ */
+export function boundsAt(batches: readonly Batch[], timeMs: number, slackMs = 1000): Bounds {
+  let durable = -1;
+  let begun = -1;
+  for (const batch of batches) {
+    if (batch.endMs < timeMs) durable = batch.last;
+    if (batch.beginMs <= timeMs + slackMs) begun = batch.last;
+  }
+  return { durable, begun };
+}
+
+export interface CheckResult {
+  /** Records compared, journal and slots together, and how many of them had to be there. */
+  readonly checked: number;
+  readonly required: number;
+  readonly faults: string[];
+}
+
+/** Compares the two files under `folder` with what must and may be there. */
+export function checkRecords(folder: string, seed: string, bounds: Bounds): CheckResult {
+  const faults: string[] = [];
+  const journal = readFileSync(join(folder, 'journal.dat'));
+  const slots = readFileSync(join(folder, 'slots.dat'));
+  const inJournal = checkJournal(journal, seed, bounds, faults);
+  const inSlots = checkSlots(slots, seed, bounds, faults);
+  return { checked: inJournal + inSlots, required: bounds.durable + 1, faults };
+}
+
+function checkJournal(journal: Buffer, seed: string, bounds: Bounds, faults: string[]): number {
+  const count = Math.ceil(journal.length / RECORD_BYTES);
+  if (count <= bounds.durable) {
+    faults.push(`journal ends at record ${count - 1}; ${bounds.durable} was durable`);
+  }
+  if (count - 1 > bounds.begun) {
+    faults.push(`journal holds record ${count - 1}; only ${bounds.begun} had begun`);
+  }
+  for (let sequence = 0; sequence < count; sequence += 1) {
+    const held = journal.subarray(sequence * RECORD_BYTES, (sequence + 1) * RECORD_BYTES);
+    if (sequence <= bounds.durable) {
+      if (!held.equals(recordContent(seed, sequence)))
+        faults.push(`journal record ${sequence} is wrong`);
+    } else if (!isMixOf(held, [recordContent(seed, sequence), Buffer.alloc(RECORD_BYTES)])) {
+      faults.push(`journal record ${sequence}, in flight, holds foreign bytes`);
+    }
+  }
+  return count;
+}
+
+function checkSlots(slots: Buffer, seed: string, bounds: Bounds, faults: string[]): number {
+  const durable = new Map<number, number>();
+  for (let at = Math.max(0, bounds.durable - SLOT_COUNT + 1); at <= bounds.durable; at += 1) {
+    durable.set(slotOf(at), at);
+  }
+  const inFlight = new Map<number, number[]>();
+  for (let at = bounds.durable + 1; at <= bounds.begun; at += 1) {
+    inFlight.set(slotOf(at), [...(inFlight.get(slotOf(at)) ?? []), at]);
+  }
+  const count = Math.ceil(slots.length / RECORD_BYTES);
+  for (let slot = 0; slot < Math.max(count, SLOT_COUNT); slot += 1) {
+    const held = slots.subarray(slot * RECORD_BYTES, (slot + 1) * RECORD_BYTES);
+    const base = durable.get(slot);
+    if (base !== undefined && held.length < RECORD_BYTES) faults.push(`slot ${slot} is missing`);
+    const old = base === undefined ? Buffer.alloc(RECORD_BYTES) : recordContent(seed, base);
+    const newer = (inFlight.get(slot) ?? []).map((sequence) => recordContent(seed, sequence));
+    if (!isMixOf(held, [old, ...newer])) faults.push(`slot ${slot} holds foreign bytes`);
+  }
+  return count;
+}
+
+/** True where each sector of `held` is that sector of one of the candidates. */
+function isMixOf(held: Buffer, candidates: readonly Buffer[]): boolean {
+  for (let at = 0; at < held.length; at += SECTOR_BYTES) {
+    const sector = held.subarray(at, at + SECTOR_BYTES);
+    const isKnown = candidates.some((candidate) =>
+      candidate.subarray(at, at + sector.length).equals(sector),
+    );
+    if (!isKnown) return false;
+  }
+  return true;
+}
