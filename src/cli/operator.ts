@@ -3,6 +3,7 @@
  * made of them, and the finding of a point by its id or by the word `latest`.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import type { ApiPoints } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext, OptionSpec } from './command.ts';
 import { createRestClient, type RestClient } from './rest-client.ts';
@@ -71,19 +72,15 @@ export async function listPoints(client: RestClient, query: PointQuery): Promise
   const points: ListedPoint[] = [];
   let after: string | undefined;
   while (points.length < query.limit) {
-    const page = await client.call<{ points: ListedPoint[]; next: string | null }>(
-      'GET',
-      '/v1/points',
-      {
-        query: {
-          server: query.server,
-          from: isoTime(query.fromMs),
-          to: isoTime(query.toMs),
-          limit: Math.min(PAGE_POINTS, query.limit - points.length),
-          after,
-        },
+    const page = await client.call<ApiPoints>('GET', '/v1/points', {
+      query: {
+        server: query.server,
+        from: isoTime(query.fromMs),
+        to: isoTime(query.toMs),
+        limit: Math.min(PAGE_POINTS, query.limit - points.length),
+        after,
       },
-    );
+    });
     points.push(...page.points);
     if (page.next === null) break;
     after = page.next;
@@ -120,7 +117,10 @@ async function latestPoint(client: RestClient, server: string | undefined): Prom
   const newest = points.find((point) => point.missingVolumes.length === 0);
   if (newest === undefined) {
     const whose = server === undefined ? '' : ` of ${server}`;
-    throw new UnderstudyError('ERR_POINT_NOT_FOUND', `there is no whole recovery point${whose} yet`);
+    throw new UnderstudyError(
+      'ERR_POINT_NOT_FOUND',
+      `there is no whole recovery point${whose} yet`,
+    );
   }
   if (server === undefined && points.some((point) => point.server !== newest.server)) {
     const message = 'points of several servers are kept: "latest" needs --server';

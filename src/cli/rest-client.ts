@@ -95,8 +95,9 @@ function unreachable(url: string, cause: unknown): UnderstudyError {
     const message = `the certificate of ${url} is not trusted: ${code}`;
     return new UnderstudyError('ERR_CLI_CERTIFICATE', message, {}, cause);
   }
-  const why = code ?? inner?.message ?? (cause instanceof Error ? cause.message : String(cause));
-  return new UnderstudyError('ERR_CLI_UNREACHABLE', `no answer from ${url}: ${why}`, {}, cause);
+  const why = inner?.message || code || (cause instanceof Error ? cause.message : String(cause));
+  const reason = inner ?? cause;
+  return new UnderstudyError('ERR_CLI_UNREACHABLE', `no answer from ${url}: ${why}`, {}, reason);
 }
 
 /** The service's own error, by its code where we know it. */
@@ -142,7 +143,9 @@ export async function createRestClient(options: ClientOptions): Promise<RestClie
     url,
     async call<Answer>(method: string, path: string, { query = {}, body }: CallOptions = {}) {
       const given = Object.entries(query).filter(([, value]) => value !== undefined);
-      const search = new URLSearchParams(given.map(([key, value]) => [key, String(value)]));
+      const search = new URLSearchParams(
+        Object.fromEntries(given.map(([key, value]) => [key, String(value)])),
+      );
       const response = await send(method, given.length > 0 ? `${path}?${search}` : path, {
         ...(body === undefined
           ? {}

@@ -40,7 +40,7 @@ async function settle(
   surroundings: Surroundings,
 ): Promise<Settings> {
   const { environment, clock } = surroundings;
-  const path = given['config'] ?? environment[environmentName('config')];
+  const path = given.config ?? environment[environmentName('config')];
   const config = await readConfig(typeof path === 'string' && path !== '' ? path : undefined);
   return settleOptions(
     { ...command, options: [...command.options, ...commonOptions] },

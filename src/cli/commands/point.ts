@@ -1,9 +1,12 @@
 /** `understudy point ...`: recovery points, as the staging service tells of them. */
+import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
+import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
 import { connect, findPoint, jsonOption, listPoints, operatorOptions } from '../operator.ts';
+import type { RestClient } from '../rest-client.ts';
 import { type Column, renderFields, renderTable } from '../table.ts';
 
 const serverOption: OptionSpec = {
@@ -36,7 +39,10 @@ export function renderPoint(point: ListedPoint): string {
     ['server', point.server],
     ['time', point.time],
     ['state', point.state],
-    ['cut', `${point.cut.method}, ${point.cut.passes} passes, ${formatDuration(point.cut.durationMs)}`],
+    [
+      'cut',
+      `${point.cut.method}, ${point.cut.passes} passes, ${formatDuration(point.cut.durationMs)}`,
+    ],
   ];
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
   const volumes = renderTable(point.volumes, [
@@ -54,8 +60,18 @@ const list: CommandSpec = {
   options: [
     ...operatorOptions,
     serverOption,
-    { name: 'from', type: 'time', value: 'TIME', describe: 'Not older: a date, or 2h for two hours ago' },
-    { name: 'to', type: 'time', value: 'TIME', describe: 'Not newer: a date, or 10m for ten minutes ago' },
+    {
+      name: 'from',
+      type: 'time',
+      value: 'TIME',
+      describe: 'Not older: a date, or 2h for two hours ago',
+    },
+    {
+      name: 'to',
+      type: 'time',
+      value: 'TIME',
+      describe: 'Not newer: a date, or 10m for ten minutes ago',
+    },
     { name: 'limit', type: 'count', value: 'N', describe: 'At most so many', default: 50 },
     jsonOption,
   ],
@@ -84,7 +100,10 @@ const show: CommandSpec = {
   positionals: [{ name: 'point', describe: 'Id of the point, or "latest"' }],
   options: [...operatorOptions, serverOption, jsonOption],
   examples: [
-    { line: 'understudy point show latest --server web1', does: 'the newest whole point of a server' },
+    {
+      line: 'understudy point show latest --server web1',
+      does: 'the newest whole point of a server',
+    },
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
@@ -104,28 +123,45 @@ const create: CommandSpec = {
     ...operatorOptions,
     { ...serverOption, describe: 'Source server to cut; may be left out where there is only one' },
     { name: 'wait', type: 'flag', describe: 'Return when the point is there, and print it' },
-    { name: 'timeout', type: 'duration', value: 'TIME', describe: 'Wait no longer', default: '60s' },
+    {
+      name: 'timeout',
+      type: 'duration',
+      value: 'TIME',
+      describe: 'Wait no longer',
+      default: '60s',
+    },
     jsonOption,
   ],
   examples: [
-    { line: 'understudy point create --server web1 --wait', does: 'cut now and show the new point' },
+    {
+      line: 'understudy point create --server web1 --wait',
+      does: 'cut now and show the new point',
+    },
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
     const server = settings.optionalText('server') ?? (await onlyServer(client));
     const isJson = settings.flag('json');
     const wait = settings.flag('wait');
-    const answer = await client.call<{ requestId: string; point: ListedPoint | null }>(
-      'POST',
-      '/v1/points',
-      { body: { server, wait, timeoutMs: settings.number('timeout') } },
-    );
+    const answer = await client.call<ApiPointRequested>('POST', '/v1/points', {
+      body: { server, wait, timeoutMs: settings.number('timeout') },
+    });
     if (isJson) context.print(JSON.stringify(answer.point ?? answer, null, 2));
     else if (answer.point !== null) context.print(renderPoint(answer.point));
     else context.print(`asked ${server} for a point (request ${answer.requestId})`);
     return 0;
   },
 };
+
+/** The server that is meant where none is named. */
+async function onlyServer(client: RestClient): Promise<string> {
+  const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
+  const only = servers[0];
+  if (servers.length === 1 && only !== undefined) return only.server;
+  const names = servers.map((server) => server.server).join(', ');
+  const message = servers.length === 0 ? 'staging knows no server yet' : `which server? ${names}`;
+  throw new UnderstudyError('ERR_USAGE', message);
+}
 
 export const pointGroup: CommandGroup = {
   word: 'point',

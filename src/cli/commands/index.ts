@@ -1,0 +1,7 @@
+/** All commands, in the order in which the help shows them. */
+import type { CommandGroup } from '../command.ts';
+import { imageGroup } from './image.ts';
+import { pointGroup } from './point.ts';
+import { serverGroup } from './server.ts';
+
+export const commandGroups: readonly CommandGroup[] = [serverGroup, pointGroup, imageGroup];

@@ -1,0 +1,119 @@
+/** `understudy server ...`: source servers, their replication states, and admission of other hardware. */
+import { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration, formatSize } from '../../base/units.ts';
+import type { ApiServer, ApiServerVolume } from '../../staging/api-types.ts';
+import type { CommandGroup, CommandSpec } from '../command.ts';
+import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import { type Column, renderFields, renderTable } from '../table.ts';
+
+const lagText = (server: ApiServer): string =>
+  server.lagMs === null ? 'no point yet' : formatDuration(server.lagMs);
+
+const serverColumns: readonly Column<ApiServer>[] = [
+  { title: 'SERVER', cell: (server) => server.server },
+  { title: 'STATE', cell: (server) => server.state },
+  { title: 'LAG', cell: lagText, alignRight: true },
+  { title: 'BACKLOG', cell: (server) => formatSize(server.backlogBytes), alignRight: true },
+  { title: 'VOLUMES', cell: (server) => String(server.volumes.length), alignRight: true },
+  { title: 'NEWEST POINT', cell: (server) => server.newestPoint?.id ?? '-' },
+];
+
+function progressText(volume: ApiServerVolume): string {
+  const isWhole = volume.totalBytes === 0 || volume.syncedBytes >= volume.totalBytes;
+  if (isWhole) return '-';
+  return `${Math.floor((volume.syncedBytes / volume.totalBytes) * 100)}%`;
+}
+
+const volumeColumns: readonly Column<ApiServerVolume>[] = [
+  { title: 'VOLUME', cell: (volume) => volume.volume },
+  { title: 'STATE', cell: (volume) => volume.state },
+  { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
+  { title: 'SYNCED', cell: progressText, alignRight: true },
+  { title: 'BACKLOG', cell: (volume) => formatSize(volume.backlogBytes), alignRight: true },
+  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
+  { title: 'REASON', cell: (volume) => volume.reason },
+];
+
+export function renderServer(server: ApiServer): string {
+  const fields: [string, string][] = [
+    ['server', server.server],
+    ['state', server.state],
+    ['lag', lagText(server)],
+    ['backlog', formatSize(server.backlogBytes)],
+    ['received', formatSize(server.receivedBytes)],
+    ['hardware', server.hardwareId],
+    ['agent', server.agentVersion],
+    ['newest point', server.newestPoint?.id ?? '-'],
+  ];
+  if (server.pendingHardwareId !== null) {
+    fields.push(['refused', `other hardware ${server.pendingHardwareId} (see server admit)`]);
+  }
+  return `${renderFields(fields)}\n\n${renderTable(server.volumes, volumeColumns)}`;
+}
+
+const list: CommandSpec = {
+  path: ['server', 'list'],
+  summary: 'List the source servers that staging knows',
+  options: [...operatorOptions, jsonOption],
+  examples: [{ line: 'understudy server list', does: 'state, lag and backlog of every server' }],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
+    if (settings.flag('json')) context.print(JSON.stringify(servers, null, 2));
+    else if (servers.length === 0) context.note('no servers yet');
+    else context.print(renderTable(servers, serverColumns));
+    return 0;
+  },
+};
+
+const serverPositional = { name: 'server', describe: 'Name of the source server' };
+
+const show: CommandSpec = {
+  path: ['server', 'show'],
+  summary: 'Show a source server and its volumes',
+  positionals: [serverPositional],
+  options: [...operatorOptions, jsonOption],
+  examples: [{ line: 'understudy server show web1', does: 'where each volume of web1 stands' }],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const path = `/v1/servers/${encodeURIComponent(settings.text('server'))}`;
+    const server = await client.call<ApiServer>('GET', path);
+    context.print(settings.flag('json') ? JSON.stringify(server, null, 2) : renderServer(server));
+    return 0;
+  },
+};
+
+const admit: CommandSpec = {
+  path: ['server', 'admit'],
+  summary: 'Let a server that shows other hardware go on under its name',
+  positionals: [serverPositional],
+  options: [...operatorOptions, yesOption, jsonOption],
+  examples: [
+    { line: 'understudy server admit web1', does: 'after web1 has moved to a new machine' },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const name = settings.text('server');
+    const path = `/v1/servers/${encodeURIComponent(name)}`;
+    const before = await client.call<ApiServer>('GET', path);
+    const hardwareId = before.pendingHardwareId;
+    if (hardwareId === null) {
+      throw new UnderstudyError('ERR_USAGE', `no other hardware has asked to be ${name}`);
+    }
+    if (!settings.flag('yes')) {
+      await context.confirm(
+        `Admit hardware ${hardwareId} as ${name}? The former machine will be refused from then on.`,
+      );
+    }
+    const server = await client.call<ApiServer>('POST', `${path}/admit`, { body: { hardwareId } });
+    if (settings.flag('json')) context.print(JSON.stringify(server, null, 2));
+    else context.print(`${name} is admitted with hardware ${hardwareId}`);
+    return 0;
+  },
+};
+
+export const serverGroup: CommandGroup = {
+  word: 'server',
+  summary: 'Source servers and their replication states',
+  commands: [list, show, admit],
+};
