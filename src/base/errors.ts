@@ -94,6 +94,26 @@ export const errorCatalogue = {
   ERR_POINT_NOT_FOUND: spec('operational', 5, 'List the points with point list.'),
   ERR_VOLUME_NOT_FOUND: spec('operational', 5, 'point show names the volumes of a point.'),
   ERR_IMAGE_RANGE: spec('usage', 2, 'The range must lie inside the image.'),
+  // native
+  ERR_NATIVE_MISSING: spec('operational', 3, 'Build the addon: npm run build:native.'),
+  ERR_DEVICE_OPEN: spec('operational', 3, 'Does the device exist, and may this user read it?'),
+  ERR_DEVICE_NOT_VOLUME: spec(
+    'usage',
+    2,
+    'Give a block device or a regular file; for a mounted file system, its device (findmnt).',
+  ),
+  ERR_DEVICE_READ: spec(
+    'operational',
+    3,
+    'The device returned an error; see the kernel log.',
+    true,
+  ),
+  ERR_DEVICE_GONE: spec('operational', 3, 'The device has vanished; attach it again.'),
+  ERR_DEVICE_CLOSED: spec('bug', 1, 'The device was used after it had been closed.'),
+  ERR_ENGINE_START: spec('operational', 3, 'Is io_uring allowed (kernel.io_uring_disabled = 0)?'),
+  ERR_ENGINE_READ: spec('operational', 3, 'io_uring refused a request; see the errno.'),
+  ERR_ENGINE_CLOSED: spec('bug', 1, 'The engine was used after it had been closed.'),
+  ERR_TRACKER_UNTRACKED: spec('bug', 1, 'The scan backend has no marks: it only reads.'),
 } as const satisfies Record<string, ErrorSpec>;
 
 export type ErrorCode = keyof typeof errorCatalogue;

@@ -1,0 +1,15 @@
+// What each file of the binding adds to the module.
+#pragma once
+
+#include <napi.h>
+
+#include "engine/device.h"
+
+namespace understudy {
+
+void defineDevice(Napi::Env env, Napi::Object exports);
+void defineEngine(Napi::Env env, Napi::Object exports);
+
+Napi::Object geometryObject(Napi::Env env, const Geometry& geometry);
+
+}  // namespace understudy

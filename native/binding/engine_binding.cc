@@ -1,0 +1,213 @@
+// Engine to JavaScript: jobs in, events out through one thread-safe function, in order.
+#include "binding/bindings.h"
+#include "binding/convert.h"
+#include "engine/engine.h"
+
+#include <memory>
+#include <utility>
+
+namespace understudy {
+
+namespace {
+
+const char* outcomeName(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Valid:
+      return "valid";
+    case Outcome::Deadline:
+      return "deadline";
+    case Outcome::Drained:
+      return "drained";
+    default:
+      return "aborted";
+  }
+}
+
+// One event on its way to JavaScript.
+struct Event {
+  bool is_filled;
+  uint32_t job;
+  uint32_t buffer;
+  std::vector<Piece> pieces;
+  JobResult result;
+  std::vector<ReadFault> faults;
+};
+
+Napi::Value piecesArray(Napi::Env env, const std::vector<Piece>& pieces) {
+  Napi::Float64Array array = Napi::Float64Array::New(env, pieces.size() * 4);
+  double* out = array.Data();
+  for (const Piece& piece : pieces) {
+    *out++ = piece.volume;
+    *out++ = static_cast<double>(piece.offset);
+    *out++ = piece.length;
+    *out++ = piece.at;
+  }
+  return array;
+}
+
+Napi::Value faultsArray(Napi::Env env, const std::vector<ReadFault>& faults) {
+  Napi::Array array = Napi::Array::New(env, faults.size());
+  for (size_t i = 0; i < faults.size(); i++) {
+    Napi::Object fault = Napi::Object::New(env);
+    fault.Set("volume", faults[i].volume);
+    fault.Set("offset", static_cast<double>(faults[i].offset));
+    fault.Set("length", faults[i].length);
+    fault.Set("errno", errnoName(faults[i].error));
+    array.Set(static_cast<uint32_t>(i), fault);
+  }
+  return array;
+}
+
+Napi::Value resultObject(Napi::Env env, const JobResult& result) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("job", result.job);
+  object.Set("outcome", outcomeName(result.outcome));
+  object.Set("timeMs", result.time_ms);
+  object.Set("durationMs", result.duration_ms);
+  object.Set("passes", result.passes);
+  object.Set("firstBlocks", static_cast<double>(result.first_blocks));
+  object.Set("lastBlocks", static_cast<double>(result.last_blocks));
+  object.Set("contestedBlocks", static_cast<double>(result.contested_blocks));
+  object.Set("carriedBlocks", static_cast<double>(result.carried_blocks));
+  return object;
+}
+
+// events.onFilled(job, buffer, pieces), events.onDone(result, faults).
+void deliver(Napi::Env env, Napi::Function onEvent, void*, Event* event) {
+  const std::unique_ptr<Event> owner(event);
+  if (env == nullptr || onEvent.IsEmpty()) return;
+  if (event->is_filled) {
+    onEvent.Call({Napi::Number::New(env, event->job), Napi::Number::New(env, event->buffer),
+                  piecesArray(env, event->pieces)});
+  } else {
+    onEvent.Call({resultObject(env, event->result), faultsArray(env, event->faults)});
+  }
+}
+
+using Channel = Napi::TypedThreadSafeFunction<void, Event, deliver>;
+
+class ChannelListener : public EngineListener {
+ public:
+  explicit ChannelListener(Channel channel) : channel_(channel) {}
+  void filled(uint32_t job, uint32_t buffer, std::vector<Piece>&& pieces) override {
+    send(new Event{true, job, buffer, std::move(pieces), {}, {}});
+  }
+  void done(const JobResult& result, std::vector<ReadFault>&& faults) override {
+    send(new Event{false, result.job, 0, {}, result, std::move(faults)});
+  }
+  void end() { channel_.Release(); }
+
+ private:
+  void send(Event* event) {
+    if (channel_.BlockingCall(event) != napi_ok) delete event;  // the environment is closing
+  }
+  Channel channel_;
+};
+
+class CloseTask : public Napi::AsyncWorker {
+ public:
+  CloseTask(Napi::Env env, std::shared_ptr<Engine> engine,
+            std::shared_ptr<ChannelListener> listener)
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        engine_(std::move(engine)),
+        listener_(std::move(listener)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+  void Execute() override {
+    if (engine_) engine_->close();
+  }
+  void OnOK() override {
+    if (listener_) listener_->end();
+    deferred_.Resolve(Env().Undefined());
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<ChannelListener> listener_;
+};
+
+class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {InstanceMethod("read", &EngineBinding::read),
+                        InstanceMethod("release", &EngineBinding::release),
+                        InstanceMethod("close", &EngineBinding::close)});
+  }
+
+  // new Engine({paths, buffers, depth}, onEvent)
+  explicit EngineBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineBinding>(info) {
+    Napi::Env env = info.Env();
+    const Napi::Object options = info[0].As<Napi::Object>();
+    EngineOptions settings;
+    const Napi::Array paths = options.Get("paths").As<Napi::Array>();
+    for (uint32_t i = 0; i < paths.Length(); i++) settings.paths.push_back(paths.Get(i).ToString());
+    const Napi::Array buffers = options.Get("buffers").As<Napi::Array>();
+    for (uint32_t i = 0; i < buffers.Length(); i++) {
+      settings.buffers.push_back(toMemory(buffers.Get(i), "buffers"));
+    }
+    settings.depth = static_cast<unsigned>(toUint(options.Get("depth"), "depth"));
+    buffers_ = Napi::Persistent(buffers.As<Napi::Object>());
+    volumes_ = settings.paths.size();
+    Channel channel = Channel::New(env, info[1].As<Napi::Function>(), "understudy engine", 0, 1);
+    listener_ = std::make_shared<ChannelListener>(channel);
+    settings.listener = listener_;
+    try {
+      engine_ = std::make_shared<Engine>(std::move(settings));
+    } catch (const Failure& failure) {
+      listener_->end();
+      throw toError(env, failure);
+    }
+    const std::weak_ptr<Engine> weak = engine_;
+    env.AddCleanupHook([weak] {
+      if (const std::shared_ptr<Engine> engine = weak.lock()) engine->close();
+    });
+  }
+
+  ~EngineBinding() override {
+    if (engine_) engine_->close();
+    if (listener_) listener_->end();
+  }
+
+ private:
+  Engine& open(Napi::Env env) {
+    if (!engine_) throw toError(env, Failure("ERR_ENGINE_CLOSED", "engine", 0));
+    return *engine_;
+  }
+
+  uint32_t volume(const Napi::Value& value) {
+    const uint64_t index = toUint(value, "volume");
+    if (index >= volumes_) throw Napi::RangeError::New(value.Env(), "no such volume");
+    return static_cast<uint32_t>(index);
+  }
+
+  void read(const Napi::CallbackInfo& info) {
+    open(info.Env()).read(static_cast<uint32_t>(toUint(info[0], "job")), volume(info[1]),
+                          toExtents(info[2]));
+  }
+
+  // A buffer may come back after the engine has been closed.
+  void release(const Napi::CallbackInfo& info) {
+    if (engine_) engine_->release(static_cast<uint32_t>(toUint(info[0], "buffer")));
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    auto* task = new CloseTask(info.Env(), std::move(engine_), std::move(listener_));
+    task->Queue();
+    return task->promise();
+  }
+
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<ChannelListener> listener_;
+  Napi::ObjectReference buffers_;
+  size_t volumes_ = 0;
+};
+
+}  // namespace
+
+void defineEngine(Napi::Env env, Napi::Object exports) {
+  exports.Set("Engine", EngineBinding::define(env));
+}
+
+}  // namespace understudy
