@@ -3,6 +3,7 @@
  * command line (`adapter.ts`), the environment and the config file (`settings.ts`) knows no command, and
  * no command knows a parser. Nothing here prints or exits: that is the context's.
  */
+import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Settings } from './settings.ts';
 
@@ -63,6 +64,7 @@ export interface CommandContext {
   progress(label: string): Progress;
   /** Asks yes or no; refuses with ERR_CLI_CONFIRMATION where there is nobody to ask. */
   confirm(question: string): Promise<void>;
+  readonly clock: Clock;
   readonly log: Log;
   /** Aborted by SIGTERM or SIGINT. */
   readonly stop: AbortSignal;

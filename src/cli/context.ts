@@ -59,6 +59,7 @@ export function createContext(surroundings: Surroundings, verbose: boolean): Com
           })
         : silentProgress,
     confirm: (question) => ask(surroundings, question),
+    clock,
     log: createLog({
       level: verbose ? 'debug' : 'info',
       clock,

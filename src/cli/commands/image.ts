@@ -165,10 +165,10 @@ const exportCommand: CommandSpec = {
       format: settings.text('format') as ImageFormat,
       replace: settings.flag('yes'),
     };
-    const startMs = performance.now();
+    const startMs = context.clock.monotonicMs();
     const source = await serviceSource(client, point.id, volume);
     const report = await writeImageFile(context, source, target);
-    const tookMs = Math.round(performance.now() - startMs);
+    const tookMs = Math.round(context.clock.monotonicMs() - startMs);
     const isJson = settings.flag('json');
     reportExport(context, { point: point.id, volume, target, report, tookMs, isJson });
     return 0;
