@@ -1,0 +1,67 @@
+# Takes away what a run left behind, even an interrupted one. Everything that a test, the demonstration or
+# a benchmark makes lies under one scratch folder, so what is ours is told by its path, never by a name
+# that others may use. Sourced.
+
+# make_scratch NAME: sets $scratch, and cleans it up when the shell ends, however it ends.
+make_scratch() {
+  local base=/dev/shm
+  [ -w "$base" ] || base=${TMPDIR:-/tmp}
+  scratch=$(mktemp -d "$base/understudy-$1.XXXXXX")
+  trap cleanup_scratch EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# Processes with the scratch folder in their command line, other than this shell and its ancestors.
+scratch_processes() {
+  local file id
+  for file in /proc/[0-9]*/cmdline; do
+    id=${file#/proc/}
+    id=${id%/cmdline}
+    [ "$id" = "$$" ] || [ "$id" = "$BASHPID" ] || [ "$id" = "$PPID" ] && continue
+    if tr '\0' ' ' 2>/dev/null <"$file" | grep -qF -- "$scratch"; then
+      printf '%s\n' "$id"
+    fi
+  done
+}
+
+stop_scratch_processes() {
+  local signal ids
+  for signal in TERM KILL; do
+    mapfile -t ids < <(scratch_processes)
+    [ "${#ids[@]}" -gt 0 ] || return 0
+    kill "-$signal" "${ids[@]}" 2>/dev/null || true
+    sleep 1
+  done
+}
+
+# Loop devices whose backing file lies in the scratch folder: "/dev/loop3".
+scratch_loops() {
+  losetup --list --noheadings --output NAME,BACK-FILE | awk -v under="$scratch/" \
+    'index($2, under) == 1 { print $1 }'
+}
+
+# Trackers of our loop devices end with `agent detach`; they would otherwise stay pinned for ever.
+detach_scratch_trackers() {
+  local loops
+  mapfile -t loops < <(scratch_loops)
+  [ "${#loops[@]}" -gt 0 ] && [ -f "$root/dist/cli/main.js" ] || return 0
+  "$node" "$root/dist/cli/main.js" agent detach --yes --volume "${loops[@]}" >/dev/null 2>&1 || true
+}
+
+cleanup_scratch() {
+  local result=$? mounts loop place
+  trap '' HUP INT TERM
+  set +e
+  stop_scratch_processes
+  detach_scratch_trackers
+  mapfile -t mounts < <(findmnt --list --noheadings --output TARGET | grep -F "$scratch/" | sort -r)
+  for place in "${mounts[@]}"; do umount "$place" || umount --lazy "$place"; done
+  for loop in $(scratch_loops); do
+    partx -d "$loop" 2>/dev/null
+    losetup -d "$loop"
+  done
+  rm -rf "$scratch"
+  exit "$result"
+}
