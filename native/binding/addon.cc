@@ -23,6 +23,6 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 
 }  // namespace
 
-NODE_API_MODULE(understudy, initialise)
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, initialise)
 
 }  // namespace understudy
