@@ -10,6 +10,8 @@ export const sh = (command: string, ...words: string[]): string =>
 export interface LoopDisk {
   readonly device: string;
   readonly backing: string;
+  /** Lets go of the device early. */
+  detach(): void;
 }
 
 /** Attaches a file as a block device; makes it first where `sizeBytes` is given. */
@@ -20,11 +22,12 @@ export function attachLoop(scratch: Scratch, backing: string, sizeBytes?: number
   }
   const device = sh('losetup', '-f', '--show', backing);
   let isAttached = true;
-  scratch.defer(() => {
+  const detach = () => {
     if (isAttached) sh('losetup', '-d', device);
     isAttached = false;
-  });
-  return { device, backing };
+  };
+  scratch.defer(detach);
+  return { device, backing, detach };
 }
 
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs';

@@ -1,0 +1,96 @@
+/** P5: what replication costs the source and staging: bounded memory whatever the disk's size, little speed. */
+import { randomFillSync } from 'node:crypto';
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { attachLoop, sh } from './helpers/device.ts';
+import { withScratch } from './helpers/scratch.ts';
+import { Staging, startAgent } from './helpers/understudy.ts';
+import { scaled } from './helpers/wait.ts';
+
+const MIB = 1 << 20;
+const GIB = 1 << 30;
+const TIB = 1024 * GIB;
+
+/** A sparse file with `dataBytes` of random data, spread in pieces over its whole length. */
+function makeSparseFile(path: string, sizeBytes: number, dataBytes: number): void {
+  const fd = openSync(path, 'wx');
+  ftruncateSync(fd, sizeBytes);
+  const piece = Buffer.alloc(4 * MIB);
+  const count = dataBytes / piece.length;
+  const stride = Math.floor(sizeBytes / count / 4096) * 4096;
+  for (let at = 0; at < count; at += 1) {
+    writeSync(fd, randomFillSync(piece), 0, piece.length, at * stride);
+  }
+  closeSync(fd);
+}
+
+describe('memory', () => {
+  const dataBytes = scaled(1, 10) * GIB;
+
+  it(`of agent and staging stays below 200 MiB over a sparse 2 TiB volume with ${dataBytes / GIB} GiB`, async () => {
+    await withScratch('memory', async (scratch) => {
+      const volume = scratch.path('sparse');
+      makeSparseFile(volume, 2 * TIB, dataBytes);
+      const staging = await Staging.start(scratch);
+      const agent = startAgent(scratch, staging, { volumes: [volume], cutInterval: '5s' });
+      await staging.waitForPoints(1, 540_000);
+      const used = {
+        agent: agent.peakMemoryBytes() / MIB,
+        staging: staging.daemon.peakMemoryBytes() / MIB,
+      };
+      console.log(`peak memory in MiB: agent ${used.agent}, staging ${used.staging}`);
+      expect(used.agent).toBeLessThan(200);
+      expect(used.staging).toBeLessThan(200);
+      const point = (await staging.points())[0]!;
+      expect(point.volumes[0]!.sizeBytes).toBe(2 * TIB);
+      const statistics = await staging.json<{ pieceBytes: number }>('repo', 'stats');
+      expect(statistics.pieceBytes).toBe(dataBytes);
+    });
+  });
+});
+
+describe('the speed of the source', () => {
+  const seconds = scaled(3, 15);
+
+  /** fio's write rate in operations a second. */
+  function writesPerSecond(device: string): number {
+    const out = sh(
+      'fio',
+      ...['--name=cost', `--filename=${device}`, '--rw=randwrite', '--bs=4k', '--direct=1'],
+      ...['--ioengine=libaio', '--iodepth=32', '--time_based', `--runtime=${seconds}`],
+      ...['--randrepeat=0', '--output-format=json'],
+    );
+    return (JSON.parse(out) as { jobs: [{ write: { iops: number } }] }).jobs[0].write.iops;
+  }
+
+  it('with tracking and cuts is measured against that without, in turns', async () => {
+    await withScratch('cost', async (scratch) => {
+      const { device } = attachLoop(scratch, scratch.path('disk'), 256 * MIB);
+      sh(
+        'dd',
+        'if=/dev/urandom',
+        `of=${device}`,
+        'bs=1M',
+        'oflag=direct',
+        'count=256',
+        'status=none',
+      );
+      const staging = await Staging.start(scratch, { words: ['--keep', 'all=1m'] });
+      const ratios: number[] = [];
+      for (let round = 0; round < scaled(2, 6); round += 1) {
+        const without = writesPerSecond(device);
+        const agent = startAgent(scratch, staging, { volumes: [device], cutInterval: '5s' });
+        await staging.waitForPoints((await staging.points()).length + 1);
+        const withTracking = writesPerSecond(device);
+        expect(await agent.stop()).toBe(0);
+        await staging.run('agent', 'detach', '--yes', '--volume', device);
+        ratios.push(withTracking / without);
+        console.log(
+          `4 KiB random writes a second: ${without.toFixed(0)} without, ${withTracking.toFixed(0)} with ` +
+            `tracking, cuts and replication on the same cores: ratio ${(withTracking / without).toFixed(3)}`,
+        );
+      }
+      expect(ratios.every((ratio) => ratio > 0)).toBe(true);
+    });
+  });
+});
