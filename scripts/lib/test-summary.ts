@@ -26,7 +26,8 @@ const failed = tests.filter((test) => test.status === 'failed');
 const left = tests.filter((test) => test.status !== 'passed' && test.status !== 'failed');
 // A file that could not be loaded, or whose hooks failed, has no failing test of its own.
 const broken = testResults.filter(
-  (file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'),
+  (file) =>
+    file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'),
 );
 for (const test of failed) say(`failed: ${test.fullName} (${test.file})`);
 for (const file of broken) say(`failed: ${file.name}: ${file.message.split('\n')[0]}`);
