@@ -3,18 +3,25 @@
 {
   'variables': {
     'engine_sources': [
+      'native/engine/bpf_calls.cc',
       'native/engine/buffer_pool.cc',
+      'native/engine/cutter.cc',
       'native/engine/device.cc',
       'native/engine/engine.cc',
       'native/engine/failure.cc',
+      'native/engine/pending.cc',
       'native/engine/reader.cc',
       'native/engine/ring.cc',
+      'native/engine/tracked_volume.cc',
+      'native/engine/tripwire.cc',
+      'native/engine/volume_map.cc',
     ],
     'binding_sources': [
       'native/binding/addon.cc',
       'native/binding/convert.cc',
       'native/binding/device_binding.cc',
       'native/binding/engine_binding.cc',
+      'native/binding/tracker_binding.cc',
     ],
     'program_sources': [
       'native/tracker/make-skeleton',

@@ -1,4 +1,4 @@
-// The module: classes Device and Engine, and the address of a buffer, by which aligned memory is found.
+// The module: classes Device and Engine, the tracker's pins, and the address of a buffer, by which aligned memory is found.
 #include "binding/bindings.h"
 #include "binding/convert.h"
 
@@ -18,6 +18,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("bytesToAlignment", Napi::Function::New(env, bytesToAlignment));
   defineDevice(env, exports);
   defineEngine(env, exports);
+  defineTracker(env, exports);
   return exports;
 }
 

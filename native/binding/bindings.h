@@ -9,6 +9,7 @@ namespace understudy {
 
 void defineDevice(Napi::Env env, Napi::Object exports);
 void defineEngine(Napi::Env env, Napi::Object exports);
+void defineTracker(Napi::Env env, Napi::Object exports);
 
 Napi::Object geometryObject(Napi::Env env, const Geometry& geometry);
 

@@ -2,6 +2,7 @@
 #include "binding/bindings.h"
 #include "binding/convert.h"
 #include "engine/engine.h"
+#include "engine/tracked_volume.h"
 
 #include <memory>
 #include <utility>
@@ -132,11 +133,19 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Engine",
                        {InstanceMethod("read", &EngineBinding::read),
+                        InstanceMethod("drain", &EngineBinding::drain),
+                        InstanceMethod("cut", &EngineBinding::cut),
                         InstanceMethod("release", &EngineBinding::release),
+                        InstanceMethod("pend", &EngineBinding::pend),
+                        InstanceMethod("pendOutstanding", &EngineBinding::pendOutstanding),
+                        InstanceMethod("committed", &EngineBinding::committed),
+                        InstanceMethod("reopen", &EngineBinding::reopen),
+                        InstanceMethod("counters", &EngineBinding::counters),
                         InstanceMethod("close", &EngineBinding::close)});
   }
 
-  // new Engine({paths, buffers, depth}, onEvent)
+  // new Engine({paths, buffers, depth, control, pins}, onEvent); `control` is '' for volumes that are only
+  // read.
   explicit EngineBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineBinding>(info) {
     Napi::Env env = info.Env();
     const Napi::Object options = info[0].As<Napi::Object>();
@@ -148,6 +157,7 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
       settings.buffers.push_back(toMemory(buffers.Get(i), "buffers"));
     }
     settings.depth = static_cast<unsigned>(toUint(options.Get("depth"), "depth"));
+    readPins(options, settings);
     buffers_ = Napi::Persistent(buffers.As<Napi::Object>());
     volumes_ = settings.paths.size();
     Channel channel = Channel::New(env, info[1].As<Napi::Function>(), "understudy engine", 0, 1);
@@ -171,9 +181,37 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
   }
 
  private:
+  static void readPins(const Napi::Object& options, EngineOptions& settings) {
+    settings.pins.control = options.Get("control").ToString();
+    const Napi::Array pins = options.Get("pins").As<Napi::Array>();
+    for (uint32_t i = 0; i < pins.Length(); i++) {
+      settings.pins.volumes.push_back(pins.Get(i).ToString());
+    }
+    if (!settings.pins.control.empty() && settings.pins.volumes.size() != settings.paths.size()) {
+      throw Napi::TypeError::New(options.Env(), "one pin folder for each volume");
+    }
+#ifdef UNDERSTUDY_TEST_KNOBS
+    settings.rules.validates = !options.Get("skipsValidation").ToBoolean();
+    settings.rules.follows_flight = !options.Get("ignoresFlight").ToBoolean();
+#endif
+  }
+
   Engine& open(Napi::Env env) {
     if (!engine_) throw toError(env, Failure("ERR_ENGINE_CLOSED", "engine", 0));
     return *engine_;
+  }
+
+  Engine& tracking(Napi::Env env) {
+    Engine& engine = open(env);
+    if (!engine.isTracking()) throw toError(env, Failure("ERR_TRACKER_UNTRACKED", "engine", 0));
+    return engine;
+  }
+
+  std::vector<uint32_t> volumes(const Napi::Value& value) {
+    const Napi::Array array = value.As<Napi::Array>();
+    std::vector<uint32_t> result;
+    for (uint32_t i = 0; i < array.Length(); i++) result.push_back(volume(array.Get(i)));
+    return result;
   }
 
   uint32_t volume(const Napi::Value& value) {
@@ -185,6 +223,56 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
   void read(const Napi::CallbackInfo& info) {
     open(info.Env()).read(static_cast<uint32_t>(toUint(info[0], "job")), volume(info[1]),
                           toExtents(info[2]));
+  }
+
+  void drain(const Napi::CallbackInfo& info) {
+    tracking(info.Env()).drain(static_cast<uint32_t>(toUint(info[0], "job")), volumes(info[1]));
+  }
+
+  void cut(const Napi::CallbackInfo& info) {
+    tracking(info.Env())
+        .cut(static_cast<uint32_t>(toUint(info[0], "job")), volumes(info[1]),
+             info[2].ToNumber().DoubleValue());
+  }
+
+  void pend(const Napi::CallbackInfo& info) {
+    tracking(info.Env()).pend(volume(info[0]), toExtents(info[1]));
+  }
+
+  void pendOutstanding(const Napi::CallbackInfo& info) {
+    tracking(info.Env()).pendOutstanding(volume(info[0]));
+  }
+
+  void committed(const Napi::CallbackInfo& info) {
+    tracking(info.Env()).committed(volume(info[0]), toUint(info[1], "epoch"));
+  }
+
+  Napi::Value reopen(const Napi::CallbackInfo& info) {
+    Engine& engine = open(info.Env());
+    const uint32_t index = volume(info[0]);
+    guarded(info.Env(), [&] { engine.reopen(index); });
+    return geometryObject(info.Env(), engine.device(index).geometry());
+  }
+
+  Napi::Value counters(const Napi::CallbackInfo& info) {
+    TrackedVolume& tracked = tracking(info.Env()).tracked(volume(info[0]));
+    const TrackedVolume::Published& published = tracked.published();
+    Napi::Object result = Napi::Object::New(info.Env());
+    const auto set = [&](const char* name, uint64_t value) {
+      result.Set(name, static_cast<double>(value));
+    };
+    const uint64_t queued = tracked.queuedSectors();
+    set("queuedSectors", queued);
+    set("completedSectors", tracked.completedSectors());
+    set("missedCompletions", published.missed_sectors);
+    set("recursionMisses", published.recursion_misses);
+    set("taint", tracked.map().header(HEADER_TAINT));
+    set("suspectBlocks", published.carried);
+    set("pendingBlocks", published.pending);
+    set("outstandingBlocks", published.outstanding);
+    set("writtenBytesSinceFlip", (queued - published.queued_at_flip) * 512);
+    result.Set("isStatAlive", published.stat_alive.load());
+    return result;
   }
 
   // A buffer may come back after the engine has been closed.

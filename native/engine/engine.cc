@@ -7,15 +7,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <future>
 #include <utility>
 
+#include "engine/cutter.h"
 #include "engine/failure.h"
+#include "engine/tracked_volume.h"
 
 namespace understudy {
 
 namespace {
 
 constexpr uint32_t kMaxReadBytes = 1 << 20;
+constexpr std::chrono::milliseconds kPollInterval{1000};
 
 // A `read` job's extents, cut into reads of at most kMaxReadBytes.
 class ExtentSource : public ReadSource {
@@ -51,7 +55,12 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
       throw Failure("ERR_BUG", "engine buffer: at least 1 MiB, aligned to 4096", EINVAL);
     }
   }
-  for (const std::string& path : options_.paths) devices_.push_back(std::make_shared<Device>(path));
+  if (!options_.pins.control.empty()) {
+    control_ = std::make_unique<ControlMap>(options_.pins.control);
+    tracked_.resize(options_.paths.size());
+  }
+  devices_.resize(options_.paths.size());
+  for (uint32_t volume = 0; volume < devices_.size(); volume++) openVolume(volume);
   pool_ = std::make_unique<BufferPool>(
       options_.buffers, [this](uint32_t buffer, std::vector<Piece>&& pieces) {
         options_.listener->filled(running_job_, buffer, std::move(pieces));
@@ -66,6 +75,16 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
 }
 
 Engine::~Engine() { close(); }
+
+void Engine::openVolume(uint32_t volume) {
+  auto device = std::make_shared<Device>(options_.paths[volume]);
+  if (control_) {
+    tracked_[volume].reset();
+    tracked_[volume] =
+        std::make_unique<TrackedVolume>(device, options_.pins.volumes[volume], *control_);
+  }
+  devices_[volume] = std::move(device);
+}
 
 void Engine::close() {
   stopping_ = true;
@@ -103,6 +122,9 @@ void Engine::start() {
   hooks.waitForRelease = [this] { return waitForRelease(); };
   hooks.isStopping = [this] { return stopping_.load(); };
   reader_ = std::make_unique<Reader>(devices_, *pool_, options_.depth, std::move(hooks));
+  if (control_) {
+    cutter_ = std::make_unique<Cutter>(*control_, tracked_, *pool_, *reader_, options_.rules);
+  }
 }
 
 void Engine::run() {
@@ -115,18 +137,26 @@ void Engine::run() {
   started_ = true;
   wake_.notify_all();
   while (!start_error_ && !stopping_) {
-    if (tasks_.empty()) {
-      wake_.wait(lock);
-      continue;
+    if (tasks_.empty()) wake_.wait_for(lock, kPollInterval);
+    std::function<void()> task = [] {};
+    if (!tasks_.empty()) {
+      task = std::move(tasks_.front());
+      tasks_.pop_front();
     }
-    const std::function<void()> task = std::move(tasks_.front());
-    tasks_.pop_front();
     lock.unlock();
     task();
+    pollTripwires();
     lock.lock();
   }
   lock.unlock();
   reader_.reset();
+}
+
+void Engine::pollTripwires() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!control_ || now - polled_at_ < kPollInterval) return;
+  polled_at_ = now;
+  for (auto& volume : tracked_) volume->pollTripwire();
 }
 
 void Engine::report(uint32_t job,
@@ -142,7 +172,11 @@ void Engine::report(uint32_t job,
     result.outcome = Outcome::Aborted;
     faults.push_back(ReadFault{0, 0, 0, failure.error});
   }
-  if (result.outcome == Outcome::Aborted) pool_->discard();
+  if (result.outcome == Outcome::Aborted) {
+    pool_->discard();
+    // What was read and is thrown away has to be read again.
+    for (auto& volume : tracked_) volume->pendOutstanding();
+  }
   const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - begin;
   result.duration_ms = spent.count();
   options_.listener->done(result, std::move(faults));
@@ -159,6 +193,56 @@ void Engine::runRead(uint32_t job, uint32_t volume, const std::vector<Extent>& e
     pool_->handOverAll();
     result.outcome = Outcome::Drained;
   });
+}
+
+void Engine::drain(uint32_t job, std::vector<uint32_t> volumes) {
+  post([this, job, volumes = std::move(volumes)] {
+    report(job, [&](JobResult& result, std::vector<ReadFault>& faults) {
+      cutter_->drain(volumes, result, faults);
+    });
+  });
+}
+
+void Engine::cut(uint32_t job, std::vector<uint32_t> volumes, double deadline_ms) {
+  post([this, job, deadline_ms, volumes = std::move(volumes)] {
+    report(job, [&](JobResult& result, std::vector<ReadFault>& faults) {
+      cutter_->cut(volumes, deadline_ms, result, faults);
+    });
+  });
+}
+
+void Engine::pend(uint32_t volume, std::vector<Extent> extents) {
+  post([this, volume, extents = std::move(extents)] {
+    for (const Extent& extent : extents) tracked_[volume]->pend(extent.offset, extent.length);
+    tracked_[volume]->publish();
+  });
+}
+
+void Engine::pendOutstanding(uint32_t volume) {
+  post([this, volume] {
+    tracked_[volume]->pendOutstanding();
+    tracked_[volume]->publish();
+  });
+}
+
+void Engine::committed(uint32_t volume, uint64_t epoch) {
+  post([this, volume, epoch] {
+    tracked_[volume]->committed(epoch);
+    tracked_[volume]->publish();
+  });
+}
+
+void Engine::reopen(uint32_t volume) {
+  std::promise<void> reopened;
+  post([this, volume, &reopened] {
+    try {
+      openVolume(volume);
+      reopened.set_value();
+    } catch (...) {
+      reopened.set_exception(std::current_exception());
+    }
+  });
+  reopened.get_future().get();
 }
 
 }  // namespace understudy

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -45,12 +46,30 @@ class EngineListener {
   virtual void done(const JobResult& result, std::vector<ReadFault>&& faults) = 0;
 };
 
+// What tests take out to see that the oracles notice; always all true in the shipped addon.
+struct CutterRules {
+  bool validates = true;
+  bool follows_flight = true;
+};
+
+// Where the pins of the tracked volumes lie; empty folders where volumes are only read.
+struct TrackerPins {
+  std::string control;
+  std::vector<std::string> volumes;
+};
+
 struct EngineOptions {
   std::vector<std::string> paths;
+  TrackerPins pins;
+  CutterRules rules;
   std::vector<Memory> buffers;
   unsigned depth = 32;
   std::shared_ptr<EngineListener> listener;
 };
+
+class Cutter;
+class ControlMap;
+class TrackedVolume;
 
 class Engine {
  public:
@@ -58,8 +77,19 @@ class Engine {
   explicit Engine(EngineOptions options);
   ~Engine();
 
+  bool isTracking() const { return control_ != nullptr; }
   void read(uint32_t job, uint32_t volume, std::vector<Extent> extents);
+  void drain(uint32_t job, std::vector<uint32_t> volumes);
+  void cut(uint32_t job, std::vector<uint32_t> volumes, double deadline_ms);
   void release(uint32_t buffer);
+  void pend(uint32_t volume, std::vector<Extent> extents);
+  void pendOutstanding(uint32_t volume);
+  void committed(uint32_t volume, uint64_t epoch);
+  // Opens the volume and its pins anew; waits for it, so no job may be running. Throws Failure.
+  void reopen(uint32_t volume);
+  // To be read on the caller's thread; valid until `reopen` or `close`.
+  TrackedVolume& tracked(uint32_t volume) { return *tracked_[volume]; }
+  const Device& device(uint32_t volume) const { return *devices_[volume]; }
   // Ends the running job early and joins the thread. Safe to call twice.
   void close();
 
@@ -68,6 +98,8 @@ class Engine {
   void start();
   void post(std::function<void()> task);
   bool waitForRelease();
+  void openVolume(uint32_t volume);
+  void pollTripwires();
   void runRead(uint32_t job, uint32_t volume, const std::vector<Extent>& extents);
   // Runs `work` as `job` and reports how it ended, whatever happens.
   void report(uint32_t job, const std::function<void(JobResult&, std::vector<ReadFault>&)>& work);
@@ -76,6 +108,10 @@ class Engine {
   std::vector<std::shared_ptr<Device>> devices_;
   std::unique_ptr<BufferPool> pool_;
   std::unique_ptr<Reader> reader_;
+  std::unique_ptr<ControlMap> control_;
+  std::vector<std::unique_ptr<TrackedVolume>> tracked_;
+  std::unique_ptr<Cutter> cutter_;
+  std::chrono::steady_clock::time_point polled_at_{};
   uint32_t running_job_ = 0;
 
   std::mutex mutex_;

@@ -48,8 +48,9 @@ enum header_word {
   /* Written by the agent. */
   HEADER_COMMITTED_EPOCH = 16,
   HEADER_SYNCED = 17,
-  HEADER_STAT_OFFSET = 18, /* sectors the block layer counted before the programs, plus HEADER_STAT_KNOWN */
-  HEADER_STAT_KNOWN = 19,
+  HEADER_STAT_OFFSET = 18, /* sectors that the block layer had counted before the programs */
+  HEADER_MISSED_BASE = 19, /* queued minus completed, when the offset was taken */
+  HEADER_STAT_KNOWN = 20,  /* 1 once both are known */
 
   /* Bits of enum taint_bit, set by programs and agent, never cleared: the volume needs a new generation. */
   HEADER_TAINT = 24,

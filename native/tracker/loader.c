@@ -4,9 +4,11 @@
  * .node file, because the maps are better not charged to the agent's cgroup, and because only this needs the
  * privilege of loading. Prints nothing on success; on failure one line of JSON on standard error.
  *
+ *   understudy-loader prepare --pins DIR
  *   understudy-loader attach --pins DIR --name NAME --disk MAJOR:MINOR --start SECTORS --sectors N
  *       --shift N --whole 0|1 --sequence N --generation HEX --boot HEX
  *   understudy-loader detach --pins DIR --name NAME
+ *   understudy-loader remove --pins DIR
  *
  * DIR/control is made by the first attach and shared by all volumes of DIR. A volume's pins appear under
  * DIR/NAME by one rename, complete or not at all.
@@ -293,6 +295,8 @@ int main(int count, char **arguments) {
       return fail("arguments", EINVAL, arguments[i]);
   }
   const char *command = count > 1 ? arguments[1] : "";
+  if (options.pins && !strcmp(command, "prepare")) return prepare_folder(options.pins);
+  if (options.pins && !strcmp(command, "remove")) return remove_folder(options.pins);
   if (!options.pins || !options.name) return fail("arguments", EINVAL, command);
   if (!strcmp(command, "detach")) return detach(&options);
   if (strcmp(command, "attach") || !options.generation || !options.boot || !options.sectors)

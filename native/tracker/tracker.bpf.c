@@ -298,8 +298,9 @@ int BPF_PROG(bio_complete, struct request_queue *queue, struct bio *bio) {
   if (!(operation & 1) || !is_ours(bio->bi_bdev->bd_disk)) return 0;
   __u64 sectors = bio->bi_iter.bi_size >> 9;
   if (!sectors || OMITS_OPERATION(operation)) return 0;
-  add(COUNT_DISK_ABANDONED, sectors);
   struct range part = clip(bio->bi_iter.bi_sector, sectors);
   if (part.count) count_flight(operation, part.first, part.count, -1);
+  /* Last: whoever sees it counted as abandoned knows that it is in flight no more. */
+  add(COUNT_DISK_ABANDONED, sectors);
   return 0;
 }

@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { type ErrorCode, errorCatalogue, UnderstudyError } from '../base/errors.ts';
-import type { DeviceGeometry } from './types.ts';
+import type { DeviceGeometry, VolumeCounters } from './types.ts';
 
 export interface RawDevice {
   geometry(): DeviceGeometry;
@@ -18,35 +18,76 @@ export interface RawDevice {
 export interface RawEngine {
   /** Extents as [offset, length, offset, length, ...]. */
   read(job: number, volume: number, extents: Float64Array): void;
+  drain(job: number, volumes: number[]): void;
+  cut(job: number, volumes: number[], deadlineMs: number): void;
   release(buffer: number): void;
+  pend(volume: number, extents: Float64Array): void;
+  pendOutstanding(volume: number): void;
+  committed(volume: number, epoch: number): void;
+  reopen(volume: number): DeviceGeometry;
+  counters(volume: number): RawCounters;
   close(): Promise<void>;
+}
+
+/** As `VolumeCounters`, with the taint as bits (native/tracker/layout.h). */
+export type RawCounters = Omit<VolumeCounters, 'taint'> & { taint: number };
+
+export interface RawHeader {
+  generation: string;
+  bootId: string;
+  granularityBytes: number;
+  startBytes: number;
+  sizeBytes: number;
+  diskMajor: number;
+  diskMinor: number;
+  diskSequence: number;
+  committedEpoch: number;
+  synced: boolean;
+  taint: number;
+}
+
+export interface RawEngineOptions {
+  paths: string[];
+  buffers: Uint8Array[];
+  depth: number;
+  /** Folder of the control map, '' where volumes are only read; and of each volume's pins. */
+  control: string;
+  pins: string[];
 }
 
 export interface Addon {
   Device: new (path: string) => RawDevice;
   Engine: new (
-    options: { paths: string[]; buffers: Uint8Array[]; depth: number },
+    options: RawEngineOptions,
     /** (job, buffer, pieces as [volume, offset, length, at, ...]) or (result, faults). */
     onEvent: (...event: unknown[]) => void,
   ) => RawEngine;
   bytesToAlignment(buffer: Uint8Array): number;
+  /** One agent for a folder of pins at a time; the lock ends with the process. */
+  lockFolder(path: string): number;
+  unlockFolder(lock: number): void;
+  readHeader(controlFolder: string, volumeFolder: string): RawHeader;
 }
 
 /** Both src/native and dist/native lie two folders below the package. */
 export const releaseDirectory = join(import.meta.dirname, '..', '..', 'build', 'Release');
 
-let loaded: Addon | undefined;
-
-/** Loads the addon at first use. Throws ERR_NATIVE_MISSING. */
-export function addon(): Addon {
-  if (loaded) return loaded;
-  const path = join(releaseDirectory, 'understudy.node');
+/** Loads an addon of the build. Throws ERR_NATIVE_MISSING. */
+export function loadAddon(name: string): Addon {
+  const path = join(releaseDirectory, name);
   try {
-    loaded = createRequire(import.meta.url)(path) as Addon;
-    return loaded;
+    return createRequire(import.meta.url)(path) as Addon;
   } catch (cause) {
     throw new UnderstudyError('ERR_NATIVE_MISSING', `cannot load ${path}`, { path }, cause);
   }
+}
+
+let loaded: Addon | undefined;
+
+/** The addon, loaded at first use. */
+export function addon(): Addon {
+  loaded ??= loadAddon('understudy.node');
+  return loaded;
 }
 
 interface RawError extends Error {

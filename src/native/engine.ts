@@ -2,11 +2,21 @@
  * The engine: reads and cuts on a native thread of its own. This file turns its flat events into the types
  * of the contract; what a job means is in `types.ts`, how it is done in native/engine.
  */
-import { assert, UnderstudyError } from '../base/errors.ts';
+import { assert } from '../base/errors.ts';
 import type { Extent } from '../model/geometry.ts';
-import { addon, guarded, guardedAsync, type RawEngine } from './addon.ts';
+import { type Addon, addon, guarded, guardedAsync, type RawEngine } from './addon.ts';
+import { openDevice } from './device.ts';
 import type { Tracker } from './tracker.ts';
-import type { Engine, EngineEvents, FilledBuffer, PassResult, ReadFault } from './types.ts';
+import type {
+  DeviceGeometry,
+  Engine,
+  EngineEvents,
+  FilledBuffer,
+  PassResult,
+  ReadFault,
+  TrackedVolume,
+  VolumeCounters,
+} from './types.ts';
 
 export interface EngineOptions {
   /** What `openTracker` gave; its volumes give the order of volume indexes. */
@@ -19,6 +29,24 @@ export interface EngineOptions {
 }
 
 const DEFAULT_DEPTH = 32;
+
+/** enum taint_bit of native/tracker/layout.h, in words. */
+const taintWords: [bit: number, word: string][] = [
+  [1, 'passthrough write'],
+  [2, 'unstable flip'],
+  [4, 'write beyond the end'],
+  [8, 'untracked writes'],
+  [16, 'resized'],
+  [32, 'device replaced'],
+  [64, 'program skipped'],
+  [128, 'program gone'],
+];
+
+export const taintText = (bits: number): string =>
+  taintWords
+    .filter(([bit]) => (bits & bit) !== 0)
+    .map(([, word]) => word)
+    .join(', ');
 
 function toPieces(flat: Float64Array): FilledBuffer['pieces'] {
   const pieces: FilledBuffer['pieces'] = [];
@@ -47,67 +75,82 @@ function dispatch(events: EngineEvents, event: unknown[]): void {
   }
 }
 
-/** An engine over volumes without kernel tracking: it reads, and refuses to cut. */
-class ScanEngine implements Engine {
+class NativeEngine implements Engine {
   readonly #raw: RawEngine;
+  readonly #tracker: Tracker;
 
-  constructor(options: EngineOptions) {
-    const Raw = addon().Engine;
+  constructor(options: EngineOptions, native: Addon, extra: object) {
+    this.#tracker = options.tracker;
+    const { pins, volumes } = options.tracker;
     const settings = {
-      paths: options.tracker.volumes.map((volume) => volume.path),
+      paths: volumes.map((volume) => volume.path),
       buffers: [...options.buffers],
       depth: options.depth ?? DEFAULT_DEPTH,
+      control: pins?.control ?? '',
+      pins: pins?.volumes ?? [],
+      ...extra,
     };
-    this.#raw = guarded(() => new Raw(settings, (...event) => dispatch(options.events, event)));
+    this.#raw = guarded(
+      () => new native.Engine(settings, (...event) => dispatch(options.events, event)),
+    );
   }
 
   read(job: number, volume: number, extents: readonly Extent[]): void {
     guarded(() => this.#raw.read(job, volume, toFlat(extents)));
   }
 
+  drain(job: number, volumes: readonly number[]): void {
+    guarded(() => this.#raw.drain(job, [...volumes]));
+  }
+
+  cut(job: number, volumes: readonly number[], deadlineMs: number): void {
+    guarded(() => this.#raw.cut(job, [...volumes], deadlineMs));
+  }
+
   release(buffer: number): void {
     guarded(() => this.#raw.release(buffer));
+  }
+
+  pend(volume: number, extents: readonly Extent[]): void {
+    guarded(() => this.#raw.pend(volume, toFlat(extents)));
+  }
+
+  pendOutstanding(volume: number): void {
+    guarded(() => this.#raw.pendOutstanding(volume));
+  }
+
+  committed(volume: number, epoch: number): void {
+    guarded(() => this.#raw.committed(volume, epoch));
+  }
+
+  renew(volume: number, reason: string): { tracked: TrackedVolume; geometry: DeviceGeometry } {
+    const device = openDevice(this.#tracker.volumes[volume]!.path);
+    const { geometry } = device;
+    device.close();
+    const tracked = this.#tracker.renew(volume, geometry, reason);
+    return { tracked, geometry: guarded(() => this.#raw.reopen(volume)) };
+  }
+
+  counters(volume: number): VolumeCounters {
+    const raw = guarded(() => this.#raw.counters(volume));
+    return { ...raw, taint: taintText(raw.taint) };
   }
 
   close(): Promise<void> {
     return guardedAsync(() => this.#raw.close());
   }
-
-  drain(): void {
-    throw untracked('drain');
-  }
-
-  cut(): void {
-    throw untracked('cut');
-  }
-
-  pend(): void {
-    throw untracked('pend');
-  }
-
-  pendOutstanding(): void {
-    throw untracked('pendOutstanding');
-  }
-
-  committed(): void {
-    throw untracked('committed');
-  }
-
-  renew(): never {
-    throw untracked('renew');
-  }
-
-  counters(): never {
-    throw untracked('counters');
-  }
 }
 
-function untracked(call: string): UnderstudyError {
-  return new UnderstudyError('ERR_TRACKER_UNTRACKED', `${call}: volumes are not tracked`);
-}
-
-/** Opens the volumes and starts the engine's thread. Throws ERR_DEVICE_*, ERR_ENGINE_*. */
+/**
+ * Opens the volumes and starts the engine's thread. With the `scan` tracker only `read`, `release`, `renew`
+ * and `close` work; the rest throws ERR_TRACKER_UNTRACKED. Throws ERR_DEVICE_*, ERR_ENGINE_*, ERR_TRACKER_*.
+ */
 export function createEngine(options: EngineOptions): Engine {
+  return createEngineOf(addon(), options, {});
+}
+
+/** For tests: an engine of another build of the addon, with rules taken out. */
+export function createEngineOf(native: Addon, options: EngineOptions, extra: object): Engine {
   assert(options.buffers.length >= 2, 'the engine needs two buffers');
-  return new ScanEngine(options);
+  return new NativeEngine(options, native, extra);
 }

@@ -1,4 +1,9 @@
 /** What the addon does for us; the rest of the project imports this file and `types.ts` only. */
 export { alignedBuffer, openDevice } from './device.ts';
 export { createEngine, type EngineOptions } from './engine.ts';
-export { openTracker, type Tracker, type TrackerOptions } from './tracker.ts';
+export {
+  detachTracker,
+  openTracker,
+  type Tracker,
+  type TrackerOptions,
+} from './tracker.ts';

@@ -55,7 +55,7 @@ export interface TrackedVolume {
 export interface VolumeCounters {
   queuedSectors: number;
   completedSectors: number;
-  /** Completions the block layer counted and the program did not see. */
+  /** Sectors whose completion the block layer counted and the program did not see, at the last rest. */
   missedCompletions: number;
   recursionMisses: number;
   /** Not empty: the history can no longer be trusted (passthrough write, unstable flip, untracked writes, beyond the end, detached). */
@@ -65,6 +65,8 @@ export interface VolumeCounters {
   pendingBlocks: number;
   outstandingBlocks: number;
   writtenBytesSinceFlip: number;
+  /** False where the block layer keeps no counts (iostats off): missed completions would not be found. */
+  isStatAlive: boolean;
 }
 
 /** A filled buffer: what lies where. Handed over in the order in which later overrides earlier. */
