@@ -181,25 +181,6 @@ export const errorCatalogue = {
   ERR_TRACKER_MEMORY: spec('operational', 3, 'Raise the memory budget of the tracker.'),
   ERR_TRACKER_UNTRACKED: spec('bug', 1, 'The scan backend has no marks: it only reads.'),
   // agent
-  ERR_AGENT_UNKNOWN_VOLUME: spec('usage', 5, 'Give a path that exists; lsblk lists the devices.'),
-  ERR_AGENT_NOT_A_DEVICE: spec(
-    'usage',
-    2,
-    'Give the block device itself (findmnt and lsblk name it), or a regular file.',
-  ),
-  ERR_AGENT_PERMISSION: spec('operational', 3, 'Run the agent as root.'),
-  ERR_AGENT_OVERLAP: spec('usage', 6, 'Give a disk or its partitions, not both, and each once.'),
-  ERR_AGENT_MULTIPATH: spec(
-    'usage',
-    6,
-    'Writes take other paths than this one: it is not tracked.',
-  ),
-  ERR_AGENT_UNTRACKABLE: spec('usage', 6, 'Give the whole disks beneath, or --tracker scan.'),
-  ERR_AGENT_MIXED: spec(
-    'usage',
-    2,
-    'Block devices and files have no common instant: run one agent for each, with its own --server.',
-  ),
   ERR_AGENT_RUNNING: spec('operational', 6, 'Stop the other agent, or give another --server.'),
   ERR_AGENT_NOT_RUNNING: spec('operational', 5, 'Start the agent; is --server the right name?'),
   ERR_AGENT_REFUSED: spec('operational', 6, 'Staging refused this agent; its reason says why.'),
