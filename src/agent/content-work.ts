@@ -1,0 +1,119 @@
+/**
+ * The three tasks of the pipeline as functions over one buffer: digests of whole chunks, a patch with its
+ * contents, and the contents that an answer asked for. They run in worker threads or, in the simulator,
+ * in place. Frames come out ready for the wire.
+ */
+
+import type { IndexedEntry, Piece } from '../model/entry.ts';
+import { patchEntry, wholeEntry, ZERO_ENTRY } from '../model/entry.ts';
+import { encodeEntries } from '../model/entry-codec.ts';
+import { BLOCK_BYTES, DIGEST_BYTES } from '../model/geometry.ts';
+import { encodeMessage } from '../protocol/codec.ts';
+import type { WirePiece } from '../protocol/messages.ts';
+import type { ChunkPart } from './batch.ts';
+import { digestOf, isZeroRange, storedForm } from './content.ts';
+
+export interface DigestTask {
+  readonly kind: 'digest';
+  readonly buffer: number;
+  /** Whole chunks only. */
+  readonly parts: readonly ChunkPart[];
+}
+export interface PatchTask {
+  readonly kind: 'patch';
+  readonly buffer: number;
+  readonly seq: number;
+  readonly volume: number;
+  readonly parts: readonly ChunkPart[];
+}
+export interface PiecesTask {
+  readonly kind: 'pieces';
+  readonly buffer: number;
+  readonly seq: number;
+  readonly wanted: readonly { at: number; length: number; digest: Uint8Array }[];
+}
+export type Task = DigestTask | PatchTask | PiecesTask;
+
+/** One digest a part; a zero part has a 1 in `zeros`, and nothing to look at in `digests`. */
+export interface Digested {
+  readonly digests: Uint8Array;
+  readonly zeros: Uint8Array;
+}
+export interface BuiltPatch {
+  readonly frame: Uint8Array;
+  /** The encoded entries, for the epoch's content digest. */
+  readonly entries: Uint8Array;
+  readonly pieceBytes: number;
+}
+export interface BuiltPieces {
+  readonly frame: Uint8Array;
+  readonly pieceBytes: number;
+}
+
+export function digestParts(bytes: Buffer, parts: readonly ChunkPart[]): Digested {
+  const digests = new Uint8Array(parts.length * DIGEST_BYTES);
+  const zeros = new Uint8Array(parts.length);
+  parts.forEach(({ at, length }, index) => {
+    if (isZeroRange(bytes, at[0]!, length)) zeros[index] = 1;
+    else digests.set(digestOf(bytes, at[0]!, length), index * DIGEST_BYTES);
+  });
+  return { digests, zeros };
+}
+
+/** Contents of one frame, each once. */
+class PieceList {
+  readonly pieces: WirePiece[] = [];
+  bytes = 0;
+  private readonly known = new Set<string>();
+  private readonly source: Buffer;
+
+  constructor(source: Buffer) {
+    this.source = source;
+  }
+
+  /** Adds what lies at `at` and returns its name. */
+  name(at: number, length: number): Piece {
+    if (isZeroRange(this.source, at, length)) return 'zero';
+    const digest = digestOf(this.source, at, length);
+    this.add(at, length, digest);
+    return digest;
+  }
+
+  add(at: number, length: number, digest: Uint8Array): void {
+    const key = Buffer.from(digest.buffer, digest.byteOffset, digest.length).toString('latin1');
+    if (this.known.has(key)) return;
+    this.known.add(key);
+    const { codec, stored } = storedForm(this.source, at, length);
+    this.pieces.push({ digest, codec, rawLength: length, stored });
+    this.bytes += stored.length;
+  }
+}
+
+export function buildPatch(bytes: Buffer, task: PatchTask): BuiltPatch {
+  const list = new PieceList(bytes);
+  const entries: IndexedEntry[] = task.parts.map((part) => {
+    const entry = part.mask === 0 ? wholeOf(list, part) : blocksOf(list, part);
+    return { index: part.chunk, count: 1, entry };
+  });
+  const { seq, volume } = task;
+  const frame = encodeMessage({ type: 'patch', seq, volume, entries, pieces: list.pieces });
+  return { frame, entries: encodeEntries(entries), pieceBytes: list.bytes };
+}
+
+function wholeOf(list: PieceList, part: ChunkPart) {
+  const piece = list.name(part.at[0]!, part.length);
+  return piece === 'zero' ? ZERO_ENTRY : wholeEntry(piece);
+}
+
+function blocksOf(list: PieceList, part: ChunkPart) {
+  const last = part.at.length - 1;
+  const blocks = part.at.map((at, i) => list.name(at, i === last ? part.length : BLOCK_BYTES));
+  return patchEntry(part.mask, blocks);
+}
+
+export function buildPieces(bytes: Buffer, task: PiecesTask): BuiltPieces {
+  const list = new PieceList(bytes);
+  for (const { at, length, digest } of task.wanted) list.add(at, length, digest);
+  const frame = encodeMessage({ type: 'pieces', seq: task.seq, pieces: list.pieces });
+  return { frame, pieceBytes: list.bytes };
+}

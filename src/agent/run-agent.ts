@@ -1,0 +1,166 @@
+/**
+ * The agent as a daemon's body: opens volumes, tracker, engine, threads, network and status socket, and
+ * sets the core going. The only file of this layer that names real ones. Parses no command line and
+ * handles no signal: the CLI does.
+ */
+import { randomBytes } from 'node:crypto';
+import { type Clock, systemClock } from '../base/clock.ts';
+import type { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { MIB } from '../base/units.ts';
+import { VERSION } from '../base/version.ts';
+import {
+  alignedBuffer,
+  createEngine,
+  detachTracker,
+  openDevice,
+  openTracker,
+  type Tracker,
+} from '../native/index.ts';
+import type { Device, TrackerBackend } from '../native/types.ts';
+import type { Dialer } from '../transport/types.ts';
+import { admit } from './admission.ts';
+import { type Agent, createAgent } from './agent.ts';
+import { checkServerName, readIdentity } from './identity.ts';
+import { defaultSettings } from './replication-state.ts';
+import type { AgentStatus } from './report.ts';
+import { DEFAULT_RUN_DIRECTORY, serveStatus } from './status-socket.ts';
+import { volumeFacts } from './volume-facts.ts';
+import { createWorkerPipeline } from './worker-pipeline.ts';
+
+export interface RunAgentOptions {
+  readonly server: string;
+  /** Paths of block devices or regular files; recovery points name the volumes so. */
+  readonly volumes: readonly string[];
+  readonly dialer: Dialer;
+  readonly cutIntervalMs: number;
+  readonly tracker: TrackerBackend | 'auto';
+  /** Bytes a second to staging; 0: no limit. */
+  readonly bandwidth: number;
+  readonly log: Log;
+  /** Where the status socket lies. */
+  readonly runDirectory?: string;
+  /** Memory for what has been read and not yet sent. */
+  readonly bufferBytes?: number;
+  /** Worker threads for digests and compression. */
+  readonly threads?: number;
+  readonly clock?: Clock;
+}
+
+export interface RunningAgent {
+  status(): AgentStatus;
+  /** Resolves after `close`; rejects when the agent cannot go on (refused, a defect). */
+  readonly ended: Promise<void>;
+  /** Stops; what is pinned goes on tracking for the next life. */
+  close(): Promise<void>;
+}
+
+const BUFFER_BYTES = MIB;
+const DEFAULT_BUFFERS_BYTES = 32 * MIB;
+const MIN_BUFFERS = 8;
+
+/** Throws what refuses the volumes or the tracker (ERR_DEVICE_*, ERR_TRACKER_*), ERR_AGENT_RUNNING. */
+export async function runAgent(options: RunAgentOptions): Promise<RunningAgent> {
+  checkServerName(options.server);
+  admit(options.volumes.map((path) => volumeFacts(path)));
+  const undo: (() => unknown)[] = [];
+  try {
+    return await start(options, undo);
+  } catch (error) {
+    for (const each of undo.reverse()) await each();
+    throw error;
+  }
+}
+
+async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise<RunningAgent> {
+  const { server, log } = options;
+  let agent: Agent | null = null;
+  const directory = options.runDirectory ?? DEFAULT_RUN_DIRECTORY;
+  const socket = await serveStatus(directory, server, () => agent?.status() ?? null);
+  undo.push(() => socket.close());
+  const devices = options.volumes.map((path) => {
+    const device = openDevice(path);
+    undo.push(() => device.close());
+    return device;
+  });
+  const tracker = await openTracker({
+    backend: options.tracker,
+    volumes: devices.map(({ path, geometry }) => ({ path, geometry })),
+    instance: server,
+  });
+  undo.push(() => tracker.close());
+  log.info('tracker opened', {
+    backend: tracker.backend,
+    reason: tracker.backendReason,
+    volumes: tracker.volumes,
+  });
+  const ended = Promise.withResolvers<void>();
+  // Whoever runs the agent hears of it; without a listener it is not an unhandled rejection.
+  ended.promise.catch(() => undefined);
+  const { core, stop } = startCore(options, devices, tracker, (error) => {
+    log.error(error.message, { code: error.code, ...error.context });
+    void shutDown().then(() => ended.reject(error), ended.reject);
+  });
+  agent = core;
+  undo.push(stop);
+  const shutDown = async () => {
+    for (const each of undo.splice(0).reverse()) await each();
+  };
+  core.start();
+  return {
+    status: () => core.status(),
+    ended: ended.promise,
+    async close() {
+      await shutDown();
+      ended.resolve();
+    },
+  };
+}
+
+function startCore(
+  options: RunAgentOptions,
+  devices: readonly Device[],
+  tracker: Tracker,
+  onGivenUp: (error: UnderstudyError) => void,
+): { core: Agent; stop: () => Promise<void> } {
+  const total = options.bufferBytes ?? DEFAULT_BUFFERS_BYTES;
+  const count = Math.max(MIN_BUFFERS, Math.floor(total / BUFFER_BYTES));
+  const buffers = Array.from({ length: count }, () => alignedBuffer(BUFFER_BYTES));
+  const pipeline = createWorkerPipeline(buffers, options.threads);
+  const core = createAgent({
+    clock: options.clock ?? systemClock,
+    log: options.log,
+    random: Math.random,
+    newGeneration: () => randomBytes(16).toString('hex'),
+    dialer: options.dialer,
+    pipeline,
+    buffers,
+    createEngine: (events) => createEngine({ tracker, buffers, events }),
+    volumes: devices.map((device, index) => ({
+      name: device.path,
+      device,
+      tracked: tracker.volumes[index]!,
+      isScanned: tracker.backend === 'scan',
+    })),
+    identity: readIdentity(options.server, VERSION),
+    pid: process.pid,
+    settings: {
+      ...defaultSettings,
+      cutIntervalMs: options.cutIntervalMs,
+      drainThresholdBytes: (count * BUFFER_BYTES) / 3,
+      syncBuffers: Math.max(2, Math.floor(count / 4)),
+    },
+    bandwidth: options.bandwidth,
+    onGivenUp,
+  });
+  return {
+    core,
+    async stop() {
+      await core.close();
+      await pipeline.close();
+    },
+  };
+}
+
+/** Takes all tracking of a server's agent out of the kernel. No agent of that name may be running. */
+export const detach = (server: string): void => detachTracker(server);

@@ -1,0 +1,177 @@
+/**
+ * One connection to staging at a time: greeting, heartbeat, messages in and frames out. What arrives from
+ * a connection that was given up is ignored. Holds no policy: when to dial is the state machine's.
+ */
+import type { Timer } from '../base/clock.ts';
+import { type ErrorCode, errorCatalogue, UnderstudyError } from '../base/errors.ts';
+import { decodeMessage, encodeMessage } from '../protocol/codec.ts';
+import {
+  type AgentMessage,
+  type Message,
+  PROTOCOL_VERSION,
+  type Refusal,
+  type StagingMessage,
+} from '../protocol/messages.ts';
+import type { Connection } from '../transport/types.ts';
+import type { FrameSink } from './outbox.ts';
+import type { AgentPorts } from './ports.ts';
+import type { AgentState } from './state-types.ts';
+
+export interface SessionEvents {
+  onConnected(): void;
+  onMessage(message: StagingMessage): void;
+  onDrained(): void;
+  /** `isFatal`: dialing again cannot help. Not called after `close`. */
+  onClosed(error: UnderstudyError, isFatal: boolean): void;
+}
+
+const PING_INTERVAL_MS = 2000;
+/** Silence after which a connection counts as half open. */
+const SILENCE_MS = 8000;
+
+const agentTypes: ReadonlySet<Message['type']> = new Set<Message['type']>([
+  'hello',
+  'offer',
+  'patch',
+  'pieces',
+  'commit',
+  'status',
+]);
+const isForAgent = (message: Message): message is StagingMessage => !agentTypes.has(message.type);
+
+export class Session implements FrameSink {
+  private readonly ports: AgentPorts;
+  private readonly events: SessionEvents;
+  private connection: Connection | null = null;
+  private timer: Timer | null = null;
+  private heardMs = 0;
+  private pingId = 0;
+
+  constructor(ports: AgentPorts, events: SessionEvents) {
+    this.ports = ports;
+    this.events = events;
+  }
+
+  dial(): void {
+    this.close('dialing again');
+    let own: Connection | null = null;
+    const isCurrent = () => own !== null && own === this.connection;
+    own = this.ports.dialer.dial({
+      onOpen: () => {
+        if (!isCurrent()) return;
+        this.heard();
+        this.beat();
+        this.events.onConnected();
+      },
+      onMessage: (frame) => {
+        if (isCurrent()) this.receive(frame);
+      },
+      onDrained: () => {
+        if (isCurrent()) this.events.onDrained();
+      },
+      onClosed: (error) => {
+        if (isCurrent()) this.lost(error, !error.spec.retryable);
+      },
+    });
+    this.connection = own;
+  }
+
+  greet(state: AgentState): void {
+    const { identity, volumes } = this.ports;
+    this.sendMessage({
+      type: 'hello',
+      version: PROTOCOL_VERSION,
+      ...identity,
+      volumes: state.volumes.map((volume, index) => ({
+        volume: volume.name,
+        sizeBytes: volume.sizeBytes,
+        sectorBytes: volumes[index]!.device.geometry.sectorBytes,
+        generation: volume.generation,
+        committedEpoch: volume.committedEpoch,
+        syncing: volume.committedEpoch === 0,
+      })),
+    });
+  }
+
+  /** A small message, past the queue of batches. */
+  sendMessage(message: AgentMessage): void {
+    this.connection?.send(encodeMessage(message));
+  }
+
+  send(frame: Uint8Array): void {
+    this.connection?.send(frame);
+  }
+
+  bufferedBytes(): number {
+    return this.connection?.bufferedBytes ?? 0;
+  }
+
+  /** Says nothing to the events: whoever closes knows. */
+  close(reason: string): void {
+    const { connection } = this;
+    this.forget();
+    connection?.close(reason);
+  }
+
+  /** The peer broke the protocol: tell it, and end. */
+  refuse(detail: string): void {
+    this.sendMessage({ type: 'refusal', code: 'ERR_PROTOCOL_MESSAGE', message: detail });
+    this.lost(new UnderstudyError('ERR_PROTOCOL_MESSAGE', detail), false);
+  }
+
+  private receive(frame: Uint8Array): void {
+    this.heard();
+    let message: Message;
+    try {
+      message = decodeMessage(frame);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError)) throw error;
+      this.refuse(error.message);
+      return;
+    }
+    if (message.type === 'ping') this.sendMessage({ type: 'pong', id: message.id });
+    else if (message.type === 'refusal') this.refused(message);
+    else if (!isForAgent(message)) this.refuse(`staging does not say ${message.type}`);
+    else this.events.onMessage(message);
+  }
+
+  private refused({ code, message }: Refusal): void {
+    const isKnown = code in errorCatalogue;
+    const known = isKnown ? (code as ErrorCode) : 'ERR_AGENT_REFUSED';
+    const text = isKnown ? message : `${code}: ${message}`;
+    const error = new UnderstudyError(known, text);
+    this.lost(error, isKnown && !error.spec.retryable);
+  }
+
+  private lost(error: UnderstudyError, isFatal: boolean): void {
+    const { connection } = this;
+    this.forget();
+    connection?.close(error.message);
+    this.events.onClosed(error, isFatal);
+  }
+
+  private forget(): void {
+    this.connection = null;
+    this.timer?.cancel();
+    this.timer = null;
+  }
+
+  private heard(): void {
+    this.heardMs = this.ports.clock.monotonicMs();
+  }
+
+  private beat(): void {
+    this.timer = this.ports.clock.after(PING_INTERVAL_MS, () => {
+      const silentMs = this.ports.clock.monotonicMs() - this.heardMs;
+      if (silentMs > SILENCE_MS) {
+        const message = `nothing heard from staging for ${Math.round(silentMs)} ms`;
+        this.connection?.abort();
+        this.lost(new UnderstudyError('ERR_CONNECTION_SILENT', message), false);
+        return;
+      }
+      this.pingId = (this.pingId + 1) % 2 ** 31;
+      this.sendMessage({ type: 'ping', id: this.pingId });
+      this.beat();
+    });
+  }
+}

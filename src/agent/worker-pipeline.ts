@@ -1,0 +1,76 @@
+/**
+ * The pipeline in worker threads: each task goes to the worker with the fewest tasks open. A worker that
+ * dies fails its tasks, and with them the agent: its buffers' state is unknown.
+ */
+import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { UnderstudyError } from '../base/errors.ts';
+import type { BuiltPatch, BuiltPieces, Digested, Task } from './content-work.ts';
+import type { Pipeline } from './pipeline.ts';
+import type { WorkReply, WorkRequest } from './pipeline-worker.ts';
+
+interface OpenTask {
+  readonly resolve: (result: never) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+class PipelineWorker {
+  readonly open = new Map<number, OpenTask>();
+  private readonly worker: Worker;
+
+  constructor(buffers: readonly Uint8Array[]) {
+    const script = new URL(`./pipeline-worker${extname(import.meta.filename)}`, import.meta.url);
+    this.worker = new Worker(script, {
+      workerData: { buffers },
+      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
+    });
+    this.worker.on('message', (reply: WorkReply) => this.done(reply));
+    this.worker.on('error', (error) => this.failAll(error));
+    this.worker.unref();
+  }
+
+  run(request: WorkRequest, task: OpenTask): void {
+    this.open.set(request.id, task);
+    this.worker.postMessage(request);
+  }
+
+  async stop(): Promise<void> {
+    await this.worker.terminate();
+    this.failAll(new UnderstudyError('ERR_BUG', 'the pipeline was stopped under a task'));
+  }
+
+  private done({ id, result, error }: WorkReply): void {
+    const task = this.open.get(id);
+    this.open.delete(id);
+    if (error === undefined) task?.resolve(result as never);
+    else task?.reject(error);
+  }
+
+  private failAll(error: unknown): void {
+    for (const task of this.open.values()) task.reject(error);
+    this.open.clear();
+  }
+}
+
+export function createWorkerPipeline(
+  buffers: readonly Uint8Array[],
+  threads = Math.min(4, availableParallelism()),
+): Pipeline {
+  const workers = Array.from({ length: threads }, () => new PipelineWorker(buffers));
+  let nextId = 1;
+  const run = <T>(task: Task): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const least = workers.reduce((a, b) => (b.open.size < a.open.size ? b : a));
+      least.run({ id: nextId, task }, { resolve, reject });
+      nextId += 1;
+    });
+  return {
+    digest: (task) => run<Digested>(task),
+    patch: (task) => run<BuiltPatch>(task),
+    pieces: (task) => run<BuiltPieces>(task),
+    async close() {
+      await Promise.all(workers.map((worker) => worker.stop()));
+    },
+  };
+}
