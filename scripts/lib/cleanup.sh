@@ -42,12 +42,13 @@ scratch_loops() {
     'index($2, under) == 1 { print $1 }'
 }
 
-# Trackers of our loop devices end with `agent detach`; they would otherwise stay pinned for ever.
+# Trackers stay pinned in the kernel, as they should, until `agent detach`; the names of the servers whose
+# agents ran lie in files named `servers`.
 detach_scratch_trackers() {
-  local loops
-  mapfile -t loops < <(scratch_loops)
-  [ "${#loops[@]}" -gt 0 ] && [ -f "$root/dist/cli/main.js" ] || return 0
-  "$node" "$root/dist/cli/main.js" agent detach --yes --volume "${loops[@]}" >/dev/null 2>&1 || true
+  local server
+  find "$scratch" -maxdepth 2 -name servers -exec cat {} + | sort -u | while read -r server; do
+    "$node" "$root/dist/cli/main.js" agent detach --server "$server" --yes >/dev/null </dev/null
+  done
 }
 
 cleanup_scratch() {

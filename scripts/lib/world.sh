@@ -35,6 +35,7 @@ start_staging() {
 start_agent() {
   local server=$1 interval=$2
   shift 2
+  echo "$server" >>"$scratch/servers"
   "$node" "$main" agent run --server "$server" --cut-interval "$interval" --volume "$@" \
     >>"$scratch/agent.out" 2>>"$scratch/agent.log" &
   agent_pid=$!

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { attachLoop, sh } from './helpers/device.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
-import { type Ran, Staging, startAgent, understudy } from './helpers/understudy.ts';
+import { detachAgent, type Ran, Staging, startAgent, understudy } from './helpers/understudy.ts';
 import { waitFor } from './helpers/wait.ts';
 
 const MIB = 1 << 20;
@@ -53,16 +53,16 @@ function flipByte(path: string, offset: number): void {
   closeSync(fd);
 }
 
-const agentWords = (staging: Staging, ...volumes: string[]): string[] => [
+const agentWords = (scratch: Scratch, staging: Staging, ...volumes: string[]): string[] => [
   ...['agent', 'run', '--staging', staging.url, '--token-file', staging.tokenFile],
-  ...['--server', 'web1', '--volume', ...volumes],
+  ...['--server', scratch.server, '--volume', ...volumes],
 ];
 
 describe('agent run', () => {
   it('refuses a device that does not exist', async () => {
     await withScratch('unknown', async (scratch) => {
       const staging = await Staging.start(scratch);
-      const ran = await understudy(agentWords(staging, '/dev/no-such-device'));
+      const ran = await understudy(agentWords(scratch, staging, '/dev/no-such-device'));
       expectRefusal(ran, 'ERR_DEVICE_OPEN', 3);
       expect(ran.err).toContain('/dev/no-such-device');
     });
@@ -71,7 +71,7 @@ describe('agent run', () => {
   it('refuses the place where a file system is mounted, in place of its device', async () => {
     await withScratch('folder', async (scratch) => {
       const staging = await Staging.start(scratch);
-      const ran = await understudy(agentWords(staging, scratch.folder));
+      const ran = await understudy(agentWords(scratch, staging, scratch.folder));
       expectRefusal(ran, 'ERR_DEVICE_NOT_VOLUME', 2);
     });
   });
@@ -83,7 +83,7 @@ describe('agent run', () => {
       writeFileSync(volume, Buffer.alloc(MIB));
       chmodSync(volume, 0);
       const powerless = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'];
-      const ran = await understudy(agentWords(staging, volume), {}, powerless);
+      const ran = await understudy(agentWords(scratch, staging, volume), {}, powerless);
       expectRefusal(ran, 'ERR_DEVICE_OPEN', 3);
       expect(ran.err).toContain('EACCES');
     });
@@ -96,7 +96,7 @@ describe('agent run', () => {
       sh('bash', '-c', `echo ',,L' | sfdisk -q ${disk.device}`);
       sh('partx', '-a', disk.device);
       scratch.defer(() => void sh('partx', '-d', disk.device));
-      const ran = await understudy(agentWords(staging, disk.device, `${disk.device}p1`));
+      const ran = await understudy(agentWords(scratch, staging, disk.device, `${disk.device}p1`));
       expectRefusal(ran, /overlap/, 6);
       expect((await staging.json<unknown[]>('server', 'list')).length).toBe(0);
     });
@@ -106,7 +106,7 @@ describe('agent run', () => {
     await withScratch('twice', async (scratch) => {
       const staging = await Staging.start(scratch);
       const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
-      const ran = await understudy(agentWords(staging, disk.device, disk.device));
+      const ran = await understudy(agentWords(scratch, staging, disk.device, disk.device));
       expect(ran.exitCode).not.toBe(0);
       expect(ran.err).toMatch(/^error: .*\n/m);
     });
@@ -116,7 +116,7 @@ describe('agent run', () => {
     await withScratch('clear', async (scratch) => {
       const staging = await Staging.start(scratch);
       const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
-      const words = agentWords(staging, disk.device);
+      const words = agentWords(scratch, staging, disk.device);
       words[3] = 'http://192.0.2.1:7000';
       expectRefusal(await understudy(words), 'ERR_USAGE', 2);
     });
@@ -128,7 +128,7 @@ describe('agent run', () => {
       const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
       const wrong = scratch.path('wrong-token');
       writeFileSync(wrong, 'not-the-token-of-this-service\n');
-      const words = agentWords(staging, disk.device);
+      const words = agentWords(scratch, staging, disk.device);
       words[words.indexOf('--token-file') + 1] = wrong;
       expectRefusal(await understudy(words), 'ERR_UNAUTHORIZED', 6);
       const asOperator = await understudy(['server', 'list'], {
@@ -148,19 +148,19 @@ describe('agent run', () => {
       const first = startAgent(scratch, staging, { volumes });
       await staging.waitForPoints(1);
       await first.stop();
-      await staging.run('agent', 'detach', '--yes', '--volume', disk.device);
+      await detachAgent(scratch.server);
       const points = (await staging.points()).length;
 
       const machineId = scratch.path('machine-id');
       writeFileSync(machineId, `${'0123456789abcdef'.repeat(2)}\n`);
       const script = `mount --bind ${machineId} /etc/machine-id && exec "$@"`;
       const elsewhere = ['unshare', '--mount', 'bash', '-c', script, 'bash'];
-      const refused = await understudy(agentWords(staging, disk.device), {}, elsewhere);
+      const refused = await understudy(agentWords(scratch, staging, disk.device), {}, elsewhere);
       expectRefusal(refused, /hardware/, 6);
       expect((await staging.points()).length).toBe(points);
-      expect((await staging.server('web1')).pendingHardwareId).not.toBeNull();
+      expect((await staging.server(scratch.server)).pendingHardwareId).not.toBeNull();
 
-      const admitted = await staging.run('server', 'admit', 'web1', '--yes');
+      const admitted = await staging.run('server', 'admit', scratch.server, '--yes');
       expect(admitted.exitCode, admitted.err).toBe(0);
       startAgent(scratch, staging, { volumes, wrap: elsewhere });
       await staging.waitForPoints(points + 1);

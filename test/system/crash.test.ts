@@ -102,9 +102,9 @@ describe('kill -9', () => {
 });
 
 describe('the network', () => {
-  async function withProxy(
+  async function withWire(
     name: string,
-    then: (wire: Wire, staging: Staging, world: World, scratch: Scratch) => Promise<void>,
+    then: (wire: Wire, staging: Staging, scratch: Scratch) => Promise<void>,
   ): Promise<void> {
     await withScratch(name, async (scratch) => {
       const world = await busyDisk(scratch, 600);
@@ -113,11 +113,11 @@ describe('the network', () => {
       startAgent(scratch, staging, { volumes: [world.disk], url: wire.url, cutInterval: '500ms' });
       await staging.waitForPoints(2);
       const generation = (await staging.points())[0]!.volumes[0]!.generation;
-      await then(wire, staging, world, scratch);
+      await then(wire, staging, scratch);
       const newest = (await staging.points())[0]!;
       expect(newest.volumes[0]!.generation, 'no rescan').toBe(generation);
       await world.load.stop();
-      await expectPointRight(scratch, staging, world, await staging.createPoint('web1'));
+      await expectPointRight(scratch, staging, world, await staging.createPoint(scratch.server));
       await expectRepositoryWhole(staging);
     });
   }
@@ -126,7 +126,7 @@ describe('the network', () => {
     staging.waitForPoints((await staging.points()).length + count);
 
   it('cut again and again: the agent comes back and goes on', async () => {
-    await withProxy('cut', async (wire, staging) => {
+    await withWire('cut', async (wire, staging) => {
       for (let round = 0; round < scaled(5, 30); round += 1) {
         await pause(randomInt(20, 700));
         wire.cut();
@@ -139,21 +139,25 @@ describe('the network', () => {
   });
 
   it('half-open: found within seconds, and left behind', async () => {
-    await withProxy('half-open', async (wire, staging) => {
+    await withWire('half-open', async (wire, staging) => {
       wire.silence();
       await more(staging, 2);
     });
   });
 
   it('slow: lag grows, and comes down once it is fast again', async () => {
-    await withProxy('slow', async (wire, staging) => {
+    await withWire('slow', async (wire, staging, scratch) => {
       wire.slow(200_000);
       await pause(6000);
       wire.slow(Number.POSITIVE_INFINITY);
       await more(staging, 3);
-      await waitFor('small lag', async () => ((await staging.server('web1')).lagMs ?? 1e9) < 3000, {
-        timeoutMs: 60_000,
-      });
+      await waitFor(
+        'small lag',
+        async () => ((await staging.server(scratch.server)).lagMs ?? 1e9) < 3000,
+        {
+          timeoutMs: 60_000,
+        },
+      );
     });
   });
 });
@@ -191,7 +195,7 @@ describe('a full disk in staging', () => {
       expect(acknowledged.filter((id) => !idsOf(held).includes(id))).toEqual([]);
       await world.load.stop();
       await expectRepositoryWhole(staging);
-      await expectPointRight(scratch, staging, world, await staging.createPoint('web1'));
+      await expectPointRight(scratch, staging, world, await staging.createPoint(scratch.server));
     });
   });
 });

@@ -3,7 +3,7 @@ import { truncateSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { attachLoop, digestOfFile, makeFileSystem, mount, sh } from './helpers/device.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
-import { type Daemon, Staging, startAgent } from './helpers/understudy.ts';
+import { type Daemon, detachAgent, Staging, startAgent } from './helpers/understudy.ts';
 import { waitFor } from './helpers/wait.ts';
 import { RecordLoad } from './helpers/writers.ts';
 
@@ -34,7 +34,7 @@ async function busyWorld(scratch: Scratch, perSecond: number): Promise<World> {
 async function expectEqualWhenQuiet(scratch: Scratch, world: World): Promise<void> {
   for (const load of world.loads) await load.stop();
   for (const unmount of world.unmount) unmount();
-  const point = await world.staging.createPoint('web1');
+  const point = await world.staging.createPoint(scratch.server);
   expect(point.missingVolumes).toEqual([]);
   for (const disk of world.disks) {
     const out = scratch.path(`${disk.replaceAll('/', '-')}.image`);
@@ -78,7 +78,7 @@ describe('replication of busy disks', () => {
       // Writes go on with nobody to read them.
       await waitFor(
         'disconnection',
-        async () => (await world.staging.server('web1')).connected === false,
+        async () => (await world.staging.server(scratch.server)).connected === false,
         {
           timeoutMs: 30_000,
         },
@@ -114,14 +114,7 @@ describe('replication of busy disks', () => {
       const agent: Daemon = startAgent(scratch, world.staging, options);
       const before = (await world.staging.waitForPoints(2))[0];
       expect(await agent.stop()).toBe(0);
-      const detached = await world.staging.run(
-        'agent',
-        'detach',
-        '--yes',
-        '--volume',
-        ...world.disks,
-      );
-      expect(detached.exitCode).toBe(0);
+      await detachAgent(scratch.server);
       const count = (await world.staging.points()).length;
       startAgent(scratch, world.staging, options);
       const after = (await world.staging.waitForPoints(count + 1))[0];
@@ -136,7 +129,7 @@ describe('a volume in trouble', () => {
   async function inTrouble(
     name: string,
     trouble: (disk: { device: string; backing: string }) => void,
-    then: (staging: Staging, disks: string[]) => Promise<void>,
+    then: (staging: Staging, disks: string[], server: string) => Promise<void>,
   ): Promise<void> {
     await withScratch(name, async (scratch) => {
       const disks = ['one', 'two'].map((each) => attachLoop(scratch, scratch.path(each), 64 * MIB));
@@ -156,12 +149,12 @@ describe('a volume in trouble', () => {
       startAgent(scratch, staging, { volumes: devices });
       await staging.waitForPoints(2);
       trouble(disks[0]!);
-      await then(staging, devices);
+      await then(staging, devices, scratch.server);
     });
   }
 
-  const volumeState = async (staging: Staging, volume: string) =>
-    (await staging.server('web1')).volumes.find((held) => held.volume === volume);
+  const volumeState = async (staging: Staging, server: string, volume: string) =>
+    (await staging.server(server)).volumes.find((held) => held.volume === volume);
 
   it('that grows is synced anew at its new size, and points go on', async () => {
     await inTrouble(
@@ -220,12 +213,12 @@ describe('a volume in trouble', () => {
           'status=none',
         );
       },
-      async (staging, [broken, sound]) => {
+      async (staging, [broken, sound], server) => {
         await waitFor(
           'a partial point of the sound volume, and a reason at the broken one',
           async () => {
             const newest = (await staging.points('--limit', '1'))[0];
-            const reason = (await volumeState(staging, broken!))?.reason ?? '';
+            const reason = (await volumeState(staging, server, broken!))?.reason ?? '';
             return (
               newest !== undefined &&
               newest.missingVolumes.join() === broken &&

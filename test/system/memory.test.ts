@@ -4,7 +4,7 @@ import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { attachLoop, sh } from './helpers/device.ts';
 import { withScratch } from './helpers/scratch.ts';
-import { Staging, startAgent } from './helpers/understudy.ts';
+import { detachAgent, Staging, startAgent } from './helpers/understudy.ts';
 import { scaled } from './helpers/wait.ts';
 
 const MIB = 1 << 20;
@@ -83,7 +83,7 @@ describe('the speed of the source', () => {
         await staging.waitForPoints((await staging.points()).length + 1);
         const withTracking = writesPerSecond(device);
         expect(await agent.stop()).toBe(0);
-        await staging.run('agent', 'detach', '--yes', '--volume', device);
+        await detachAgent(scratch.server);
         ratios.push(withTracking / without);
         console.log(
           `4 KiB random writes a second: ${without.toFixed(0)} without, ${withTracking.toFixed(0)} with ` +

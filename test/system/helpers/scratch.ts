@@ -4,16 +4,19 @@
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 export class Scratch {
   readonly folder: string;
+  /** A source server's name that nobody else uses: the tracker's pins are named by it. */
+  readonly server: string;
   private readonly undo: (() => void | Promise<void>)[] = [];
 
   constructor(name: string) {
     const base = process.env.TEST_SCRATCH ?? (process.env.TMPDIR ? tmpdir() : '/dev/shm');
     mkdirSync(base, { recursive: true });
     this.folder = mkdtempSync(join(base, `understudy-${name}-`));
+    this.server = basename(this.folder).replace('understudy', 'test');
   }
 
   path(name: string): string {

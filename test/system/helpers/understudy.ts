@@ -3,7 +3,7 @@
  * TEST_MAIN names what to run; without it, the sources.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { RecoveryPoint } from '../../../src/model/replication.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
@@ -218,14 +218,20 @@ export interface AgentOptions extends DaemonOptions {
   readonly words?: readonly string[];
 }
 
+/** Takes the tracker of a server's agent out of the kernel. */
+export async function detachAgent(server: string): Promise<void> {
+  const { exitCode, err } = await understudy(['agent', 'detach', '--server', server, '--yes']);
+  if (exitCode !== 0) throw new Error(`agent detach: exit ${exitCode}: ${err}`);
+}
+
 let agentsStarted = 0;
 
 /** Starts an agent. Its trackers are taken away with the scratch, once it has died. */
 export function startAgent(scratch: Scratch, staging: Staging, options: AgentOptions): Daemon {
-  const server = options.server ?? 'web1';
-  scratch.defer(async () => {
-    await understudy(['agent', 'detach', '--yes', '--volume', ...options.volumes]);
-  });
+  const server = options.server ?? scratch.server;
+  // For scripts/test, should this run be killed: whose pins are to be taken away.
+  appendFileSync(scratch.path('servers'), `${server}\n`);
+  scratch.defer(() => detachAgent(server));
   const words = [
     ...['agent', 'run', '--staging', options.url ?? staging.url, '--token-file', staging.tokenFile],
     ...['--server', server, '--cut-interval', options.cutInterval ?? '1s'],
