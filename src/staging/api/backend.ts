@@ -1,0 +1,28 @@
+/**
+ * What the REST API needs of the running service beyond the store: live sessions, cut requests, admission
+ * of other hardware. The service implements it; tests use a fake.
+ */
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import type { ServerId } from '../../model/replication.ts';
+import type { KeepRule, Store } from '../../store/types.ts';
+import type { ApiServer } from '../api-types.ts';
+
+export interface ApiBackend {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly keep: readonly KeepRule[];
+  readonly stagingVersion: string;
+  /** All servers that have points or a session. */
+  servers(): Promise<ApiServer[]>;
+  /**
+   * Asks the server's agent for a cut; resolves with the point's id once it is committed.
+   * ERR_SERVER_NOT_FOUND, ERR_SERVER_OFFLINE, ERR_POINT_TIMEOUT.
+   */
+  requestPoint(server: ServerId, timeoutMs: number): { requestId: string; committed: Promise<string> };
+  /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND where none waits. */
+  admit(server: ServerId): Promise<void>;
+  /** Bytes received from agents since the start. */
+  receivedBytes(): number;
+}
