@@ -3,9 +3,11 @@
  * The program: gives a run of the command line its process. The only caller of process.exit, so that a
  * worker thread or a socket left open can never keep a finished command alive.
  */
-import { systemClock } from '../base/clock.ts';
+import { holdProcess, systemClock } from '../base/clock.ts';
 import { runCommandLine } from './run.ts';
 
+// Timers of the clock do not hold the process, and a command may have nothing else to wait for.
+holdProcess();
 const stop = new AbortController();
 let signalled = false;
 for (const name of ['SIGTERM', 'SIGINT'] as const) {
