@@ -1,7 +1,13 @@
 /** All commands, in the order in which the help shows them. */
 import type { CommandGroup } from '../command.ts';
+import { agentGroup } from './agent.ts';
 import { imageGroup } from './image.ts';
 import { pointGroup } from './point.ts';
 import { serverGroup } from './server.ts';
 
-export const commandGroups: readonly CommandGroup[] = [serverGroup, pointGroup, imageGroup];
+export const commandGroups: readonly CommandGroup[] = [
+  agentGroup,
+  serverGroup,
+  pointGroup,
+  imageGroup,
+];

@@ -1,0 +1,200 @@
+/** `understudy agent ...`: the agent on the source server; its status and its end are told locally. */
+import { hostname } from 'node:os';
+import type { AgentStatus, AgentVolumeStatus } from '../../agent/report.ts';
+import { sleep } from '../../base/clock.ts';
+import { formatDuration, formatSize } from '../../base/units.ts';
+import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
+import { jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import { normalizeServiceUrl, readAuthority, readToken } from '../rest-client.ts';
+import type { Settings } from '../settings.ts';
+import { type Column, renderFields, renderTable } from '../table.ts';
+
+const WATCH_MS = 1000;
+
+const serverOption: OptionSpec = {
+  name: 'server',
+  type: 'text',
+  value: 'NAME',
+  describe: 'Name of this source server',
+  default: hostname(),
+};
+
+const runOptions: readonly OptionSpec[] = [
+  ...operatorOptions,
+  {
+    name: 'volume',
+    type: 'list',
+    value: 'DEV...',
+    describe: 'Block devices (or regular files) to replicate, all cut at one instant',
+    required: true,
+  },
+  serverOption,
+  {
+    name: 'cut-interval',
+    type: 'duration',
+    value: 'TIME',
+    describe: 'From one recovery point to the next',
+    default: '5s',
+  },
+  {
+    name: 'tracker',
+    type: 'text',
+    choices: ['auto', 'bpf', 'scan'],
+    describe: 'How changes are found: marked by the kernel, or by rereading everything',
+    default: 'auto',
+  },
+  {
+    name: 'bandwidth',
+    type: 'size',
+    value: 'SIZE',
+    describe: 'At most so many bytes a second to staging (20MiB); 0 for no limit',
+    default: '0',
+  },
+];
+
+const run: CommandSpec = {
+  path: ['agent', 'run'],
+  summary: 'Replicate volumes of this server to a staging service, until stopped',
+  options: runOptions,
+  examples: [
+    {
+      line: 'understudy agent run --staging https://staging:7007 --ca ca.pem --token-file token --volume /dev/vda /dev/vdb',
+      does: 'replicate two disks, a point every 5 s',
+    },
+    {
+      line: 'understudy agent run --config /etc/understudy.json --cut-interval 1s --bandwidth 20MiB',
+      does: 'with the rest in a file',
+    },
+  ],
+  run: runAgentCommand,
+};
+
+async function runAgentCommand(context: CommandContext, settings: Settings): Promise<number> {
+  // Loaded here: other commands run where there is no addon.
+  const { runAgent } = await import('../../agent/run-agent.ts');
+  const { createDialer } = await import('../../transport/client.ts');
+  const authority = settings.optionalText('ca');
+  const dialer = createDialer({
+    url: normalizeServiceUrl(settings.text('staging')),
+    token: await readToken(settings.text('token-file')),
+    authority: authority === undefined ? undefined : await readAuthority(authority),
+  });
+  const agent = await runAgent({
+    server: settings.text('server'),
+    volumes: settings.list('volume'),
+    dialer,
+    cutIntervalMs: settings.number('cut-interval'),
+    tracker: settings.text('tracker') as 'auto' | 'bpf' | 'scan',
+    bandwidth: settings.number('bandwidth'),
+    log: context.log,
+    clock: context.clock,
+  });
+  context.print(`agent of ${settings.text('server')} runs, pid ${process.pid}`);
+  const stop = () => {
+    context.log.info('stopping; the marks stay in the kernel');
+    void agent.close();
+  };
+  if (context.stop.aborted) stop();
+  else context.stop.addEventListener('abort', stop);
+  await agent.ended;
+  return 0;
+}
+
+const volumeColumns: readonly Column<AgentVolumeStatus>[] = [
+  { title: 'VOLUME', cell: (volume) => volume.volume },
+  { title: 'STATE', cell: (volume) => volume.state },
+  { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
+  {
+    title: 'SYNCED',
+    cell: (volume) => `${Math.floor((volume.syncedBytes / Math.max(1, volume.sizeBytes)) * 100)}%`,
+    alignRight: true,
+  },
+  {
+    title: 'LEFT',
+    cell: (volume) => (volume.etaMs > 0 ? formatDuration(volume.etaMs) : '-'),
+    alignRight: true,
+  },
+  { title: 'BACKLOG', cell: (volume) => formatSize(volume.backlogBytes), alignRight: true },
+  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
+  { title: 'TRACKER', cell: (volume) => volume.tracker.backend },
+  { title: 'REASON', cell: (volume) => volume.reason },
+];
+
+export function renderStatus(status: AgentStatus): string {
+  const { lastCut } = status;
+  const fields: [string, string][] = [
+    ['server', `${status.server} (pid ${status.pid})`],
+    ['state', status.state],
+    ['lag', status.lagMs < 0 ? 'no point yet' : formatDuration(status.lagMs)],
+    ['backlog', formatSize(status.backlogBytes)],
+    ['on the wire', formatSize(status.wireBytes)],
+    ['cuts', String(status.cuts)],
+  ];
+  if (lastCut !== null) {
+    const how = `${lastCut.method}, ${lastCut.passes} passes, ${formatDuration(lastCut.durationMs)}`;
+    fields.push(['last cut', `${lastCut.time}, ${how}`]);
+  }
+  return `${renderFields(fields)}\n\n${renderTable(status.volumes, volumeColumns)}`;
+}
+
+const status: CommandSpec = {
+  path: ['agent', 'status'],
+  summary: 'Show what the agent on this machine is doing',
+  options: [
+    serverOption,
+    { name: 'watch', type: 'flag', describe: 'Again every second, until stopped' },
+    jsonOption,
+  ],
+  examples: [
+    { line: 'understudy agent status --watch', does: 'state, lag and backlog, live' },
+    { line: 'understudy agent status --json | jq .lagMs', does: 'one figure for a script' },
+  ],
+  async run(context, settings) {
+    const { DEFAULT_RUN_DIRECTORY, readStatus } = await import('../../agent/status-socket.ts');
+    const read = () => readStatus(DEFAULT_RUN_DIRECTORY, settings.text('server'));
+    const isJson = settings.flag('json');
+    if (!settings.flag('watch')) {
+      const now = await read();
+      context.print(isJson ? JSON.stringify(now, null, 2) : renderStatus(now));
+      return 0;
+    }
+    while (!context.stop.aborted) {
+      const now = await read();
+      if (isJson) context.print(JSON.stringify(now));
+      else context.redraw(renderStatus(now));
+      await Promise.race([sleep(context.clock, WATCH_MS), stopped(context.stop)]);
+    }
+    return 0;
+  },
+};
+
+const stopped = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+const detach: CommandSpec = {
+  path: ['agent', 'detach'],
+  summary: 'End the tracking in the kernel; the next agent of this name rescans its volumes',
+  options: [serverOption, yesOption],
+  examples: [{ line: 'understudy agent detach --yes', does: 'after the last agent run here' }],
+  async run(context, settings) {
+    const server = settings.text('server');
+    if (!settings.flag('yes')) {
+      await context.confirm(
+        `End the tracking for ${server}? Its volumes will have to be rescanned.`,
+      );
+    }
+    const { detach: detachTrackers } = await import('../../agent/run-agent.ts');
+    detachTrackers(server);
+    context.print(`tracking for ${server} has ended`);
+    return 0;
+  },
+};
+
+export const agentGroup: CommandGroup = {
+  word: 'agent',
+  summary: 'The agent on this source server',
+  commands: [run, status, detach],
+};
