@@ -20,9 +20,12 @@ export interface ApiBackend {
    * Asks the server's agent for a cut; resolves with the point's id once it is committed.
    * ERR_SERVER_NOT_FOUND, ERR_SERVER_OFFLINE, ERR_POINT_TIMEOUT.
    */
-  requestPoint(server: ServerId, timeoutMs: number): { requestId: string; committed: Promise<string> };
-  /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND where none waits. */
-  admit(server: ServerId): Promise<void>;
+  requestPoint(
+    server: ServerId,
+    timeoutMs: number,
+  ): { requestId: string; committed: Promise<string> };
+  /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND, ERR_HARDWARE_NOT_PENDING. */
+  admit(server: ServerId, hardwareId: string): Promise<void>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -1,0 +1,120 @@
+/**
+ * Serves the image of a volume at a recovery point over HTTP with ranges, as curl, QEMU and nbdkit read
+ * it. What leaves here was checked against its digests by the store's reader (P3): damage ends the
+ * response early, and never sends a wrong byte. The reader holds the point while a response runs.
+ */
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { UnderstudyError } from '../../base/errors.ts';
+import { MIB } from '../../base/units.ts';
+import { digestPieces } from '../../store/image-digests.ts';
+import type { ImageReader } from '../../store/types.ts';
+import { parseRange } from './range.ts';
+import { type Call, integerOf, type Route } from './route.ts';
+
+const STEP_BYTES = MIB;
+
+async function withImage<T>(call: Call, use: (image: ImageReader) => Promise<T>): Promise<T> {
+  const image = await call.backend.store.openImage(call.path.point!, call.path.volume!);
+  try {
+    return await use(image);
+  } finally {
+    image.close();
+  }
+}
+
+const namesEtag = (header: string | undefined, etag: string): boolean =>
+  header !== undefined &&
+  (header.trim() === '*' || header.split(',').some((name) => name.trim() === etag));
+
+/** Sends [start, start + length), a step at a time, as fast as the client takes it. */
+async function stream(image: ImageReader, response: ServerResponse, start: number, length: number) {
+  let at = start;
+  const end = start + length;
+  while (at < end && !response.destroyed) {
+    const bytes = await image.read(at, Math.min(STEP_BYTES, end - at));
+    at += bytes.length;
+    if (!response.write(bytes)) await Promise.race([once(response, 'drain'), closed(response)]);
+  }
+  if (!response.destroyed) response.end();
+}
+
+function closed(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.destroyed) resolve();
+    else response.once('close', () => resolve());
+  });
+}
+
+async function serveImage(call: Call): Promise<undefined> {
+  const { request, response } = call;
+  const { headers } = request;
+  await withImage(call, async (image) => {
+    const etag = `"${image.etag.replaceAll('"', '')}"`;
+    if (headers['if-match'] !== undefined && !namesEtag(headers['if-match'], etag)) {
+      throw new UnderstudyError('ERR_IMAGE_CHANGED', `the image's ETag is ${etag}`);
+    }
+    response.setHeader('accept-ranges', 'bytes');
+    response.setHeader('etag', etag);
+    response.setHeader('content-type', 'application/octet-stream');
+    response.setHeader('cache-control', 'private, immutable');
+    if (namesEtag(headers['if-none-match'], etag)) {
+      response.writeHead(304).end();
+      return;
+    }
+    const ifRange = headers['if-range'];
+    const isRangeWanted = ifRange === undefined || ifRange === etag;
+    const range = parseRange(isRangeWanted ? headers.range : undefined, image.sizeBytes);
+    if (range.kind === 'unsatisfiable') {
+      response.writeHead(416, { 'content-range': `bytes */${image.sizeBytes}` }).end();
+      return;
+    }
+    const start = range.kind === 'part' ? range.start : 0;
+    const length = range.kind === 'part' ? range.length : image.sizeBytes;
+    if (range.kind === 'part') {
+      const last = start + length - 1;
+      response.setHeader('content-range', `bytes ${start}-${last}/${image.sizeBytes}`);
+    }
+    response.writeHead(range.kind === 'part' ? 206 : 200, { 'content-length': length });
+    if (request.method === 'HEAD') response.end();
+    else await stream(image, response, start, length);
+  });
+  return undefined;
+}
+
+async function serveDigests(call: Call): Promise<unknown> {
+  const maximum = Number.MAX_SAFE_INTEGER;
+  const offset = integerOf(call.query.get('offset'), 'offset', 0, maximum);
+  return withImage(call, async (image) => ({
+    ...(await digestPieces(image, offset)),
+    sizeBytes: image.sizeBytes,
+  }));
+}
+
+export const imageRoutes: readonly Route[] = [
+  {
+    method: 'GET',
+    path: '/v1/points/{point}/volumes/{volume}/image',
+    summary:
+      'The bytes of a volume at a point (GET and HEAD). Takes one range; {volume} is the path as it ' +
+      'was given to the agent, percent-encoded.',
+    responseSchema: null,
+    status: 200,
+    handle: serveImage,
+  },
+  {
+    method: 'GET',
+    path: '/v1/points/{point}/volumes/{volume}/digests',
+    summary: 'SHA-256 of every MiB of an image that is not zero, a page at a time.',
+    query: [
+      {
+        name: 'offset',
+        description: 'Where the page begins: `next` of the page before',
+        schema: { type: 'integer', minimum: 0, default: 0 },
+      },
+    ],
+    responseSchema: 'Digests',
+    status: 200,
+    handle: serveDigests,
+  },
+];

@@ -1,0 +1,148 @@
+/**
+ * Schemas of the REST API's JSON, for the OpenAPI document. A test holds live answers to them: every field
+ * that is answered is documented, every documented one is answered.
+ */
+import { replicationStates } from '../../model/replication.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+
+const text = (description: string): Schema => ({ type: 'string', description });
+const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
+const flag = (description: string): Schema => ({ type: 'boolean', description });
+const list = (items: Schema, description = ''): Schema => ({ type: 'array', items, description });
+const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
+const object = (properties: Record<string, Schema>): Schema => ({
+  type: 'object',
+  required: Object.keys(properties),
+  properties,
+});
+const state: Schema = { type: 'string', enum: [...replicationStates] };
+
+export const schemas: Readonly<Record<string, Schema>> = {
+  Error: object({
+    error: object({
+      code: text('Stable code of the error'),
+      message: text('What went wrong'),
+      hint: text('What to do next'),
+    }),
+  }),
+  Cut: object({
+    method: { type: 'string', enum: ['validated', 'scan', 'frozen', 'logged'] },
+    passes: count('Flips until no block was contested'),
+    durationMs: { type: 'number', description: 'From the first flip to the end of validation' },
+  }),
+  PointVolume: object({
+    volume: text('Path as given to the agent'),
+    sizeBytes: count('Size of the image'),
+    sectorBytes: count('Logical sector size of the source'),
+    generation: text('Identity of the unbroken history'),
+    epoch: count('Epoch within the generation'),
+    chainRoot: text('Digest over the chain of maps'),
+  }),
+  Point: object({
+    id: text('Sorts by time'),
+    server: text('Source server'),
+    time: text('T, the instant of the cut, ISO 8601'),
+    cut: reference('Cut'),
+    volumes: list(reference('PointVolume')),
+    missingVolumes: list(text('Path'), 'Volumes left out: not empty means a partial point'),
+    state: { type: 'string', enum: ['staged', 'sealed'] },
+  }),
+  Points: object({
+    points: list(reference('Point')),
+    next: orNull(text('`after` of the next page')),
+  }),
+  PointRequest: {
+    type: 'object',
+    required: ['server'],
+    properties: {
+      server: text('Source server'),
+      wait: flag('Answer when the point is sealed'),
+      timeoutMs: count('Longest wait'),
+    },
+  },
+  PointRequested: object({
+    requestId: text('Identity of the request'),
+    point: orNull(reference('Point')),
+  }),
+  RetentionPlan: object({
+    keep: list(text('Id of a point')),
+    drop: list(text('Id of a point')),
+  }),
+  ServerVolume: object({
+    volume: text('Path as given to the agent'),
+    sizeBytes: count('Size'),
+    sectorBytes: count('Logical sector size'),
+    generation: text('Identity of the unbroken history'),
+    epoch: count('Committed epochs of the generation'),
+    state,
+    reason: text('Why the state is what it is'),
+    backlogBytes: count('Changed and not yet committed'),
+    syncedBytes: count('Progress of an initial sync or rescan'),
+    totalBytes: count('Its whole'),
+    missedCompletions: count('Completions that the tracker did not see'),
+    suspectBlocks: count('Blocks read again because of them'),
+  }),
+  Server: object({
+    server: text('Name'),
+    connected: flag('An agent is connected'),
+    state,
+    lagMs: orNull({ type: 'number', description: 'Age of the newest whole point' }),
+    backlogBytes: count('Changed and not yet committed'),
+    hardwareId: text('Machine that holds the name'),
+    pendingHardwareId: orNull(text('Machine that was refused the name')),
+    agentVersion: text('Version of the agent'),
+    receivedBytes: count('Bytes over the wire since staging began'),
+    dedupedBytes: count('Bytes that were not sent because staging had them'),
+    volumes: list(reference('ServerVolume')),
+    newestPoint: orNull(reference('Point')),
+  }),
+  Servers: object({ servers: list(reference('Server')) }),
+  Admission: object({ hardwareId: text('`pendingHardwareId` of the server') }),
+  Statistics: object({
+    points: count('Recovery points'),
+    stagedPoints: count('Points that still need the journal'),
+    servers: count('Source servers'),
+    logicalBytes: count('Sum of the sizes of the images'),
+    pieceBytes: count('Distinct contents, before compression'),
+    storedBytes: count('Distinct contents, as stored'),
+    packs: count('Packs'),
+    journalBytes: count('Bytes in the journal'),
+    dedupeHits: count('Contents that came again'),
+    receivedBytes: count('Bytes over the wire since staging began'),
+  }),
+  Status: object({ version: text('Version of the service'), state: text('"running"') }),
+  CheckRequest: {
+    type: 'object',
+    properties: { readData: flag('Read and verify every byte') },
+  },
+  Finding: object({
+    kind: text('Kind of damage'),
+    object: text('Object of the repository'),
+    detail: text('What is wrong'),
+    points: list(text('Id of a point that it hurts')),
+  }),
+  CheckReport: object({
+    points: count('Points checked'),
+    objects: count('Objects checked'),
+    pieces: count('Contents located'),
+    bytesRead: count('Bytes read'),
+    findings: list(reference('Finding')),
+  }),
+  CheckJob: object({
+    jobId: text('Identity'),
+    state: { type: 'string', enum: ['running', 'done', 'failed'] },
+    done: count('Steps done'),
+    total: count('Steps in all'),
+    report: orNull(reference('CheckReport')),
+    error: orNull(text('Why it failed')),
+  }),
+  Digests: object({
+    pieces: list(
+      object({ offset: count('Offset'), length: count('Length'), digest: text('SHA-256, hex') }),
+    ),
+    next: orNull(count('`offset` of the next page')),
+    sizeBytes: count('Size of the image'),
+  }),
+};

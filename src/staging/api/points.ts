@@ -1,0 +1,113 @@
+/** Routes of recovery points: list, show, request, and what retention would do. */
+import { UnderstudyError } from '../../base/errors.ts';
+import type { PointFilter } from '../../store/types.ts';
+import type { ApiPointRequested, ApiPoints } from '../api-types.ts';
+import { type Call, integerOf, type Route, timeOf } from './route.ts';
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1000;
+const DEFAULT_TIMEOUT_MS = 60_000;
+const MAX_TIMEOUT_MS = 3_600_000;
+
+function filterOf(query: URLSearchParams): PointFilter {
+  const server = query.get('server');
+  const fromMs = timeOf(query.get('from'), 'from');
+  const toMs = timeOf(query.get('to'), 'to');
+  const after = query.get('after');
+  const order = query.get('order') ?? 'newest';
+  if (order !== 'newest' && order !== 'oldest') {
+    throw new UnderstudyError('ERR_API_REQUEST', 'order must be newest or oldest');
+  }
+  return {
+    order,
+    limit: Math.max(1, integerOf(query.get('limit'), 'limit', DEFAULT_LIMIT, MAX_LIMIT)),
+    ...(server === null ? {} : { server }),
+    ...(fromMs === undefined ? {} : { fromMs }),
+    ...(toMs === undefined ? {} : { toMs }),
+    ...(after === null ? {} : { after }),
+  };
+}
+
+async function list({ backend, query }: Call): Promise<ApiPoints> {
+  const filter = filterOf(query);
+  const points = await backend.store.points(filter);
+  const next = points.length === filter.limit ? points.at(-1)!.id : null;
+  return { points, next };
+}
+
+async function request({ backend, body }: Call): Promise<ApiPointRequested> {
+  const { server, wait = false, timeoutMs = DEFAULT_TIMEOUT_MS } = body;
+  if (typeof server !== 'string' || typeof wait !== 'boolean' || typeof timeoutMs !== 'number') {
+    throw new UnderstudyError('ERR_API_REQUEST', 'needs {server, wait, timeoutMs}');
+  }
+  const limitMs = Math.min(Math.max(1, timeoutMs), MAX_TIMEOUT_MS);
+  const { requestId, committed } = backend.requestPoint(server, limitMs);
+  if (!wait) {
+    committed.catch((error) => {
+      backend.log.warn('a requested point did not come', {
+        server,
+        requestId,
+        error: String(error),
+      });
+    });
+    return { requestId, point: null };
+  }
+  const id = await committed;
+  await backend.store.seal(id);
+  return { requestId, point: await backend.store.point(id) };
+}
+
+const text = { type: 'string' };
+const time = { type: 'string', format: 'date-time' };
+
+export const pointRoutes: readonly Route[] = [
+  {
+    method: 'GET',
+    path: '/v1/points',
+    summary: 'Recovery points, newest first, a page at a time.',
+    query: [
+      { name: 'server', description: 'Only points of this server', schema: text },
+      { name: 'from', description: 'Not before this time', schema: time },
+      { name: 'to', description: 'Not after this time', schema: time },
+      {
+        name: 'limit',
+        description: 'Points a page',
+        schema: { type: 'integer', minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT },
+      },
+      { name: 'after', description: 'Id of the last point of the page before', schema: text },
+      {
+        name: 'order',
+        description: 'Which come first',
+        schema: { type: 'string', enum: ['newest', 'oldest'], default: 'newest' },
+      },
+    ],
+    responseSchema: 'Points',
+    status: 200,
+    handle: list,
+  },
+  {
+    method: 'POST',
+    path: '/v1/points',
+    summary: 'Asks an agent for a point now; with `wait`, answers when it is sealed.',
+    requestSchema: 'PointRequest',
+    responseSchema: 'PointRequested',
+    status: 200,
+    handle: request,
+  },
+  {
+    method: 'GET',
+    path: '/v1/points/{point}',
+    summary: 'One recovery point.',
+    responseSchema: 'Point',
+    status: 200,
+    handle: ({ backend, path }) => backend.store.point(path.point!),
+  },
+  {
+    method: 'GET',
+    path: '/v1/retention',
+    summary: 'What the retention policy would keep and drop now; changes nothing.',
+    responseSchema: 'RetentionPlan',
+    status: 200,
+    handle: ({ backend }) => backend.store.planRetention(backend.keep, backend.clock.wallMs()),
+  },
+];

@@ -1,0 +1,67 @@
+/** Routes of source servers, and of the service itself. */
+import { UnderstudyError } from '../../base/errors.ts';
+import type { ApiServer, ApiStatistics } from '../api-types.ts';
+import type { ApiBackend } from './backend.ts';
+import type { Route } from './route.ts';
+
+async function find(backend: ApiBackend, name: string): Promise<ApiServer> {
+  const server = (await backend.servers()).find((candidate) => candidate.server === name);
+  if (server !== undefined) return server;
+  throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${name}"`);
+}
+
+async function admit(backend: ApiBackend, name: string, hardwareId: unknown): Promise<ApiServer> {
+  if (typeof hardwareId !== 'string') {
+    throw new UnderstudyError('ERR_API_REQUEST', 'needs {hardwareId}');
+  }
+  await backend.admit(name, hardwareId);
+  return find(backend, name);
+}
+
+async function statistics(backend: ApiBackend): Promise<ApiStatistics> {
+  return { ...(await backend.store.statistics()), receivedBytes: backend.receivedBytes() };
+}
+
+export const serverRoutes: readonly Route[] = [
+  {
+    method: 'GET',
+    path: '/v1/servers',
+    summary: 'All source servers and their replication states.',
+    responseSchema: 'Servers',
+    status: 200,
+    handle: async ({ backend }) => ({ servers: await backend.servers() }),
+  },
+  {
+    method: 'GET',
+    path: '/v1/servers/{server}',
+    summary: 'One source server.',
+    responseSchema: 'Server',
+    status: 200,
+    handle: ({ backend, path }) => find(backend, path.server!),
+  },
+  {
+    method: 'POST',
+    path: '/v1/servers/{server}/admit',
+    summary: 'Admits other hardware, refused so far, as this server.',
+    requestSchema: 'Admission',
+    responseSchema: 'Server',
+    status: 200,
+    handle: ({ backend, path, body }) => admit(backend, path.server!, body.hardwareId),
+  },
+  {
+    method: 'GET',
+    path: '/v1/statistics',
+    summary: 'What the repository holds.',
+    responseSchema: 'Statistics',
+    status: 200,
+    handle: ({ backend }) => statistics(backend),
+  },
+  {
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'That the service runs, and its version.',
+    responseSchema: 'Status',
+    status: 200,
+    handle: async ({ backend }) => ({ version: backend.stagingVersion, state: 'running' }),
+  },
+];
