@@ -1,0 +1,57 @@
+/**
+ * The door for agents in an HTTP server: checks path, token and subprotocol of an upgrade, then hands a
+ * Connection over. Whose token is good is the caller's to say; the HTTP server itself is the caller's too.
+ */
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { WebSocketServer } from 'ws';
+import { SUBPROTOCOL } from '../protocol/messages.ts';
+import { AGENT_PATH } from './client.ts';
+import type { Connection, ConnectionHandlers } from './types.ts';
+import { socketOptions, WsConnection } from './ws-connection.ts';
+
+export interface UpgradeOptions {
+  isAuthorized(request: IncomingMessage): boolean;
+  /** A new agent: its handlers. `onOpen` is not called. */
+  onConnection(connect: (handlers: ConnectionHandlers) => Connection): void;
+}
+
+export interface Upgrades {
+  /** For the 'upgrade' event of an HTTP server. */
+  handle(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+}
+
+function refuse(socket: Duplex, status: string, headers: readonly string[] = []): void {
+  const lines = [`HTTP/1.1 ${status}`, 'Connection: close', 'Content-Length: 0', ...headers];
+  socket.end(`${lines.join('\r\n')}\r\n\r\n`);
+}
+
+const offersSubprotocol = (request: IncomingMessage): boolean =>
+  (request.headers['sec-websocket-protocol'] ?? '')
+    .split(',')
+    .some((name) => name.trim() === SUBPROTOCOL);
+
+export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): Upgrades {
+  const server = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    ...socketOptions,
+    handleProtocols: () => SUBPROTOCOL,
+  });
+  return {
+    handle(request, socket, head) {
+      // Until ws takes the socket over, a reset would be an error that nobody listens to.
+      socket.on('error', () => socket.destroy());
+      const path = (request.url ?? '').split('?')[0];
+      if (path !== AGENT_PATH) return refuse(socket, '404 Not Found');
+      if (!isAuthorized(request)) {
+        return refuse(socket, '401 Unauthorized', ['WWW-Authenticate: Bearer realm="understudy"']);
+      }
+      if (!offersSubprotocol(request)) return refuse(socket, '400 Bad Request');
+      const peer = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
+      server.handleUpgrade(request, socket, head, (webSocket) => {
+        onConnection((handlers) => new WsConnection(webSocket, peer, handlers));
+      });
+    },
+  };
+}
