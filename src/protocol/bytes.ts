@@ -25,7 +25,9 @@ export class ByteWriter {
 
   u8(value: number): void {
     assert(Number.isInteger(value) && value >= 0 && value < 256, `u8 ${value}`);
-    this.bytes[this.take(1)] = value;
+    // Taken first: it may move the bytes.
+    const at = this.take(1);
+    this.bytes[at] = value;
   }
 
   u16(value: number): void {
