@@ -85,6 +85,7 @@ export const errorCatalogue = {
   ERR_PIECE_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
   ERR_CATALOG: spec('operational', 3, 'Remove catalog.sqlite; it is rebuilt at the next start.'),
   ERR_INGEST_BUSY: spec('operational', 6, 'The server has a session already.', true),
+  ERR_INGEST_DESCRIPTION: spec('operational', 6, 'The server or a volume is described wrongly.'),
   ERR_INGEST_CLOSED: spec('operational', 3, 'The session has ended; begin a new one.', true),
   ERR_COMMIT_POSITION: spec(
     'operational',

@@ -12,6 +12,7 @@ import type {
   ServerId,
   VolumeId,
 } from '../model/replication.ts';
+import type { KeepRule } from '../model/retention.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
 export interface VerifiedPiece {
@@ -149,12 +150,7 @@ export interface StoreStatistics {
   readonly dedupeHits: number;
 }
 
-export interface KeepRule {
-  /** Keep one point in each interval (0: every point) ... */
-  readonly everyMs: number;
-  /** ... for points younger than this. */
-  readonly forMs: number;
-}
+export type { KeepRule };
 
 export interface Store {
   /** ERR_INGEST_BUSY where the server has an ingest already. A changed size or generation drops the former open epoch. */

@@ -1,0 +1,121 @@
+/**
+ * What the parts of the store share: the injected world, the settings, and the state of every server
+ * that they work on together. Holds no logic of its own; store.ts puts the parts together.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import type { Log } from '../base/log.ts';
+import type { Catalog, VolumeHead } from './catalog.ts';
+import type { FileCache } from './file-cache.ts';
+import type { Journal } from './journal.ts';
+import type { Paths } from './layout.ts';
+import type { LeafFile, LeafFileInfo } from './leaf-file.ts';
+import type { LeafSource } from './leaf-source.ts';
+import { Mutex } from './mutex.ts';
+import type { OpenEpoch } from './open-epoch.ts';
+import type { PackTable } from './pack-table.ts';
+import type { PieceIndex } from './piece-index.ts';
+import type { PieceReader } from './piece-reader.ts';
+import type { PointRecord } from './point-format.ts';
+
+export interface StoreSettings {
+  /** A journal segment, and so a pack, is ended at this size. */
+  readonly segmentBytes: number;
+  /** A staged point is sealed at the latest after this time. */
+  readonly sealAfterMs: number;
+  /** Memory for the open epoch of one volume, beyond which it is written to a run. */
+  readonly openMemoryBytes: number;
+  /** Memory for the map of one commit, beyond which it is written to a file. */
+  readonly commitMemoryBytes: number;
+  /** Wait before what failed for a full disk is tried again. */
+  readonly retryMs: number;
+}
+
+export const defaultSettings: StoreSettings = {
+  segmentBytes: 64 * 1024 * 1024,
+  sealAfterMs: 15_000,
+  openMemoryBytes: 2 * 1024 * 1024,
+  commitMemoryBytes: 1024 * 1024,
+  retryMs: 5_000,
+};
+
+/** A committed epoch whose delta is not yet in the repository. */
+export interface StagedMap {
+  readonly info: LeafFileInfo;
+  readonly source: LeafSource;
+  readonly leafDigest: Uint8Array;
+  /** Set where the source is a whole delta already, under a temporary name. */
+  readonly file: LeafFile | null;
+  /** Runs of the epoch: not needed once the delta is in the repository. */
+  readonly runs: readonly LeafFile[];
+}
+
+export interface VolumeState {
+  readonly server: string;
+  readonly volume: string;
+  head: VolumeHead | null;
+  open: OpenEpoch | null;
+  /** Oldest first. */
+  staged: StagedMap[];
+}
+
+export interface ServerState {
+  readonly server: string;
+  readonly owner: Uint8Array;
+  readonly volumes: Map<string, VolumeState>;
+  /** Everything that changes the server's state goes through here, in the order of the calls. */
+  readonly mutex: Mutex;
+  hasIngest: boolean;
+}
+
+export interface StagedPoint {
+  readonly record: PointRecord;
+  /** Journal segment of its commit record. */
+  readonly segment: number;
+}
+
+export interface Core {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly randomBytes: (count: number) => Uint8Array;
+  readonly paths: Paths;
+  readonly settings: StoreSettings;
+  readonly catalog: Catalog;
+  readonly files: FileCache;
+  readonly packs: PackTable;
+  readonly index: PieceIndex;
+  readonly reader: PieceReader;
+  readonly servers: Map<string, ServerState>;
+  /** In order of their commits. */
+  readonly staged: Map<string, StagedPoint>;
+  /** Set once the journal has been replayed. */
+  journal: Journal;
+  nextSequence: number;
+  /** Called when a point has been committed. */
+  onStaged: () => void;
+  /** Number of the next temporary or run file of this run of the program. */
+  nextFile: number;
+  dedupeHits: number;
+}
+
+export function serverState(core: Core, server: string, owner: Uint8Array): ServerState {
+  const known = core.servers.get(server);
+  if (known !== undefined) return known;
+  const made = { server, owner, volumes: new Map(), mutex: new Mutex(), hasIngest: false };
+  core.servers.set(server, made);
+  return made;
+}
+
+export function volumeState(server: ServerState, volume: string): VolumeState {
+  const known = server.volumes.get(volume);
+  if (known !== undefined) return known;
+  const made = { server: server.server, volume, head: null, open: null, staged: [] };
+  server.volumes.set(volume, made);
+  return made;
+}
+
+export function temporaryPath(core: Core): string {
+  core.nextFile += 1;
+  return `${core.paths.temporary}/${core.nextFile}`;
+}

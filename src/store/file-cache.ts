@@ -1,0 +1,62 @@
+/**
+ * Open files for reading, by path, at most `limit` that nobody is using: objects never change once they
+ * have their name, so a handle stays good even after the name is gone.
+ */
+import type { Disk, DiskFile } from '../base/disk.ts';
+
+interface Held {
+  readonly file: Promise<DiskFile>;
+  users: number;
+}
+
+export class FileCache {
+  private readonly disk: Disk;
+  private readonly limit: number;
+  /** Least recently used first. */
+  private readonly held = new Map<string, Held>();
+
+  constructor(disk: Disk, limit = 128) {
+    this.disk = disk;
+    this.limit = limit;
+  }
+
+  /** Runs `use` with the file open. Errors of opening and of `use` pass through. */
+  async with<T>(path: string, use: (file: DiskFile) => Promise<T>): Promise<T> {
+    const held = this.held.get(path) ?? { file: this.disk.open(path, 'read'), users: 0 };
+    this.held.delete(path);
+    this.held.set(path, held);
+    held.users += 1;
+    try {
+      return await use(await held.file);
+    } catch (error) {
+      if (this.held.get(path) === held) this.held.delete(path);
+      throw error;
+    } finally {
+      held.users -= 1;
+      await this.trim(path, held);
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const [path, held] of [...this.held]) await this.drop(path, held);
+  }
+
+  private async trim(path: string, held: Held): Promise<void> {
+    if (this.held.get(path) !== held && held.users === 0) await closeQuietly(held);
+    for (const [other, candidate] of [...this.held]) {
+      if (this.held.size <= this.limit) break;
+      if (candidate.users === 0) await this.drop(other, candidate);
+    }
+  }
+
+  private async drop(path: string, held: Held): Promise<void> {
+    this.held.delete(path);
+    await closeQuietly(held);
+  }
+}
+
+/** A file that never opened has reported its error to whoever asked for it. */
+async function closeQuietly(held: Held): Promise<void> {
+  const file = await held.file.catch(() => null);
+  await file?.close();
+}

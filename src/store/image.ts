@@ -1,0 +1,226 @@
+/**
+ * A volume's content at a point (P3): maps are resolved leaf by leaf, every content is checked against
+ * its digest when it is read, and damage is reported with the point, the volume and the offset. Memory
+ * is bounded by the leaves kept and by the window that one read works on.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import type { ChunkEntry, Piece } from '../model/entry.ts';
+import {
+  BLOCK_BYTES,
+  blocksInChunk,
+  CHUNK_BYTES,
+  CHUNKS_PER_LEAF,
+  chunkCount,
+  chunkLength,
+} from '../model/geometry.ts';
+import type { Chain } from './chain.ts';
+import { equalBytes, toHex } from './checksum.ts';
+import type { Core } from './core.ts';
+import type { TableEntry } from './digest-table.ts';
+import { chunksInLeaf, isZeroLeaf, type OpenLeaf, openLeaf } from './leaf.ts';
+import { readComposed } from './leaf-source.ts';
+import type { ImageReader } from './types.ts';
+
+/** A read works on so many chunks at a time: 4 MiB. */
+const WINDOW_CHUNKS = 64;
+const CACHED_LEAVES = 16;
+
+export interface ImageOf {
+  readonly point: string;
+  readonly volume: string;
+}
+
+/** A piece that a read needs, and where it goes: `length` bytes at `to`, from `from` of the content. */
+interface Part {
+  readonly digest: Uint8Array;
+  /** Offset in the volume where the piece begins, and how long it must be. */
+  readonly offset: number;
+  readonly size: number;
+  readonly copies: { readonly from: number; readonly to: number; readonly length: number }[];
+}
+
+export class ChainImage implements ImageReader {
+  readonly sizeBytes: number;
+  readonly etag: string;
+  private readonly core: Pick<Core, 'index' | 'reader'>;
+  private readonly chain: Chain;
+  private readonly of: ImageOf;
+  private readonly release: () => void;
+  private isClosed = false;
+  /** Null: the leaf is all zero. */
+  private readonly leaves = new Map<number, OpenLeaf | null>();
+
+  constructor(
+    core: Pick<Core, 'index' | 'reader'>,
+    chain: Chain,
+    of: ImageOf,
+    release: () => void = () => undefined,
+  ) {
+    this.core = core;
+    this.chain = chain;
+    this.of = of;
+    this.release = release;
+    this.sizeBytes = chain.sizeBytes;
+    this.etag = chain.root;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const isInside =
+      Number.isSafeInteger(offset) &&
+      Number.isSafeInteger(length) &&
+      offset >= 0 &&
+      length >= 0 &&
+      offset + length <= this.sizeBytes;
+    if (!isInside) {
+      throw new UnderstudyError('ERR_IMAGE_RANGE', `bytes ${offset} + ${length} of the image`);
+    }
+    this.assertOpen();
+    const output = new Uint8Array(length);
+    const window = WINDOW_CHUNKS * CHUNK_BYTES;
+    for (let at = offset; at < offset + length; ) {
+      const end = Math.min(offset + length, (Math.floor(at / window) + 1) * window);
+      await this.fill(output.subarray(at - offset, end - offset), at);
+      at = end;
+    }
+    return output;
+  }
+
+  async nextData(offset: number): Promise<{ offset: number; length: number } | null> {
+    this.assertOpen();
+    const chunks = chunkCount(this.sizeBytes);
+    let start = -1;
+    for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk < chunks; chunk += 1) {
+      const leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
+      const entries = await this.leaf(leaf);
+      const entry = entries?.[chunk - leaf * CHUNKS_PER_LEAF];
+      const isData = entry !== undefined && !isAllZero(entry);
+      if (start < 0 && isData) start = chunk;
+      if (start >= 0 && !isData) return this.range(start, chunk, offset);
+      if (start >= 0 && chunk - start >= CHUNKS_PER_LEAF) return this.range(start, chunk, offset);
+      if (entries === null) chunk = (leaf + 1) * CHUNKS_PER_LEAF - 1;
+    }
+    return start < 0 ? null : this.range(start, chunks, offset);
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.release();
+  }
+
+  private assertOpen(): void {
+    if (this.isClosed) throw new UnderstudyError('ERR_STORE_CLOSED', 'the image is closed');
+  }
+
+  private range(first: number, end: number, from: number): { offset: number; length: number } {
+    const offset = Math.max(first * CHUNK_BYTES, from);
+    return { offset, length: Math.min(end * CHUNK_BYTES, this.sizeBytes) - offset };
+  }
+
+  private async leaf(leaf: number): Promise<OpenLeaf | null> {
+    const known = this.leaves.get(leaf);
+    if (known !== undefined) return known;
+    const bytes = await readComposed(this.chain.sources, leaf);
+    if (bytes === undefined) throw this.hurt('a leaf of the map is missing', leaf);
+    const isZero = isZeroLeaf(bytes, chunksInLeaf(leaf, this.sizeBytes));
+    const open = isZero ? null : openLeaf(bytes);
+    if (this.leaves.size >= CACHED_LEAVES) this.leaves.delete(this.leaves.keys().next().value!);
+    this.leaves.set(leaf, open);
+    return open;
+  }
+
+  private hurt(detail: string, leaf: number): UnderstudyError {
+    const offset = leaf * CHUNKS_PER_LEAF * CHUNK_BYTES;
+    return new UnderstudyError('ERR_OBJECT_MISSING', detail, { ...this.of, offset });
+  }
+
+  /** Fills `output` with the bytes of the volume from `at` on. */
+  private async fill(output: Uint8Array, at: number): Promise<void> {
+    const parts: Part[] = [];
+    const end = at + output.length;
+    for (let chunk = Math.floor(at / CHUNK_BYTES); chunk * CHUNK_BYTES < end; chunk += 1) {
+      const leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
+      const entries = await this.leaf(leaf);
+      if (entries === null) continue;
+      const entry = entries[chunk - leaf * CHUNKS_PER_LEAF];
+      if (entry === undefined) throw this.hurt(`chunk ${chunk} is not in the map`, leaf);
+      this.partsOf(entry, chunk, at, end, parts);
+    }
+    const places = await this.locate(parts);
+    const copy = ({ size, copies, digest }: Part, content: Uint8Array) => {
+      if (content.length !== size) {
+        const context = { digest: toHex(digest) };
+        throw new UnderstudyError('ERR_PIECE_DAMAGED', `a content is not ${size} long`, context);
+      }
+      for (const { from, to, length } of copies)
+        output.set(content.subarray(from, from + length), to);
+    };
+    try {
+      await this.core.reader.read(places, (i, content) => copy(parts[i]!, content));
+    } catch (error) {
+      throw this.placed(error, parts);
+    }
+  }
+
+  /** Pieces of one chunk that lie in [at, end). */
+  private partsOf(entry: ChunkEntry, chunk: number, at: number, end: number, parts: Part[]): void {
+    const start = chunk * CHUNK_BYTES;
+    const size = chunkLength(chunk, this.sizeBytes);
+    const part = (piece: Piece | null, offset: number, length: number): Part | null => {
+      if (piece === null) throw this.hurt(`chunk ${chunk} is not known wholly`, 0);
+      return piece === 'zero' ? null : { digest: piece, offset, size: length, copies: [] };
+    };
+    const copy = (to: Part | null, first: number, length: number) => {
+      const from = Math.max(first, at);
+      const until = Math.min(first + length, end);
+      if (to === null || from >= until) return;
+      to.copies.push({ from: from - to.offset, to: from - at, length: until - from });
+    };
+    const isCovered = entry.mask === 2 ** blocksInChunk(chunk, this.sizeBytes) - 1;
+    const whole = isCovered ? null : part(entry.whole, start, size);
+    const found = [whole];
+    if (entry.mask === 0) copy(whole, start, size);
+    let next = 0;
+    for (let block = 0; entry.mask !== 0 && block * BLOCK_BYTES < size; block += 1) {
+      const first = start + block * BLOCK_BYTES;
+      const length = Math.min(BLOCK_BYTES, size - block * BLOCK_BYTES);
+      if ((entry.mask & (1 << block)) === 0) {
+        copy(whole, first, length);
+        continue;
+      }
+      const own = part(entry.blocks[next]!, first, length);
+      copy(own, first, length);
+      found.push(own);
+      next += 1;
+    }
+    for (const one of found) if (one !== null && one.copies.length > 0) parts.push(one);
+  }
+
+  private async locate(parts: readonly Part[]): Promise<TableEntry[]> {
+    const places: TableEntry[] = [];
+    for (const { digest, offset } of parts) {
+      const place = await this.core.index.find(digest);
+      if (place === null) {
+        const context = { ...this.of, offset, digest: toHex(digest) };
+        throw new UnderstudyError('ERR_PIECE_MISSING', 'a content is not held', context);
+      }
+      places.push(place);
+    }
+    return places;
+  }
+
+  /** The error with the offset of the first part that it is about. */
+  private placed(error: unknown, parts: readonly Part[]): unknown {
+    if (!(error instanceof UnderstudyError) || typeof error.context.digest !== 'string') {
+      return error;
+    }
+    const digest = Buffer.from(error.context.digest, 'hex');
+    const part = parts.find((candidate) => equalBytes(candidate.digest, digest));
+    const context = { ...error.context, ...this.of, offset: part?.offset ?? 0 };
+    const message = `${error.message} (point ${this.of.point}, volume ${this.of.volume})`;
+    return new UnderstudyError(error.code, message, context, error);
+  }
+}
+
+const isAllZero = ({ whole, blocks }: ChunkEntry): boolean =>
+  whole === 'zero' && blocks.every((block) => block === 'zero');

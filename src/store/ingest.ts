@@ -1,0 +1,347 @@
+/**
+ * One server's session: records what arrives in the order of the calls (P4: nothing is acknowledged
+ * before it is durable; nothing uncommitted is visible). Every call goes through the server's mutex;
+ * state in memory changes only after the journal has the record, so that a replay gives the same state.
+ *
+ * A content is said to be held only where it is held and this server has sent it itself: an offer must
+ * not tell what another server stores (P8). A call that fails ends the session: what follows it would lie
+ * over a hole. Commits are commit.ts's.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import type { IndexedEntry } from '../model/entry.ts';
+import { checkEntriesWithin, decodeEntries, encodeEntries } from '../model/entry-codec.ts';
+import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
+import { Arrivals } from './arrivals.ts';
+import { toHex } from './checksum.ts';
+import { commitEpochs } from './commit.ts';
+import { type Core, type ServerState, type VolumeState, volumeState } from './core.ts';
+import { OpenEpoch } from './open-epoch.ts';
+import { grantKey } from './piece-index.ts';
+import { encodeCursorRecord, encodeEntriesRecord, MAX_PIECE_BYTES } from './record.ts';
+import { type Batch, emptyBatch, type OpenEpochName } from './segment.ts';
+import { spillWhereLarge } from './spill.ts';
+import type {
+  CommitOutcome,
+  CommitRequest,
+  Ingest,
+  VerifiedPiece,
+  VolumeDescription,
+  VolumePosition,
+} from './types.ts';
+import { VolumeView } from './volume-view.ts';
+
+const MAX_VOLUME_NAME_BYTES = 255;
+const MAX_SECTOR_BYTES = 65_536;
+
+export interface SessionVolume {
+  readonly description: VolumeDescription;
+  readonly state: VolumeState;
+  readonly view: VolumeView;
+}
+
+/** The name of the epoch that is open for a volume as its agent describes it. */
+export function openName(
+  server: string,
+  { volume, generation, sizeBytes, sectorBytes }: VolumeDescription,
+  head: VolumeState['head'],
+): OpenEpochName {
+  const epoch = head?.generation === generation ? head.epoch + 1 : 1;
+  return { server, volume, generation, sizeBytes, sectorBytes, epoch };
+}
+
+/** The open epoch that these descriptions and the head call for; a former one that differs is dropped. */
+export function openEpoch(
+  server: string,
+  state: VolumeState,
+  description: VolumeDescription,
+): OpenEpoch {
+  const name = openName(server, description, state.head);
+  const { open } = state;
+  const isSame =
+    open !== null &&
+    open.name.generation === name.generation &&
+    open.name.epoch === name.epoch &&
+    open.name.sizeBytes === name.sizeBytes &&
+    open.name.sectorBytes === name.sectorBytes;
+  if (isSame) return open;
+  state.open = new OpenEpoch(name);
+  return state.open;
+}
+
+const describedWrongly = (message: string): UnderstudyError =>
+  new UnderstudyError('ERR_INGEST_DESCRIPTION', message);
+
+function checkDescriptions(server: ServerState, volumes: readonly VolumeDescription[]): void {
+  const names = new Set(volumes.map(({ volume }) => volume));
+  if (names.size !== volumes.length) throw describedWrongly('a volume is named twice');
+  for (const { volume, sizeBytes, sectorBytes, generation } of volumes) {
+    const nameBytes = Buffer.byteLength(volume, 'utf8');
+    const isNamed = nameBytes > 0 && nameBytes <= MAX_VOLUME_NAME_BYTES;
+    const isSized = Number.isSafeInteger(sizeBytes) && sizeBytes > 0;
+    if (
+      !isNamed ||
+      !isSized ||
+      sizeBytes > MAX_VOLUME_BYTES ||
+      !/^[0-9a-f]{32}$/.test(generation)
+    ) {
+      throw describedWrongly(`volume ${volume}: name, size or generation is impossible`);
+    }
+    if (!Number.isInteger(sectorBytes) || sectorBytes < 1 || sectorBytes > MAX_SECTOR_BYTES) {
+      throw describedWrongly(`volume ${volume}: sectors of ${sectorBytes} bytes`);
+    }
+    const head = server.volumes.get(volume)?.head;
+    if (head?.generation === generation && head.sizeBytes !== sizeBytes) {
+      throw describedWrongly(`volume ${volume}: another size, yet the same generation`);
+    }
+  }
+}
+
+/** Begins a session. What was open of another generation or size is dropped, durably. */
+export async function beginSession(
+  core: Core,
+  server: ServerState,
+  descriptions: readonly VolumeDescription[],
+): Promise<IngestSession> {
+  checkDescriptions(server, descriptions);
+  if (server.hasIngest) {
+    throw new UnderstudyError('ERR_INGEST_BUSY', `${server.server} has a session already`);
+  }
+  server.hasIngest = true;
+  try {
+    return await server.mutex.run(async () => {
+      for (const description of descriptions) await dropOther(core, server, description);
+      return new IngestSession(core, server, descriptions);
+    });
+  } catch (error) {
+    server.hasIngest = false;
+    throw error;
+  }
+}
+
+/** The journal says that another epoch is open before the runs of the former one go. */
+async function dropOther(
+  core: Core,
+  server: ServerState,
+  description: VolumeDescription,
+): Promise<void> {
+  const state = volumeState(server, description.volume);
+  const former = state.open;
+  const open = openEpoch(server.server, state, description);
+  if (former === null || former === open) return;
+  const { sequence } = await core.journal.append({
+    ...emptyBatch,
+    records: (handleOf) => [encodeCursorRecord(handleOf(open.name), 0)],
+  });
+  open.moveCursor(0, sequence);
+  await core.journal.durable();
+  for (const run of former.runFiles) await core.disk.remove(run.path);
+}
+
+export class IngestSession implements Ingest {
+  readonly positions: readonly VolumePosition[];
+  private readonly core: Core;
+  private readonly server: ServerState;
+  private readonly volumes: readonly SessionVolume[];
+  private readonly arrivals: Arrivals;
+  private failure: UnderstudyError | null = null;
+
+  constructor(core: Core, server: ServerState, descriptions: readonly VolumeDescription[]) {
+    this.core = core;
+    this.server = server;
+    this.volumes = descriptions.map((description) => {
+      const state = server.volumes.get(description.volume)!;
+      return { description, state, view: new VolumeView(core, state) };
+    });
+    this.arrivals = new Arrivals(descriptions.length);
+    this.positions = this.volumes.map((volume) => positionOf(server.server, volume));
+  }
+
+  offer(
+    volume: number,
+    entries: readonly IndexedEntry[],
+    synced: number,
+  ): Promise<{ need: Uint8Array; changed: number }> {
+    return this.step(async () => {
+      const target = this.target(volume);
+      if (entries.some(({ entry }) => entry.whole === null || entry.mask !== 0)) {
+        throw new UnderstudyError('ERR_ENTRIES_INVALID', 'an offer has wholes and zeros only');
+      }
+      const { encoded, own } = this.ownEntries(target, entries);
+      const epoch = openEpoch(this.server.server, target.state, target.description);
+      const changed = await target.view.countChanged(own, target.description.sizeBytes);
+      const need = await this.needs(volume, own, synced);
+      await this.record(target, epoch, encoded, own, []);
+      await this.moveCursors();
+      return { need, changed };
+    });
+  }
+
+  patch(
+    volume: number,
+    entries: readonly IndexedEntry[],
+    pieces: readonly VerifiedPiece[],
+  ): Promise<void> {
+    return this.step(async () => {
+      const target = this.target(volume);
+      const { encoded, own } = this.ownEntries(target, entries);
+      const epoch = openEpoch(this.server.server, target.state, target.description);
+      await this.record(target, epoch, encoded, own, pieces);
+      await this.moveCursors();
+    });
+  }
+
+  pieces(pieces: readonly VerifiedPiece[]): Promise<void> {
+    return this.step(async () => {
+      const batch = await this.pieceBatch(pieces);
+      if (batch.pieces.length + batch.grants.length > 0) {
+        await this.core.journal.append({ ...batch, records: () => [] });
+      }
+      for (const { digest } of pieces) this.arrivals.arrived(digest);
+      await this.moveCursors();
+    });
+  }
+
+  async durable(): Promise<void> {
+    await this.step(async () => undefined);
+    await this.core.journal.durable();
+  }
+
+  commit(request: CommitRequest): Promise<CommitOutcome> {
+    return this.step(() => commitEpochs(this.core, this.server, this.volumes, request));
+  }
+
+  async close(): Promise<void> {
+    await this.server.mutex.run(async () => {
+      if (this.failure?.code === 'ERR_INGEST_CLOSED') return;
+      this.failure = new UnderstudyError('ERR_INGEST_CLOSED', 'the session has ended');
+      this.server.hasIngest = false;
+    });
+  }
+
+  /** Runs a call in its turn; one that throws ends the session. */
+  private step<T>(run: () => Promise<T>): Promise<T> {
+    return this.server.mutex.run(async () => {
+      if (this.failure !== null) throw this.failure;
+      try {
+        return await run();
+      } catch (error) {
+        if (error instanceof UnderstudyError) this.failure = error;
+        else this.failure = new UnderstudyError('ERR_BUG', String(error), {}, error);
+        throw this.failure;
+      }
+    });
+  }
+
+  private target(volume: number): SessionVolume {
+    const target = this.volumes[volume];
+    if (target !== undefined) return target;
+    throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', `no volume ${volume} in this session`);
+  }
+
+  /** Entries checked, and copied: the caller's bytes may belong to a large frame. */
+  private ownEntries(
+    { description }: SessionVolume,
+    entries: readonly IndexedEntry[],
+  ): { encoded: Uint8Array; own: IndexedEntry[] } {
+    const encoded = encodeEntries(entries);
+    const own = decodeEntries(encoded);
+    checkEntriesWithin(own, description.sizeBytes);
+    return { encoded, own };
+  }
+
+  private async needs(
+    volume: number,
+    entries: readonly IndexedEntry[],
+    synced: number,
+  ): Promise<Uint8Array> {
+    const offer = this.arrivals.begin(volume, synced);
+    const need: number[] = [];
+    for (const { entry } of entries) {
+      if (entry.whole === null || entry.whole === 'zero') continue;
+      const isHeld =
+        !this.arrivals.isAsked(entry.whole) &&
+        (await this.core.index.owns(this.server.owner, entry.whole)) > 0;
+      need.push(!isHeld && this.arrivals.expect(entry.whole, offer) ? 1 : 0);
+    }
+    return Uint8Array.from(need);
+  }
+
+  private async record(
+    { state }: SessionVolume,
+    epoch: OpenEpoch,
+    encoded: Uint8Array,
+    own: readonly IndexedEntry[],
+    pieces: readonly VerifiedPiece[],
+  ): Promise<void> {
+    if (own.length + pieces.length === 0) return;
+    const batch = await this.pieceBatch(pieces);
+    const segment = await this.core.journal.append({
+      ...batch,
+      records: (handleOf) => [encodeEntriesRecord(handleOf(epoch.name), encoded)],
+    });
+    epoch.apply(own, segment.sequence);
+    for (const { digest } of pieces) this.arrivals.arrived(digest);
+    await spillWhereLarge(this.core, state);
+  }
+
+  /** What of `pieces` must be written: contents that are not held, and grants of those that are. */
+  private async pieceBatch(pieces: readonly VerifiedPiece[]): Promise<Omit<Batch, 'records'>> {
+    const { owner } = this.server;
+    const { index } = this.core;
+    const seen = new Set<string>();
+    const fresh: VerifiedPiece[] = [];
+    const grants: { key: Uint8Array; rawLength: number }[] = [];
+    for (const piece of pieces) {
+      checkPiece(piece);
+      const name = toHex(piece.digest);
+      if (seen.has(name)) continue;
+      seen.add(name);
+      if ((await index.find(piece.digest)) === null) {
+        fresh.push(piece);
+        continue;
+      }
+      this.core.dedupeHits += 1;
+      if ((await index.owns(owner, piece.digest)) === 0) {
+        grants.push({ key: grantKey(owner, piece.digest), rawLength: piece.rawLength });
+      }
+    }
+    return { ...emptyBatch, owner, pieces: fresh, grants };
+  }
+
+  /** Makes cursors that may move on part of the journal. */
+  private async moveCursors(): Promise<void> {
+    for (const [i, { state }] of this.volumes.entries()) {
+      const synced = this.arrivals.takeCursor(i);
+      const { open } = state;
+      if (open === null || synced <= open.syncedChunks) continue;
+      const segment = await this.core.journal.append({
+        ...emptyBatch,
+        records: (handleOf) => [encodeCursorRecord(handleOf(open.name), synced)],
+      });
+      open.moveCursor(synced, segment.sequence);
+    }
+  }
+}
+
+function positionOf(server: string, volume: SessionVolume): VolumePosition {
+  const { head } = volume.state;
+  const committed =
+    head === null
+      ? null
+      : { generation: head.generation, epoch: head.epoch, contentDigest: head.contentDigest };
+  return {
+    committed,
+    syncedChunks: openEpoch(server, volume.state, volume.description).syncedChunks,
+  };
+}
+
+function checkPiece({ digest, rawLength, stored, codec }: VerifiedPiece): void {
+  const isRight =
+    digest.length === DIGEST_BYTES &&
+    rawLength > 0 &&
+    rawLength <= MAX_PIECE_BYTES &&
+    stored.length > 0 &&
+    stored.length <= MAX_PIECE_BYTES + 4 &&
+    (codec === 1 || stored.length === rawLength);
+  if (!isRight) throw new UnderstudyError('ERR_ENTRIES_INVALID', 'a piece of impossible length');
+}

@@ -1,0 +1,271 @@
+/**
+ * The journal: where everything that arrives is written once and made durable (P4). Appends are queued
+ * and written in order by one writer, many at a time; callers of `durable` share one fdatasync of the
+ * segment and one of the watermark. A segment is ended at its size or on demand and handed on to be sealed.
+ *
+ * Failures: a full disk rejects the appends of that batch with ERR_DISK_FULL, the segment is cut back to
+ * its last whole record, and the next append tries again. Any other failed write, and every failed sync,
+ * is fatal: nothing is acknowledged any more and every call rejects with ERR_STORE_FAILED.
+ * Does not know what entries and commits mean; see ingest.ts, replay.ts and sealer.ts.
+ */
+import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import type { Paths } from './layout.ts';
+import type { Batch, Segment } from './segment.ts';
+import type { Watermark } from './watermark.ts';
+
+/** Most bytes of one write call. */
+const MAX_WRITE_BYTES = 16 * 1024 * 1024;
+
+interface Append {
+  readonly batch: Batch;
+  readonly bytes: number;
+  readonly resolve: (segment: Segment) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export interface JournalOptions {
+  readonly disk: Disk;
+  readonly paths: Paths;
+  readonly segmentBytes: number;
+  readonly watermark: Watermark;
+  /** Sequence of the next segment. */
+  readonly nextSequence: number;
+  /** Makes a segment's file, table and number. */
+  readonly createSegment: (sequence: number) => Promise<Segment>;
+  /** Called once a segment is ended and durable. */
+  readonly onEnded: (segment: Segment) => void;
+  readonly onFailed: (error: UnderstudyError) => void;
+}
+
+const isFull = (error: unknown): boolean =>
+  error instanceof UnderstudyError && error.code === 'ERR_DISK_FULL';
+
+export class Journal {
+  private readonly options: JournalOptions;
+  private active: Segment | null = null;
+  private nextSequence: number;
+  private queue: Append[] = [];
+  private waiters: Waiter[] = [];
+  private isRunning = false;
+  private isEndWanted = false;
+  private endWaiters: Waiter[] = [];
+  private failure: UnderstudyError | null = null;
+
+  constructor(options: JournalOptions) {
+    this.options = options;
+    this.nextSequence = options.nextSequence;
+  }
+
+  get activeSequence(): number {
+    return this.active?.sequence ?? this.nextSequence;
+  }
+
+  get activeBytes(): number {
+    return this.active?.size ?? 0;
+  }
+
+  /** Resolves with the segment once written (visible, not yet durable). */
+  append(batch: Batch): Promise<Segment> {
+    const bytes = batch.pieces.reduce((sum, piece) => sum + piece.stored.length, 0);
+    return new Promise((resolve, reject) => {
+      if (this.failure !== null) return reject(this.failure);
+      this.queue.push({ batch, bytes, resolve, reject });
+      this.kick();
+    });
+  }
+
+  /** Resolves once everything appended before the call is acknowledged: synced, and the watermark too. */
+  durable(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.failure !== null) return reject(this.failure);
+      this.waiters.push({ resolve, reject });
+      this.kick();
+    });
+  }
+
+  /** Ends the active segment if it holds anything; resolves once it is durable and handed on. */
+  end(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.failure !== null) return reject(this.failure);
+      this.isEndWanted = true;
+      this.endWaiters.push({ resolve, reject });
+      this.kick();
+    });
+  }
+
+  /** Says that segments below `first` are no longer needed; durable once it resolves. */
+  async advance(first: number): Promise<void> {
+    if (this.failure !== null) throw this.failure;
+    try {
+      await this.options.watermark.update({ first });
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /** Makes every later call reject; used for a failure of what depends on the journal, too. */
+  fail(cause: unknown): UnderstudyError {
+    if (this.failure === null) {
+      const detail = cause instanceof Error ? cause.message : String(cause);
+      this.failure = new UnderstudyError(
+        'ERR_STORE_FAILED',
+        `the store stopped: ${detail}`,
+        {},
+        cause,
+      );
+      this.options.onFailed(this.failure);
+    }
+    const { failure } = this;
+    for (const { reject } of this.queue.splice(0)) reject(failure);
+    for (const { reject } of [...this.waiters.splice(0), ...this.endWaiters.splice(0)]) {
+      reject(failure);
+    }
+    return failure;
+  }
+
+  async close(): Promise<void> {
+    await this.active?.file.close();
+    await this.options.watermark.close();
+  }
+
+  private kick(): void {
+    if (this.isRunning) return;
+    this.isRunning = true;
+    this.run().catch((error: unknown) => this.fail(error));
+  }
+
+  /** One turn: write what is queued, sync what was asked for, end the segment where wanted. */
+  private async run(): Promise<void> {
+    try {
+      while (this.failure === null) {
+        const isIdle = this.queue.length + this.waiters.length + this.endWaiters.length === 0;
+        if (isIdle) return;
+        const waiters = this.waiters.splice(0);
+        const lastQueued = this.queue.at(-1);
+        while (this.queue.length > 0 && this.failure === null) {
+          const isLast = await this.writeSome(lastQueued);
+          if (isLast) break;
+        }
+        if (this.failure === null && waiters.length > 0) await this.sync(waiters);
+        if (this.failure === null && this.isEndWanted) await this.endWanted();
+      }
+    } finally {
+      this.isRunning = false;
+    }
+  }
+
+  /** Writes one batch of appends; true once `last` is among them. */
+  private async writeSome(last: Append | undefined): Promise<boolean> {
+    const appends: Append[] = [];
+    let bytes = 0;
+    while (this.queue.length > 0 && (appends.length === 0 || bytes < MAX_WRITE_BYTES)) {
+      const next = this.queue.shift()!;
+      appends.push(next);
+      bytes += next.bytes;
+      if (next === last) break;
+    }
+    try {
+      await this.write(appends, bytes);
+    } catch (error) {
+      if (!isFull(error)) throw this.rejectAll(appends, this.fail(error));
+      for (const { reject } of appends) reject(error);
+    }
+    return last === undefined || appends.includes(last);
+  }
+
+  private rejectAll(appends: readonly Append[], failure: UnderstudyError): UnderstudyError {
+    for (const { reject } of appends) reject(failure);
+    return failure;
+  }
+
+  private async write(appends: readonly Append[], pieceBytes: number): Promise<void> {
+    const { segmentBytes } = this.options;
+    if (this.active !== null && this.active.size + pieceBytes > segmentBytes)
+      await this.endActive();
+    if (this.active === null) await this.openNext();
+    const segment = this.active!;
+    const prepared = appends.map(({ batch }) => segment.prepare(batch));
+    const start = segment.size;
+    try {
+      await segment.file.write(
+        prepared.flatMap(({ buffers }) => buffers),
+        start,
+      );
+    } catch (error) {
+      segment.forgetHandles();
+      if (isFull(error)) await segment.file.truncate(start);
+      throw error;
+    }
+    let at = start;
+    for (const [i, { batch, resolve }] of appends.entries()) {
+      segment.register(batch, at);
+      at += prepared[i]!.bytes;
+      segment.size = at;
+      resolve(segment);
+    }
+  }
+
+  private async openNext(): Promise<void> {
+    this.active = await this.options.createSegment(this.nextSequence);
+    this.nextSequence += 1;
+  }
+
+  /** Makes everything written so far acknowledged. */
+  private async sync(waiters: readonly Waiter[]): Promise<void> {
+    try {
+      await this.syncActive();
+    } catch (error) {
+      this.waiters.push(...waiters);
+      throw this.fail(error);
+    }
+    for (const { resolve } of waiters) resolve();
+  }
+
+  private async syncActive(): Promise<void> {
+    if (this.active === null) return;
+    const { sequence, size, file } = this.active;
+    const { mark } = this.options.watermark;
+    if (mark.last === sequence && mark.offset === size) return;
+    await file.sync();
+    await this.options.watermark.update({ last: sequence, offset: size });
+  }
+
+  private async endWanted(): Promise<void> {
+    this.isEndWanted = false;
+    const waiters = this.endWaiters.splice(0);
+    try {
+      if (this.active !== null) await this.endActive();
+    } catch (error) {
+      if (!isFull(error)) {
+        this.endWaiters.push(...waiters);
+        throw this.fail(error);
+      }
+      for (const { reject } of waiters) reject(error);
+      return;
+    }
+    for (const { resolve } of waiters) resolve();
+  }
+
+  /** After this the segment is whole and durable, and the watermark says so. */
+  private async endActive(): Promise<void> {
+    const segment = this.active!;
+    if (!segment.isEnded) {
+      const start = segment.size;
+      try {
+        await segment.end();
+      } catch (error) {
+        if (isFull(error)) await segment.file.truncate(start);
+        throw error;
+      }
+    }
+    await this.syncActive();
+    this.active = null;
+    this.options.onEnded(segment);
+  }
+}

@@ -1,0 +1,71 @@
+/** Names of everything in a data directory. Pure; FORMAT.md has the picture. */
+import { sha256, toHex } from './checksum.ts';
+
+const pad = (value: number, digits: number): string => String(value).padStart(digits, '0');
+
+export const paths = (root: string) => {
+  const journal = `${root}/journal`;
+  const repo = `${root}/repo`;
+  return {
+    root,
+    journal,
+    repo,
+    watermark: `${journal}/watermark`,
+    open: `${journal}/open`,
+    temporary: `${journal}/temporary`,
+    format: `${repo}/format.json`,
+    packs: `${repo}/packs`,
+    deltas: `${repo}/deltas`,
+    bases: `${repo}/bases`,
+    index: `${repo}/index`,
+    points: `${repo}/points`,
+    condemned: `${repo}/condemned`,
+    segment: (sequence: number) => `${journal}/${pad(sequence, 16)}.segment`,
+    run: (sequence: number) => `${journal}/open/${pad(sequence, 16)}.run`,
+    packFolder: (id: string) => `${repo}/packs/${id.slice(0, 2)}`,
+    pack: (id: string) => `${repo}/packs/${id.slice(0, 2)}/${id}.pack`,
+    pointFolder: (server: string) => `${repo}/points/${server}`,
+    point: (server: string, id: string) => `${repo}/points/${server}/${id}.point`,
+    deltaFolder: (place: MapPlace) => `${repo}/deltas/${mapFolder(place)}`,
+    delta: (place: MapPlace, from: number, to: number) =>
+      `${repo}/deltas/${mapFolder(place)}/${deltaName(from, to)}`,
+    baseFolder: (place: MapPlace) => `${repo}/bases/${mapFolder(place)}`,
+    base: (place: MapPlace, epoch: number) =>
+      `${repo}/bases/${mapFolder(place)}/${pad(epoch, 10)}.base`,
+    indexObject: (name: string) => `${repo}/index/${name}.index`,
+    condemnedMark: (id: string) => `${repo}/condemned/${id}.condemned`,
+  };
+};
+export type Paths = ReturnType<typeof paths>;
+
+/** Whose maps: one generation of one volume of one server. */
+export interface MapPlace {
+  readonly server: string;
+  readonly volume: string;
+  readonly generation: string;
+}
+
+/** Folder name of a volume: the volume's own name may hold slashes. */
+export const volumeFolder = (volume: string): string =>
+  toHex(sha256(Buffer.from(volume, 'utf8'))).slice(0, 32);
+
+const mapFolder = ({ server, volume, generation }: MapPlace): string =>
+  `${server}/${volumeFolder(volume)}/${generation}`;
+
+const deltaName = (from: number, to: number): string => `${pad(from, 10)}-${pad(to, 10)}.delta`;
+
+/** Epochs that a delta's name says it covers, (from, to]; null for another name. */
+export function parseDeltaName(name: string): { from: number; to: number } | null {
+  const match = /^(\d{10})-(\d{10})\.delta$/.exec(name);
+  return match === null ? null : { from: Number(match[1]), to: Number(match[2]) };
+}
+
+export function parseBaseName(name: string): number | null {
+  const match = /^(\d{10})\.base$/.exec(name);
+  return match === null ? null : Number(match[1]);
+}
+
+/** Owner tag of a server's pieces: 8 bytes of the SHA-256 of its name. All zero: the store's own. */
+export const ownerTag = (server: string): Uint8Array =>
+  sha256(Buffer.from(server, 'utf8')).subarray(0, 8);
+export const STORE_OWNER = new Uint8Array(8);

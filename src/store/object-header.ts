@@ -1,0 +1,71 @@
+/**
+ * The head with which every file of the store starts:
+ *
+ *   0  magic, 8 bytes of ASCII      8  version u16 = 1      10  0 u16
+ *   12 header length u32, all of it      16  fields of the kind      length - 8  XXH64 of what is before
+ *
+ * A reader checks magic, version, length and checksum before it believes a field.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import { ByteReader, ByteWriter } from './bytes.ts';
+import { CHECKSUM_BYTES, hasChecksum, sealChecksum } from './checksum.ts';
+
+export const FORMAT_VERSION = 1;
+/** Bytes before the fields. */
+export const PREFIX_BYTES = 16;
+/** No header is longer: names are short, and a hostile length must not allocate. */
+export const MAX_HEADER_BYTES = 16384;
+
+export type Magic = 'US-PACK ' | 'US-DELTA' | 'US-RUN  ' | 'US-BASE ' | 'US-INDEX' | 'US-POINT';
+
+export function encodeHeader(magic: string, fields: (writer: ByteWriter) => void): Uint8Array {
+  const body = new ByteWriter();
+  fields(body);
+  const length = PREFIX_BYTES + body.length + CHECKSUM_BYTES;
+  const bytes = new ByteWriter()
+    .raw(Buffer.from(magic, 'latin1'))
+    .u16(FORMAT_VERSION)
+    .u16(0)
+    .u32(length)
+    .raw(body.take())
+    .raw64(0n)
+    .take();
+  sealChecksum(bytes, 0, length - CHECKSUM_BYTES);
+  return bytes;
+}
+
+export function damaged(path: string, detail: string, cause?: unknown): UnderstudyError {
+  return new UnderstudyError('ERR_OBJECT_DAMAGED', `${path}: ${detail}`, { path }, cause);
+}
+
+/** Length of the header that begins with `prefix` (16 bytes), once magic and version are right. */
+export function headerLength(prefix: Uint8Array, magic: string, path: string): number {
+  const reader = new ByteReader(prefix, path);
+  const found = Buffer.from(reader.raw(8)).toString('latin1');
+  if (found !== magic) throw damaged(path, `not a ${magic.trim()} file`);
+  const version = reader.u16();
+  if (version !== FORMAT_VERSION) {
+    throw new UnderstudyError('ERR_DATA_FORMAT', `${path}: version ${version}`, { path });
+  }
+  if (reader.u16() !== 0) throw damaged(path, 'reserved bytes are set');
+  const length = reader.u32();
+  if (length < PREFIX_BYTES + CHECKSUM_BYTES || length > MAX_HEADER_BYTES) {
+    throw damaged(path, `header of ${length} bytes`);
+  }
+  return length;
+}
+
+/** Fields of a whole header at the start of `bytes`, and where it ends. */
+export function openHeader(
+  bytes: Uint8Array,
+  magic: string,
+  path: string,
+): { fields: ByteReader; length: number } {
+  const length = headerLength(bytes, magic, path);
+  if (length > bytes.length) throw damaged(path, 'cut short');
+  if (!hasChecksum(bytes, 0, length - CHECKSUM_BYTES)) {
+    throw damaged(path, 'the checksum of the header is wrong');
+  }
+  const fields = new ByteReader(bytes.subarray(0, length - CHECKSUM_BYTES), path, PREFIX_BYTES);
+  return { fields, length };
+}

@@ -1,0 +1,55 @@
+/**
+ * The packs that pieces may lie in, numbered for this run: published ones and, until they are, the
+ * segments of the journal. A number is never used again; a pack that is condemned or gone is not found.
+ */
+import type { PackSums } from './pack-format.ts';
+
+export interface PackInfo extends PackSums {
+  readonly number: number;
+  readonly id: string;
+  /** Where its bytes lie now. */
+  readonly path: string;
+  readonly fileBytes: number;
+  /** True once it lies in the repository. */
+  readonly isPublished: boolean;
+  /** Condemned: nothing new may refer to it; it will be deleted. */
+  readonly isCondemned: boolean;
+}
+
+export class PackTable {
+  private readonly list: (PackInfo | null)[] = [];
+  private readonly numbers = new Map<string, number>();
+
+  add(given: Omit<PackInfo, 'number' | 'isCondemned'>): PackInfo {
+    const number = this.list.length;
+    const info = { ...given, number, isCondemned: false };
+    this.list.push(info);
+    this.numbers.set(info.id, number);
+    return info;
+  }
+
+  byId(id: string): PackInfo | null {
+    const number = this.numbers.get(id);
+    return number === undefined ? null : (this.list[number] ?? null);
+  }
+
+  byNumber(number: number): PackInfo | null {
+    return this.list[number] ?? null;
+  }
+
+  update(number: number, change: Partial<Omit<PackInfo, 'number' | 'id'>>): void {
+    const info = this.list[number];
+    if (info != null) this.list[number] = { ...info, ...change };
+  }
+
+  remove(number: number): void {
+    const info = this.list[number];
+    if (info == null) return;
+    this.list[number] = null;
+    this.numbers.delete(info.id);
+  }
+
+  *all(): Generator<PackInfo> {
+    for (const info of this.list) if (info !== null) yield info;
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Reads pieces back: neighbours in a pack with one call, every content checked against its digest (P3).
+ * A hostile or damaged length never allocates: the length before LZ4 data must equal the raw length that
+ * the index knows, which is at most a chunk.
+ */
+import { uncompressSync } from 'lz4-napi';
+import { UnderstudyError } from '../base/errors.ts';
+import { equalBytes, sha256, toHex } from './checksum.ts';
+import type { TableEntry } from './digest-table.ts';
+import type { FileCache } from './file-cache.ts';
+import type { PackTable } from './pack-table.ts';
+import { MAX_PIECE_BYTES } from './record.ts';
+
+/** Holes up to this size are read along; runs are no longer than this. */
+const MAX_GAP_BYTES = 32 * 1024;
+const MAX_RUN_BYTES = 2 * 1024 * 1024;
+
+/** Content of stored bytes; null where they are not what `digest` names. */
+export function openPiece(
+  stored: Uint8Array,
+  { codec, rawLength, digest }: Pick<TableEntry, 'codec' | 'rawLength' | 'digest'>,
+): Uint8Array | null {
+  const content = codec === 0 ? stored : decompress(stored, rawLength);
+  if (content === null || content.length !== rawLength) return null;
+  return equalBytes(sha256(content), digest) ? content : null;
+}
+
+function decompress(stored: Uint8Array, rawLength: number): Uint8Array | null {
+  if (stored.length < 5 || rawLength > MAX_PIECE_BYTES) return null;
+  const view = new DataView(stored.buffer, stored.byteOffset, 4);
+  if (view.getUint32(0, true) !== rawLength) return null;
+  try {
+    return uncompressSync(stored);
+  } catch {
+    return null; // not LZ4: the caller reports the piece as damaged
+  }
+}
+
+interface Run {
+  readonly pack: number;
+  readonly start: number;
+  end: number;
+  readonly members: number[];
+}
+
+/** Groups places of pieces into runs that are read with one call each. */
+function planRuns(places: readonly TableEntry[]): Run[] {
+  const order = places.map((_, i) => i);
+  order.sort((a, b) => {
+    const left = places[a]!;
+    const right = places[b]!;
+    return left.pack - right.pack || left.offset - right.offset;
+  });
+  const runs: Run[] = [];
+  for (const i of order) {
+    const { pack, offset, storedLength } = places[i]!;
+    const end = offset + storedLength;
+    const run = runs.at(-1);
+    const joins =
+      run !== undefined &&
+      run.pack === pack &&
+      offset <= run.end + MAX_GAP_BYTES &&
+      end - run.start <= MAX_RUN_BYTES;
+    if (joins) {
+      run.end = Math.max(run.end, end);
+      run.members.push(i);
+    } else {
+      runs.push({ pack, start: offset, end, members: [i] });
+    }
+  }
+  return runs;
+}
+
+export class PieceReader {
+  private readonly files: FileCache;
+  private readonly packs: PackTable;
+
+  constructor(files: FileCache, packs: PackTable) {
+    this.files = files;
+    this.packs = packs;
+  }
+
+  /**
+   * Hands each content to `use` (with the index of its place), in no given order. ERR_PIECE_DAMAGED,
+   * with {digest, path}, for the first one that is not what its digest says.
+   */
+  async read(
+    places: readonly TableEntry[],
+    use: (index: number, content: Uint8Array) => void,
+  ): Promise<void> {
+    for (const run of planRuns(places)) {
+      const bytes = await this.readRun(run);
+      for (const i of run.members) {
+        const place = places[i]!;
+        const at = place.offset - run.start;
+        const stored = bytes.subarray(at, at + place.storedLength);
+        const content = stored.length < place.storedLength ? null : openPiece(stored, place);
+        if (content === null) throw this.damaged(place);
+        use(i, content);
+      }
+    }
+  }
+
+  private async readRun(run: Run): Promise<Uint8Array> {
+    const info = this.packs.byNumber(run.pack);
+    if (info === null)
+      throw new UnderstudyError('ERR_PIECE_MISSING', 'the pack of a piece is gone');
+    const bytes = new Uint8Array(run.end - run.start);
+    try {
+      const count = await this.files.with(info.path, (file) => file.read(bytes, run.start));
+      return bytes.subarray(0, count);
+    } catch (error) {
+      // A segment has moved into the repository since its path was looked up: once more.
+      const path = this.packs.byNumber(run.pack)?.path;
+      if (path === undefined || path === info.path) throw error;
+      return this.readRun(run);
+    }
+  }
+
+  private damaged(place: TableEntry): UnderstudyError {
+    const path = this.packs.byNumber(place.pack)?.path ?? 'a pack that is gone';
+    const digest = toHex(place.digest);
+    const message = `${path}: the content of ${digest} is damaged`;
+    return new UnderstudyError('ERR_PIECE_DAMAGED', message, { path, digest, at: place.offset });
+  }
+}

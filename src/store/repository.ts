@@ -1,0 +1,206 @@
+/**
+ * Opens the repository's side of a data directory: its identity (format.json), its packs, its points and
+ * the newest positions of its volumes. Reads only what the catalog does not know already.
+ */
+import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../model/geometry.ts';
+import type { VolumeHead } from './catalog.ts';
+import { toHex } from './checksum.ts';
+import { type Core, temporaryPath } from './core.ts';
+import { type MapPlace, type Paths, parseDeltaName } from './layout.ts';
+import { readLeafFileInfo } from './leaf-file.ts';
+import { makeFolder, writeObject } from './object-file.ts';
+import { FORMAT_VERSION } from './object-header.ts';
+import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import { decodePointObject, type PointRecord } from './point-format.ts';
+
+const FORMAT_NAME = 'understudy repository';
+
+interface Format {
+  readonly format: string;
+  readonly version: number;
+  readonly id: string;
+}
+
+const foreign = (path: string, detail: string): UnderstudyError =>
+  new UnderstudyError('ERR_DATA_FORMAT', `${path}: ${detail}`, { path });
+
+/** The repository's identity; null where there is none. ERR_DATA_FORMAT for what is not ours. */
+export async function readFormat(disk: Disk, paths: Paths): Promise<string | null> {
+  if (!(await disk.exists(paths.format))) return null;
+  const text = Buffer.from(await disk.readFile(paths.format)).toString('utf8');
+  let format: Partial<Format>;
+  try {
+    format = JSON.parse(text) as Partial<Format>;
+  } catch {
+    throw foreign(paths.format, 'not JSON');
+  }
+  if (format?.format !== FORMAT_NAME) throw foreign(paths.format, 'not a repository of understudy');
+  if (format.version !== FORMAT_VERSION) throw foreign(paths.format, `version ${format.version}`);
+  if (typeof format.id !== 'string' || !/^[0-9a-f]{32}$/.test(format.id)) {
+    throw foreign(paths.format, 'no identity');
+  }
+  return format.id;
+}
+
+export async function createFormat(core: Core): Promise<string> {
+  const id = toHex(core.randomBytes(16));
+  const format = {
+    format: FORMAT_NAME,
+    version: FORMAT_VERSION,
+    id,
+    chunkBytes: CHUNK_BYTES,
+    chunksPerLeaf: CHUNKS_PER_LEAF,
+    digest: 'sha-256',
+    createdMs: core.clock.wallMs(),
+  };
+  const bytes = Buffer.from(`${JSON.stringify(format, null, 2)}\n`);
+  await writeObject(core.disk, temporaryPath(core), core.paths.format, [bytes]);
+  return id;
+}
+
+export async function makeFolders(disk: Disk, paths: Paths): Promise<void> {
+  const { repo, journal, open, temporary, packs, deltas, bases, index, points, condemned } = paths;
+  for (const folder of [journal, open, temporary, repo, packs, deltas, bases, index, points]) {
+    await makeFolder(disk, folder);
+  }
+  await makeFolder(disk, condemned);
+}
+
+/** Files of a former run that never got their names. */
+export async function clearTemporaries(disk: Disk, paths: Paths): Promise<void> {
+  for (const { name } of await disk.list(paths.temporary)) {
+    await disk.remove(`${paths.temporary}/${name}`);
+  }
+}
+
+type ReadCore = Pick<Core, 'disk' | 'paths' | 'files' | 'packs' | 'index' | 'log'>;
+
+/** Ids of the packs that have a name in the repository. */
+export async function listPacks(core: Pick<Core, 'disk' | 'paths'>): Promise<string[]> {
+  const ids: string[] = [];
+  for (const folder of await core.disk.list(core.paths.packs)) {
+    if (!folder.isDirectory) continue;
+    for (const { name } of await core.disk.list(`${core.paths.packs}/${folder.name}`)) {
+      const match = /^([0-9a-f]{32})\.pack$/.exec(name);
+      if (match !== null) ids.push(match[1]!);
+    }
+  }
+  return ids;
+}
+
+/** Enters a pack into the tables by its footer. A damaged one is logged; check reports it. */
+export async function loadPack(core: ReadCore, id: string): Promise<void> {
+  const path = core.paths.pack(id);
+  try {
+    await core.files.with(path, async (file) => {
+      const fileBytes = await file.size();
+      const trailer = await readTrailer(file, fileBytes);
+      const footer = await readFooter(file, trailer);
+      const { pieces, rawBytes, storedBytes } = trailer;
+      const sums = { pieces, rawBytes, storedBytes };
+      const { number } = core.packs.add({ id, path, fileBytes, isPublished: true, ...sums });
+      for (const entry of footerEntries(footer)) {
+        core.index.addPublished({ ...entry, pack: number });
+      }
+    });
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+    core.log.error('a pack is damaged', { path, error: error.message });
+  }
+}
+
+/** Points that have a name in the repository. */
+export async function* listPoints(
+  core: Pick<Core, 'disk' | 'paths'>,
+): AsyncGenerator<{ server: string; id: string }> {
+  for (const { name: server, isDirectory } of await core.disk.list(core.paths.points)) {
+    if (!isDirectory) continue;
+    for (const { name } of await core.disk.list(core.paths.pointFolder(server))) {
+      if (name.endsWith('.point')) yield { server, id: name.slice(0, -'.point'.length) };
+    }
+  }
+}
+
+export async function readPoint(
+  core: Pick<Core, 'disk' | 'paths'>,
+  server: string,
+  id: string,
+): Promise<PointRecord> {
+  const path = core.paths.point(server, id);
+  const record = decodePointObject(await core.disk.readFile(path), path);
+  if (record.id === id && record.server === server) return record;
+  const context = { path };
+  throw new UnderstudyError('ERR_OBJECT_DAMAGED', `${path}: the point of another name`, context);
+}
+
+/** Makes the catalog's points those that the repository has. A damaged point is logged and left out. */
+export async function matchPoints(core: Core): Promise<void> {
+  const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
+  for await (const { server, id } of listPoints(core)) {
+    const point = known.get(id);
+    known.delete(id);
+    if (point?.state === 'sealed' && point.server === server) continue;
+    try {
+      await core.catalog.putPoint(await readPoint(core, server, id), 'sealed');
+    } catch (error) {
+      if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+      core.log.error('a point is damaged', { server, point: id, error: error.message });
+    }
+  }
+  const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);
+  if (gone.length > 0) core.log.error('points are gone from the repository', { points: gone });
+  await core.catalog.removePoints(gone);
+}
+
+async function* generations(core: Core): AsyncGenerator<string> {
+  const { deltas } = core.paths;
+  for (const server of await core.disk.list(deltas)) {
+    for (const volume of await core.disk.list(`${deltas}/${server.name}`)) {
+      for (const generation of await core.disk.list(`${deltas}/${server.name}/${volume.name}`)) {
+        yield `${deltas}/${server.name}/${volume.name}/${generation.name}`;
+      }
+    }
+  }
+}
+
+/** Positions of volumes from their newest deltas: a point may have been dropped since. */
+export async function findHeads(core: Core): Promise<void> {
+  for await (const folder of generations(core)) {
+    const names = (await core.disk.list(folder)).map(({ name }) => name);
+    const newest = names
+      .flatMap((name) => {
+        const span = parseDeltaName(name);
+        return span === null ? [] : [{ name, to: span.to }];
+      })
+      .sort((a, b) => b.to - a.to)[0];
+    if (newest === undefined) continue;
+    const info = await readLeafFileInfo(core.files, `${folder}/${newest.name}`, 'US-DELTA');
+    await core.catalog.putHead(headOf(info));
+  }
+}
+
+type MapInfo = MapPlace & {
+  readonly sizeBytes: number;
+  readonly sectorBytes: number;
+  readonly to: number;
+  readonly root: string;
+  readonly contentDigest: string;
+  readonly sequence: number;
+  readonly timeMs: number;
+};
+
+const headOf = (info: MapInfo): VolumeHead => ({
+  server: info.server,
+  volume: info.volume,
+  generation: info.generation,
+  sizeBytes: info.sizeBytes,
+  sectorBytes: info.sectorBytes,
+  epoch: info.to,
+  chainRoot: info.root,
+  contentDigest: info.contentDigest,
+  sequence: info.sequence,
+  timeMs: info.timeMs,
+  pointId: '',
+});

@@ -1,0 +1,75 @@
+/**
+ * What the store holds of a volume right now, leaf by leaf: the open epoch over the newest committed map,
+ * of whatever generation. Answers how many of the offered chunks differ from it, which is what a rescan
+ * reports and what the `scan` tracker decides by. A chunk of which patches are held counts as different.
+ */
+import type { ChunkEntry, IndexedEntry } from '../model/entry.ts';
+import { type Chain, openChain } from './chain.ts';
+import { equalBytes } from './checksum.ts';
+import type { Core, VolumeState } from './core.ts';
+import { chunksInLeaf, composeAll, isZeroLeaf, type Leaf, openLeaf, splitByLeaf } from './leaf.ts';
+import { type LeafSource, readComposed } from './leaf-source.ts';
+
+const CACHED_LEAVES = 64;
+
+const isSame = (held: ChunkEntry | undefined, offered: ChunkEntry): boolean => {
+  if (held === undefined || held.mask !== 0) return false;
+  if (held.whole === 'zero' || offered.whole === 'zero') return held.whole === offered.whole;
+  return held.whole !== null && equalBytes(held.whole, offered.whole!);
+};
+
+export class VolumeView {
+  private readonly core: Core;
+  private readonly state: VolumeState;
+  private chain: Chain | null = null;
+  /** The committed position that `chain` and `cached` are of. */
+  private chainRoot = '';
+  private readonly cached = new Map<number, Leaf | undefined>();
+
+  constructor(core: Core, state: VolumeState) {
+    this.core = core;
+    this.state = state;
+  }
+
+  /** How many chunks of `entries` (wholes and zeros) differ from what is held. */
+  async countChanged(entries: readonly IndexedEntry[], sizeBytes: number): Promise<number> {
+    let changed = 0;
+    for (const { leaf, entries: part } of splitByLeaf(entries)) {
+      const held = await this.leaf(leaf);
+      const count = part.reduce((sum, item) => sum + item.count, 0);
+      if (held === undefined) {
+        changed += count;
+        continue;
+      }
+      const isZero = part.length === 1 && part[0]!.entry.whole === 'zero';
+      if (isZero && isZeroLeaf(held, chunksInLeaf(leaf, sizeBytes))) continue;
+      const open = openLeaf(held);
+      for (const { index, count: run, entry } of part) {
+        for (let i = index; i < index + run; i += 1) if (!isSame(open[i], entry)) changed += 1;
+      }
+    }
+    return changed;
+  }
+
+  private async leaf(leaf: number): Promise<Leaf | undefined> {
+    const open = this.state.open?.sources() ?? [];
+    const committed = await this.committedLeaf(leaf);
+    return composeAll([committed, await readComposed(open, leaf)]);
+  }
+
+  private async committedLeaf(leaf: number): Promise<Leaf | undefined> {
+    const { head } = this.state;
+    if (head === null) return undefined;
+    if (head.chainRoot !== this.chainRoot) {
+      this.chain = await openChain(this.core, head, head.epoch, this.state.staged);
+      this.chainRoot = head.chainRoot;
+      this.cached.clear();
+    }
+    const sources: readonly LeafSource[] = this.chain!.sources;
+    if (this.cached.has(leaf)) return this.cached.get(leaf);
+    const bytes = await readComposed(sources, leaf);
+    if (this.cached.size >= CACHED_LEAVES) this.cached.delete(this.cached.keys().next().value!);
+    this.cached.set(leaf, bytes);
+    return bytes;
+  }
+}
