@@ -6,14 +6,16 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { BLOCK_BYTES, type Extent } from '../../src/model/geometry.ts';
 import type {
+  DeviceGeometry,
   Engine,
   EngineEvents,
   PassResult,
   ReadFault,
+  TrackedVolume,
   VolumeCounters,
 } from '../../src/native/types.ts';
 import type { Random } from './random.ts';
-import type { FlipWord, SimulatedTracker } from './tracker.ts';
+import { type FlipWord, geometryOf, type SimulatedTracker, trackedVolume } from './tracker.ts';
 
 const DEPTH = 8;
 const MAX_BLOCKS_PER_READ = 16;
@@ -47,6 +49,7 @@ export class SimulatedEngine implements Engine {
   private readonly random: Random;
   private readonly word: FlipWord;
   private readonly pending: Set<number>[];
+  private readonly newGeneration: () => string;
   private free: number[];
   private waiting: (() => void)[] = [];
   private held: Slot[] = [];
@@ -60,8 +63,9 @@ export class SimulatedEngine implements Engine {
     trackers: readonly SimulatedTracker[],
     buffers: readonly Uint8Array[],
     events: EngineEvents,
-    world: { clock: Clock; random: Random; word: FlipWord },
+    world: { clock: Clock; random: Random; word: FlipWord; newGeneration: () => string },
   ) {
+    this.newGeneration = world.newGeneration;
     this.trackers = trackers;
     this.buffers = buffers;
     this.events = events;
@@ -146,7 +150,16 @@ export class SimulatedEngine implements Engine {
       pendingBlocks: this.pending[volume]!.size,
       outstandingBlocks: tracker.outstanding.size,
       writtenBytesSinceFlip: tracker.writtenSinceFlip,
+      isStatAlive: true,
     };
+  }
+
+  renew(volume: number, reason: string): { tracked: TrackedVolume; geometry: DeviceGeometry } {
+    const tracker = this.trackers[volume]!;
+    tracker.renew(this.newGeneration());
+    this.pending[volume]!.clear();
+    const tracked = trackedVolume(tracker, reason);
+    return { tracked, geometry: geometryOf(tracker.device) };
   }
 
   async close(): Promise<void> {
@@ -278,10 +291,9 @@ export class SimulatedEngine implements Engine {
   }
 
   private async readInto(target: Target, job: number, holdBack: boolean): Promise<void> {
-    const slot = await this.room(target.length, job, holdBack);
-    if (slot === null) return;
-    const at = slot.used;
-    slot.used += target.length;
+    const room = await this.room(target.length, job, holdBack);
+    if (room === null) return;
+    const { slot, at } = room;
     const device = this.trackers[target.volume]!.device;
     const took = this.random.between(0.05, 2);
     const early = this.random.next() * took;
@@ -299,10 +311,16 @@ export class SimulatedEngine implements Engine {
   }
 
   /** A buffer with room, handing over the oldest where none is free. */
-  private async room(length: number, job: number, holdBack: boolean): Promise<Slot | null> {
+  private async room(
+    length: number,
+    job: number,
+    holdBack: boolean,
+  ): Promise<{ slot: Slot; at: number } | null> {
     for (;;) {
       if (this.closed) return null;
-      if (this.current !== null && this.current.used + length <= this.capacity) return this.current;
+      if (this.current !== null && this.current.used + length <= this.capacity) {
+        return reserve(this.current, length);
+      }
       if (this.current !== null) {
         this.held.push(this.current);
         this.current = null;
@@ -310,7 +328,7 @@ export class SimulatedEngine implements Engine {
       const buffer = this.free.shift();
       if (buffer !== undefined) {
         this.current = { buffer, used: 0, pieces: [] };
-        return this.current;
+        return reserve(this.current, length);
       }
       // Reads of the held slots may still run: wait until they are through, then spill.
       await this.pause(3);
@@ -346,6 +364,13 @@ export class SimulatedEngine implements Engine {
       this.clock.after(ms, resolve);
     });
   }
+}
+
+/** At once, before another lane can take the same room. */
+function reserve(slot: Slot, length: number): { slot: Slot; at: number } {
+  const at = slot.used;
+  slot.used += length;
+  return { slot, at };
 }
 
 function blocksOfExtent(extent: Extent): number[] {

@@ -4,6 +4,7 @@
  * the scheme of ARCHITECTURE.md, "The cut"; `rules` lets a canary leave a part of the scheme out.
  */
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../src/model/geometry.ts';
+import type { DeviceGeometry, TrackedVolume } from '../../src/native/types.ts';
 import type { SimulatedDevice, SimulatedWrite, WriteListener } from './device.ts';
 
 /** What a canary may leave out; the shipped scheme has all of it. */
@@ -23,7 +24,9 @@ const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES;
 
 export class SimulatedTracker implements WriteListener {
   readonly device: SimulatedDevice;
-  readonly generation: string;
+  generation: string;
+  /** Why the history is new; empty once it has been taken over. */
+  freshReason = 'first';
   readonly outstanding = new Set<number>();
   committedEpoch = 0;
   synced = false;
@@ -85,6 +88,17 @@ export class SimulatedTracker implements WriteListener {
     return [...this.outstanding];
   }
 
+  /** A new generation: history is forgotten, what is in flight is not. */
+  renew(generation: string): void {
+    this.generation = generation;
+    this.harvest(0);
+    this.harvest(1);
+    this.outstanding.clear();
+    this.committedEpoch = 0;
+    this.synced = false;
+    this.taint = '';
+  }
+
   detach(): void {
     this.device.listeners.delete(this);
   }
@@ -93,6 +107,26 @@ export class SimulatedTracker implements WriteListener {
     return this.word.epoch & 1;
   }
 }
+
+export const geometryOf = (device: SimulatedDevice): DeviceGeometry => ({
+  sizeBytes: device.sizeBytes,
+  sectorBytes: SECTOR_BYTES,
+  kind: 'disk',
+  diskMajor: 7,
+  diskMinor: 0,
+  startBytes: 0,
+  diskSequence: 1,
+});
+
+export const trackedVolume = (tracker: SimulatedTracker, freshReason: string): TrackedVolume => ({
+  path: tracker.device.path,
+  generation: tracker.generation,
+  fresh: freshReason !== '',
+  freshReason,
+  granularityBytes: BLOCK_BYTES,
+  committedEpoch: tracker.committedEpoch,
+  synced: tracker.synced,
+});
 
 /** Blocks that a write touches, with the number of its sectors in each. */
 function blocksOf(write: SimulatedWrite): Map<number, number> {
