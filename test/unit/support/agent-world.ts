@@ -171,8 +171,9 @@ export class AgentWorld {
     const { clock, word } = this;
     const trackers = this.volumes.map((volume) => volume.tracker);
     const random = this.random.fork();
-    const engine: Engine = new SimulatedEngine(trackers, buffers, events, { clock, random, word });
-    return engine;
+    const newGeneration = () => Buffer.from(random.bytes(16)).toString('hex');
+    const world = { clock, random, word, newGeneration };
+    return new SimulatedEngine(trackers, buffers, events, world);
   }
 
   /** The agent dies with all that it knows; trackers live on. */

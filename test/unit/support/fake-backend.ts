@@ -1,0 +1,143 @@
+/** A backend of the REST API with two points of one server in memory, whose images are given bytes. */
+import { createHash } from 'node:crypto';
+import { systemClock } from '../../../src/base/clock.ts';
+import { UnderstudyError } from '../../../src/base/errors.ts';
+import { silentLog } from '../../../src/base/log.ts';
+import type { ApiBackend } from '../../../src/staging/api/backend.ts';
+import type { ApiServer } from '../../../src/staging/api-types.ts';
+import type { ImageReader, ListedPoint, Store } from '../../../src/store/types.ts';
+
+export const VOLUME = '/dev/disk/by-id/a b';
+
+export const fakePoint = (id: string, state: 'staged' | 'sealed' = 'sealed'): ListedPoint => ({
+  id,
+  server: 'web1',
+  time: '2026-11-20T10:31:07.123Z',
+  cut: { method: 'validated', passes: 2, durationMs: 12.5 },
+  volumes: [
+    {
+      volume: VOLUME,
+      sizeBytes: 4096,
+      sectorBytes: 512,
+      generation: 'ab'.repeat(16),
+      epoch: 3,
+      chainRoot: 'cd'.repeat(32),
+    },
+  ],
+  missingVolumes: [],
+  state,
+});
+
+const fakeServer = (): ApiServer => ({
+  server: 'web1',
+  connected: true,
+  state: 'continuous',
+  lagMs: 1200,
+  backlogBytes: 4096,
+  hardwareId: 'ef'.repeat(32),
+  pendingHardwareId: null,
+  agentVersion: '0.1.0',
+  receivedBytes: 10,
+  dedupedBytes: 20,
+  volumes: [
+    {
+      volume: VOLUME,
+      sizeBytes: 4096,
+      sectorBytes: 512,
+      generation: 'ab'.repeat(16),
+      epoch: 3,
+      state: 'continuous',
+      reason: '',
+      backlogBytes: 4096,
+      syncedBytes: 4096,
+      totalBytes: 4096,
+      missedCompletions: 0,
+      suspectBlocks: 0,
+    },
+  ],
+  newestPoint: fakePoint('20261120T103107.123Z-00000002'),
+});
+
+export interface FakeBackend extends ApiBackend {
+  readonly openReaders: () => number;
+  readonly admitted: string[];
+}
+
+export function fakeBackend(
+  image: Uint8Array,
+  damagedFrom = Number.POSITIVE_INFINITY,
+): FakeBackend {
+  let open = 0;
+  const admitted: string[] = [];
+  const points = ['20261120T103107.123Z-00000002', '20261120T103102.123Z-00000001'].map((id) =>
+    fakePoint(id),
+  );
+  const find = async (id: string) => {
+    const point = points.find((candidate) => candidate.id === id);
+    if (point === undefined) throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`);
+    return point;
+  };
+  const reader = (): ImageReader => ({
+    sizeBytes: image.length,
+    etag: createHash('sha256').update(image).digest('hex'),
+    async read(offset, length) {
+      if (offset + length > damagedFrom) {
+        throw new UnderstudyError('ERR_PIECE_DAMAGED', 'a content is damaged', { offset });
+      }
+      return image.slice(offset, offset + length);
+    },
+    nextData: async (offset) =>
+      offset >= image.length ? null : { offset, length: image.length - offset },
+    close() {
+      open -= 1;
+    },
+  });
+  const store: Partial<Store> = {
+    points: async ({ server, after, limit = 100 }) => {
+      const start = after === undefined ? 0 : points.findIndex(({ id }) => id === after) + 1;
+      const own = points.filter((point) => server === undefined || point.server === server);
+      return own.slice(start, start + limit);
+    },
+    point: find,
+    seal: async (id) => {
+      await find(id);
+    },
+    async openImage(id, volume) {
+      await find(id);
+      if (volume !== VOLUME) throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', `no ${volume}`);
+      open += 1;
+      return reader();
+    },
+    planRetention: async () => ({ keep: points.map(({ id }) => id), drop: [] }),
+    async check({ onProgress }) {
+      onProgress?.(1, 2);
+      return { points: 2, objects: 4, pieces: 9, bytesRead: 4096, findings: [] };
+    },
+    statistics: async () => ({
+      points: 2,
+      stagedPoints: 0,
+      servers: 1,
+      logicalBytes: 8192,
+      pieceBytes: 4096,
+      storedBytes: 100,
+      packs: 1,
+      journalBytes: 0,
+      dedupeHits: 5,
+    }),
+  };
+  return {
+    store: store as Store,
+    clock: systemClock,
+    log: silentLog,
+    keep: [],
+    stagingVersion: '0.1.0',
+    servers: async () => [fakeServer()],
+    requestPoint: () => ({ requestId: 'r1', committed: Promise.resolve(points[0]!.id) }),
+    admit: async (_server, hardwareId) => {
+      admitted.push(hardwareId);
+    },
+    receivedBytes: () => 77,
+    openReaders: () => open,
+    admitted,
+  };
+}
