@@ -46,6 +46,7 @@ class AgentCore implements Agent {
   private readonly events: AgentEvent[] = [];
   private isDispatching = false;
   private isClosed = false;
+  private closing: Promise<void> | null = null;
   private timer: Timer | null = null;
   private timerAtMs = 0;
   private nextStatusMs = 0;
@@ -82,8 +83,10 @@ class AgentCore implements Agent {
       onSyncSent: (volume, chunk) => this.dispatch({ type: 'sync-sent', volume, chunk }),
       onFailure: (error) => this.fail(error),
     });
-    const sliceBytes = ports.settings.syncBuffers * ports.buffers[0]!.length;
-    this.slices = new Slices(ports.volumes, this.engine, this.feeder, sliceBytes);
+    this.slices = new Slices(ports.volumes, this.engine, this.feeder, {
+      buffers: ports.settings.syncBuffers,
+      bufferBytes: ports.buffers[0]!.length,
+    });
     this.session = new Session(ports, {
       onConnected: () => this.dispatch({ type: 'connected' }),
       onMessage: (message) => this.guard(() => this.received(message)),
@@ -106,12 +109,12 @@ class AgentCore implements Agent {
     });
   }
 
-  async close(): Promise<void> {
-    if (this.isClosed) return;
-    this.dispatch({ type: 'close' });
+  close(): Promise<void> {
+    if (!this.isClosed) this.dispatch({ type: 'close' });
     this.isClosed = true;
     this.timer?.cancel();
-    await this.engine.close();
+    this.closing ??= this.engine.close();
+    return this.closing;
   }
 
   private now(): Instant {

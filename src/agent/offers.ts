@@ -10,7 +10,7 @@ import type { ChunkPart } from './batch.ts';
 import type { Hold } from './buffer-holds.ts';
 import type { Digested } from './content-work.ts';
 import type { OutItem } from './outbox.ts';
-import { GROUP_CHUNKS, type ScanTable } from './scan-table.ts';
+import type { ScanTable } from './scan-table.ts';
 
 export interface Hole {
   readonly from: number;
@@ -59,16 +59,17 @@ export function changedOnly(
   holes: readonly Hole[],
   endChunk: number,
 ): { named: NamedPart[]; holes: Hole[] } {
+  const { groupChunks } = table;
   const groups = new Map<number, NamedPart[]>();
   for (const each of named) {
-    const group = Math.floor(each.part.chunk / GROUP_CHUNKS);
+    const group = Math.floor(each.part.chunk / groupChunks);
     const members = groups.get(group);
     if (members === undefined) groups.set(group, [each]);
     else members.push(each);
   }
   const changed: NamedPart[] = [];
   for (const [group, members] of groups) {
-    const size = Math.min(GROUP_CHUNKS, endChunk - group * GROUP_CHUNKS);
+    const size = Math.min(groupChunks, endChunk - group * groupChunks);
     if (members.length < size) table.forget(group);
     else if (
       !table.note(
@@ -80,8 +81,8 @@ export function changedOnly(
     changed.push(...members);
   }
   const opened = holes.filter(({ from, to }) => {
-    const firstGroup = Math.floor(from / GROUP_CHUNKS);
-    return table.noteZeros(firstGroup, Math.ceil(to / GROUP_CHUNKS));
+    const firstGroup = Math.floor(from / groupChunks);
+    return table.noteZeros(firstGroup, Math.ceil(to / groupChunks));
   });
   return { named: changed, holes: opened };
 }

@@ -5,17 +5,30 @@
  */
 import { createHash } from 'node:crypto';
 import type { Piece } from '../model/entry.ts';
+import { CHUNK_BYTES } from '../model/geometry.ts';
 
-/** Chunks that share one digest. */
-export const GROUP_CHUNKS = 16;
+/** Most chunks that share one digest: a mebibyte. */
+const MAX_GROUP_CHUNKS = 16;
 const GROUPS_PER_LEAF = 64;
 const MARK_BYTES = 16;
 const ZERO_MARK = Buffer.alloc(MARK_BYTES, 0xff);
 const ZERO_LEAF = Buffer.alloc(MARK_BYTES * GROUPS_PER_LEAF, 0xff);
 const separator = Buffer.from([0]);
 
+/** The largest power of two of chunks that a buffer holds: a group is looked at in one buffer. */
+export function groupChunksFor(bufferBytes: number): number {
+  let chunks = 1;
+  while (chunks < MAX_GROUP_CHUNKS && 2 * chunks * CHUNK_BYTES <= bufferBytes) chunks *= 2;
+  return chunks;
+}
+
 export class ScanTable {
+  readonly groupChunks: number;
   private readonly leaves = new Map<number, Buffer>();
+
+  constructor(groupChunks: number) {
+    this.groupChunks = groupChunks;
+  }
 
   /** Notes the pieces of a whole group; true where they differ from what was noted before. */
   note(group: number, pieces: readonly Piece[]): boolean {

@@ -27,7 +27,7 @@ export interface SessionEvents {
 
 const PING_INTERVAL_MS = 2000;
 /** Silence after which a connection counts as half open. */
-const SILENCE_MS = 8000;
+const SILENCE_MS = 6000;
 
 const agentTypes: ReadonlySet<Message['type']> = new Set<Message['type']>([
   'hello',

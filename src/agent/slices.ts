@@ -6,7 +6,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../model/geometry.ts';
 import type { Device, Engine, FilledBuffer, ReadFault } from '../native/types.ts';
 import type { Feeder, OpenSlice } from './feeder.ts';
-import { GROUP_CHUNKS, ScanTable } from './scan-table.ts';
+import { groupChunksFor, ScanTable } from './scan-table.ts';
 import type { Effect } from './state-types.ts';
 import { SyncCursor } from './sync-cursor.ts';
 import { extentsOf, planSlice, type Slice } from './sync-plan.ts';
@@ -31,16 +31,23 @@ export class Slices {
   private readonly engine: Engine;
   private readonly feeder: Feeder;
   private readonly dataChunks: number;
+  private readonly groupChunks: number;
   private readonly tables = new Map<number, ScanTable>();
   private open: { job: number; slice: OpenSlice; nextChunk: number } | null = null;
 
-  /** `dataBytes`: how much one slice may read. */
-  constructor(volumes: readonly SlicedVolume[], engine: Engine, feeder: Feeder, dataBytes: number) {
+  /** A slice reads what `buffers` buffers of `bufferBytes` hold. */
+  constructor(
+    volumes: readonly SlicedVolume[],
+    engine: Engine,
+    feeder: Feeder,
+    room: { readonly buffers: number; readonly bufferBytes: number },
+  ) {
     this.volumes = volumes;
     this.engine = engine;
     this.feeder = feeder;
-    const groups = Math.max(1, Math.floor(dataBytes / CHUNK_BYTES / GROUP_CHUNKS));
-    this.dataChunks = groups * GROUP_CHUNKS;
+    this.groupChunks = groupChunksFor(room.bufferBytes);
+    const groups = Math.floor(room.bufferBytes / (this.groupChunks * CHUNK_BYTES));
+    this.dataChunks = room.buffers * Math.max(1, groups) * this.groupChunks;
   }
 
   /** The session has ended: what was offered in it is not known to have arrived. */
@@ -93,7 +100,7 @@ export class Slices {
       return await planSlice((offset) => device.nextData(offset), sizeBytes, effect.fromChunk, {
         dataChunks: this.dataChunks,
         segments: MAX_SEGMENTS,
-        alignChunks: isScanned ? GROUP_CHUNKS : 1,
+        alignChunks: isScanned ? this.groupChunks : 1,
       });
     } catch (error) {
       const errno = error instanceof UnderstudyError ? error.context.errno : undefined;
@@ -108,7 +115,7 @@ export class Slices {
     if (!this.volumes[volume]!.isScanned) return null;
     let table = this.tables.get(volume);
     if (table === undefined) {
-      table = new ScanTable();
+      table = new ScanTable(this.groupChunks);
       this.tables.set(volume, table);
     }
     return table;

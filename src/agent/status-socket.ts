@@ -88,8 +88,9 @@ export function readStatus(directory: string, server: string): Promise<AgentStat
     socket.on('data', (part) => parts.push(part));
     socket.on('end', () => {
       const text = Buffer.concat(parts).toString('utf8');
-      if (text === '') fail();
-      else resolve(JSON.parse(text) as AgentStatus);
+      const status = text === '' ? null : (JSON.parse(text) as AgentStatus | null);
+      if (status === null) fail();
+      else resolve(status);
     });
   });
 }
