@@ -2,7 +2,6 @@
  * One connection to staging at a time: greeting, heartbeat, messages in and frames out. What arrives from
  * a connection that was given up is ignored. Holds no policy: when to dial is the state machine's.
  */
-import type { Timer } from '../base/clock.ts';
 import { type ErrorCode, errorCatalogue, UnderstudyError } from '../base/errors.ts';
 import { decodeMessage, encodeMessage } from '../protocol/codec.ts';
 import {
@@ -12,6 +11,7 @@ import {
   type Refusal,
   type StagingMessage,
 } from '../protocol/messages.ts';
+import { Heartbeat } from '../transport/heartbeat.ts';
 import type { Connection } from '../transport/types.ts';
 import type { FrameSink } from './outbox.ts';
 import type { AgentPorts } from './ports.ts';
@@ -43,9 +43,7 @@ export class Session implements FrameSink {
   private readonly ports: AgentPorts;
   private readonly events: SessionEvents;
   private connection: Connection | null = null;
-  private timer: Timer | null = null;
-  private heardMs = 0;
-  private pingId = 0;
+  private heartbeat: Heartbeat | null = null;
 
   constructor(ports: AgentPorts, events: SessionEvents) {
     this.ports = ports;
@@ -59,8 +57,7 @@ export class Session implements FrameSink {
     own = this.ports.dialer.dial({
       onOpen: () => {
         if (!isCurrent()) return;
-        this.heard();
-        this.beat();
+        this.heartbeat = this.beat();
         this.events.onConnected();
       },
       onMessage: (frame) => {
@@ -120,7 +117,7 @@ export class Session implements FrameSink {
   }
 
   private receive(frame: Uint8Array): void {
-    this.heard();
+    this.heartbeat?.heard();
     let message: Message;
     try {
       message = decodeMessage(frame);
@@ -152,26 +149,21 @@ export class Session implements FrameSink {
 
   private forget(): void {
     this.connection = null;
-    this.timer?.cancel();
-    this.timer = null;
+    this.heartbeat?.stop();
+    this.heartbeat = null;
   }
 
-  private heard(): void {
-    this.heardMs = this.ports.clock.monotonicMs();
-  }
-
-  private beat(): void {
-    this.timer = this.ports.clock.after(PING_INTERVAL_MS, () => {
-      const silentMs = this.ports.clock.monotonicMs() - this.heardMs;
-      if (silentMs > SILENCE_MS) {
+  private beat(): Heartbeat {
+    return new Heartbeat({
+      clock: this.ports.clock,
+      intervalMs: PING_INTERVAL_MS,
+      limitMs: SILENCE_MS,
+      sendPing: (id) => this.sendMessage({ type: 'ping', id }),
+      onSilent: (silentMs) => {
         const message = `nothing heard from staging for ${Math.round(silentMs)} ms`;
         this.connection?.abort();
         this.lost(new UnderstudyError('ERR_CONNECTION_SILENT', message), false);
-        return;
-      }
-      this.pingId = (this.pingId + 1) % 2 ** 31;
-      this.sendMessage({ type: 'ping', id: this.pingId });
-      this.beat();
+      },
     });
   }
 }
