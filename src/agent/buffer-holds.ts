@@ -5,6 +5,8 @@
  */
 export class Hold {
   readonly buffer: number;
+  /** Where in the buffer's frame memory the frame of this hold may be built. */
+  frameAt = 0;
   private readonly onGone: (hold: Hold) => void;
   private isBusy = false;
   private isDropped = false;

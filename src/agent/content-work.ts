@@ -16,12 +16,14 @@ import { digestOf, isZeroRange, storedForm } from './content.ts';
 export interface DigestTask {
   readonly kind: 'digest';
   readonly buffer: number;
-  /** Whole chunks only. */
-  readonly parts: readonly ChunkPart[];
+  /** Place and length of each chunk, one after the other. */
+  readonly ranges: Uint32Array;
 }
 export interface PatchTask {
   readonly kind: 'patch';
   readonly buffer: number;
+  /** Where in the buffer's frame memory the frame may be built. */
+  readonly frameAt: number;
   readonly seq: number;
   readonly volume: number;
   readonly parts: readonly ChunkPart[];
@@ -29,12 +31,15 @@ export interface PatchTask {
 export interface PiecesTask {
   readonly kind: 'pieces';
   readonly buffer: number;
+  readonly frameAt: number;
   readonly seq: number;
-  readonly wanted: readonly { at: number; length: number; digest: Uint8Array }[];
+  readonly ranges: Uint32Array;
+  /** Of the ranges, back to back. */
+  readonly digests: Uint8Array;
 }
 export type Task = DigestTask | PatchTask | PiecesTask;
 
-/** One digest a part; a zero part has a 1 in `zeros`, and nothing to look at in `digests`. */
+/** One digest a range; a zero range has a 1 in `zeros`, and nothing to look at in `digests`. */
 export interface Digested {
   readonly digests: Uint8Array;
   readonly zeros: Uint8Array;
@@ -50,13 +55,19 @@ export interface BuiltPieces {
   readonly pieceBytes: number;
 }
 
-export function digestParts(bytes: Buffer, parts: readonly ChunkPart[]): Digested {
-  const digests = new Uint8Array(parts.length * DIGEST_BYTES);
-  const zeros = new Uint8Array(parts.length);
-  parts.forEach(({ at, length }, index) => {
-    if (isZeroRange(bytes, at[0]!, length)) zeros[index] = 1;
-    else digests.set(digestOf(bytes, at[0]!, length), index * DIGEST_BYTES);
-  });
+/** What a frame may take besides the bytes of its contents, for `pieces` contents in all. */
+export const frameOverheadBytes = (pieces: number): number => 4096 + 96 * pieces;
+
+export function digestRanges(bytes: Buffer, { ranges }: DigestTask): Digested {
+  const count = ranges.length / 2;
+  const digests = new Uint8Array(count * DIGEST_BYTES);
+  const zeros = new Uint8Array(count);
+  for (let i = 0; i < count; i += 1) {
+    const at = ranges[2 * i]!;
+    const length = ranges[2 * i + 1]!;
+    if (isZeroRange(bytes, at, length)) zeros[i] = 1;
+    else digests.set(digestOf(bytes, at, length), i * DIGEST_BYTES);
+  }
   return { digests, zeros };
 }
 
@@ -89,14 +100,16 @@ class PieceList {
   }
 }
 
-export function buildPatch(bytes: Buffer, task: PatchTask): BuiltPatch {
+/** `into`: the buffer's frame memory; without it the frame gets memory of its own. */
+export function buildPatch(bytes: Buffer, task: PatchTask, into?: Buffer): BuiltPatch {
   const list = new PieceList(bytes);
   const entries: IndexedEntry[] = task.parts.map((part) => {
     const entry = part.mask === 0 ? wholeOf(list, part) : blocksOf(list, part);
     return { index: part.chunk, count: 1, entry };
   });
   const { seq, volume } = task;
-  const frame = encodeMessage({ type: 'patch', seq, volume, entries, pieces: list.pieces });
+  const message = { type: 'patch' as const, seq, volume, entries, pieces: list.pieces };
+  const frame = encodeMessage(message, into?.subarray(task.frameAt));
   return { frame, entries: encodeEntries(entries), pieceBytes: list.bytes };
 }
 
@@ -111,9 +124,14 @@ function blocksOf(list: PieceList, part: ChunkPart) {
   return patchEntry(part.mask, blocks);
 }
 
-export function buildPieces(bytes: Buffer, task: PiecesTask): BuiltPieces {
+export function buildPieces(bytes: Buffer, task: PiecesTask, into?: Buffer): BuiltPieces {
+  const { ranges, digests } = task;
   const list = new PieceList(bytes);
-  for (const { at, length, digest } of task.wanted) list.add(at, length, digest);
-  const frame = encodeMessage({ type: 'pieces', seq: task.seq, pieces: list.pieces });
+  for (let i = 0; 2 * i < ranges.length; i += 1) {
+    const digest = digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+    list.add(ranges[2 * i]!, ranges[2 * i + 1]!, digest);
+  }
+  const message = { type: 'pieces' as const, seq: task.seq, pieces: list.pieces };
+  const frame = encodeMessage(message, into?.subarray(task.frameAt));
   return { frame, pieceBytes: list.bytes };
 }

@@ -5,15 +5,22 @@
  */
 import { assert } from '../base/errors.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
-import { chunkCount } from '../model/geometry.ts';
+import { BLOCK_BYTES, chunkCount, DIGEST_BYTES } from '../model/geometry.ts';
 import type { FilledBuffer } from '../native/types.ts';
 import { encodeMessage } from '../protocol/codec.ts';
 import { EpochDigests } from '../protocol/epoch-digests.ts';
 import type { Answer, Commit } from '../protocol/messages.ts';
 import { batchesOf, type ChunkPart, type VolumeBatch } from './batch.ts';
 import type { BufferHolds, Hold } from './buffer-holds.ts';
-import type { BuiltPatch, Digested } from './content-work.ts';
-import { changedOnly, type Hole, nameParts, OfferItem, OpenOffers } from './offers.ts';
+import { type BuiltPatch, type Digested, frameOverheadBytes } from './content-work.ts';
+import {
+  changedOnly,
+  type Hole,
+  nameParts,
+  OfferItem,
+  OpenOffers,
+  type WantedPiece,
+} from './offers.ts';
 import type { Outbox } from './outbox.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { ScanTable } from './scan-table.ts';
@@ -81,7 +88,12 @@ export class Feeder {
     const batches = this.batches(filled);
     if (batches.length === 0) this.discard(filled);
     const holds = batches.length === 0 ? [] : this.ports.holds.take(filled.buffer, batches.length);
-    for (const [i, batch] of batches.entries()) this.patch(holds[i]!, batch);
+    let frameAt = 0;
+    for (const [i, batch] of batches.entries()) {
+      holds[i]!.frameAt = frameAt;
+      frameAt += frameBytes(batch.parts);
+      this.patch(holds[i]!, batch);
+    }
   }
 
   /** A buffer of a sync: whole chunks are offered, holes before them are told. */
@@ -94,6 +106,7 @@ export class Feeder {
     const [first, second] = this.ports.holds.take(filled.buffer, partial.length > 0 ? 2 : 1);
     if (second !== undefined) {
       slice.hasChanged = true;
+      first!.frameAt = frameBytes(partial);
       this.patch(second, { volume: slice.volume, parts: partial });
     }
     const end = parts.at(-1)?.chunk ?? -1;
@@ -145,19 +158,24 @@ export class Feeder {
     this.counts.dedupeHits += offer.wanted.length - wanted.length;
     const hold = offer.hold;
     if (wanted.length === 0 || hold === null) {
+      offer.letGo();
       this.finish(offer);
       outbox.settle(answer.seq);
       return true;
     }
-    const task = { kind: 'pieces', buffer: hold.buffer, seq: answer.seq, wanted } as const;
+    const { buffer, frameAt } = hold;
+    const task = { kind: 'pieces' as const, buffer, frameAt, seq: answer.seq, ...flatten(wanted) };
     void this.work(hold, pipeline.pieces(task), ({ frame, pieceBytes }) =>
-      outbox.reply(answer.seq, pieceBytes, frame, () => this.finish(offer)),
+      outbox.reply(answer.seq, pieceBytes, {
+        frame,
+        onSent: () => this.finish(offer),
+        onGone: () => hold.letGo(),
+      }),
     );
     return true;
   }
 
   private finish(offer: OfferItem): void {
-    offer.letGo();
     const chunk = this.offers.end(offer);
     if (chunk !== null) this.ports.onSyncSent(offer.volume, chunk);
   }
@@ -178,14 +196,12 @@ export class Feeder {
       isNeeded: true,
       roomBytes: 0,
       frame: () => built!.frame,
-      onSent: () => {
-        this.digests.add(volume, built!.entries);
-        hold.letGo();
-      },
+      onSent: () => this.digests.add(volume, built!.entries),
+      onGone: () => hold.letGo(),
     };
-    const { buffer } = hold;
+    const { buffer, frameAt } = hold;
     const seq = outbox.addNumbered(item);
-    const patch = pipeline.patch({ kind: 'patch', buffer, seq, volume, parts });
+    const patch = pipeline.patch({ kind: 'patch', buffer, frameAt, seq, volume, parts });
     void this.work(hold, patch, (result) => {
       built = result;
       this.counts.patchedBytes += result.pieceBytes;
@@ -217,7 +233,7 @@ export class Feeder {
     const isEmpty = hold === null || parts.length === 0;
     const task = isEmpty
       ? Promise.resolve(nothing)
-      : pipeline.digest({ kind: 'digest', buffer: hold.buffer, parts });
+      : pipeline.digest({ kind: 'digest', buffer: hold.buffer, ranges: rangesOf(parts) });
     const done = this.work(hold, task, (digested) => {
       const all = { named: nameParts(parts, digested), holes: [...holes] };
       const end = chunkCount(this.ports.sizeBytes(volume));
@@ -243,6 +259,23 @@ export class Feeder {
       this.ports.onFailure(error);
     }
   }
+}
+
+/** At most what the frame of a patch takes. */
+const frameBytes = (parts: readonly ChunkPart[]): number =>
+  parts.reduce(
+    (sum, part) => sum + (part.at.length - 1) * BLOCK_BYTES + part.length + 96 * part.at.length,
+    frameOverheadBytes(0),
+  );
+
+const rangesOf = (parts: readonly ChunkPart[]): Uint32Array =>
+  Uint32Array.from(parts.flatMap(({ at, length }) => [at[0]!, length]));
+
+/** In memory of their own: what goes to a thread is copied with all that it is a view of. */
+function flatten(wanted: readonly WantedPiece[]): { ranges: Uint32Array; digests: Uint8Array } {
+  const digests = new Uint8Array(wanted.length * DIGEST_BYTES);
+  for (const [i, { digest }] of wanted.entries()) digests.set(digest, i * DIGEST_BYTES);
+  return { ranges: Uint32Array.from(wanted.flatMap(({ at, length }) => [at, length])), digests };
 }
 
 /** Moves the cursor over holes and parts, both ascending, in their common order. */

@@ -22,17 +22,21 @@ export interface OutItem {
   isHeld?(): boolean;
   frame(seq: number): Uint8Array;
   onSent(seq: number | null): void;
+  /** The frame's memory is free again. */
+  onGone?(): void;
 }
 
 export interface FrameSink {
-  send(frame: Uint8Array): void;
+  /** `onGone`: the frame has left; never called where the session ends before. */
+  send(frame: Uint8Array, onGone?: () => void): void;
   /** Bytes accepted and not yet handed to the network. */
   bufferedBytes(): number;
 }
 
-interface Reply {
+export interface Reply {
   readonly frame: Uint8Array;
   readonly onSent: () => void;
+  readonly onGone: () => void;
 }
 
 /** The connection's own backlog above which we wait for it to drain. */
@@ -87,9 +91,9 @@ export class Outbox {
   }
 
   /** Contents for offer `seq`, for which it reserved room. */
-  reply(seq: number, pieceBytes: number, frame: Uint8Array, onSent: () => void): void {
+  reply(seq: number, pieceBytes: number, reply: Reply): void {
     this.window.settle(seq, pieceBytes);
-    this.replies.push({ frame, onSent });
+    this.replies.push(reply);
     this.pump();
   }
 
@@ -109,7 +113,7 @@ export class Outbox {
     while (this.sink !== null && !this.mustWait(this.sink)) {
       const reply = this.replies.shift();
       if (reply !== undefined) {
-        this.send(reply.frame);
+        this.send(reply.frame, reply.onGone);
         reply.onSent();
       } else if (!this.sendHead()) {
         return;
@@ -129,7 +133,7 @@ export class Outbox {
     this.queue.shift();
     this.number(item);
     if (item.isNumbered) this.window.add(item.seq!, item.roomBytes);
-    this.send(item.frame(item.seq ?? 0));
+    this.send(item.frame(item.seq ?? 0), () => item.onGone?.());
     item.onSent(item.seq);
     return true;
   }
@@ -140,10 +144,10 @@ export class Outbox {
     this.nextSeq += 1;
   }
 
-  private send(frame: Uint8Array): void {
+  private send(frame: Uint8Array, onGone: () => void): void {
     this.bucket.take(frame.length, this.clock.monotonicMs());
     this.sentBytes += frame.length;
-    this.sink?.send(frame);
+    this.sink?.send(frame, onGone);
   }
 
   private mustWait(sink: FrameSink): boolean {

@@ -9,7 +9,7 @@ import {
   buildPieces,
   type Digested,
   type DigestTask,
-  digestParts,
+  digestRanges,
   type PatchTask,
   type PiecesTask,
 } from './content-work.ts';
@@ -25,7 +25,7 @@ export interface Pipeline {
 export function createInlinePipeline(buffers: readonly Uint8Array[]): Pipeline {
   const views = buffers.map((b) => Buffer.from(b.buffer, b.byteOffset, b.byteLength));
   return {
-    digest: async (task) => digestParts(views[task.buffer]!, task.parts),
+    digest: async (task) => digestRanges(views[task.buffer]!, task),
     patch: async (task) => buildPatch(views[task.buffer]!, task),
     pieces: async (task) => buildPieces(views[task.buffer]!, task),
     close: async () => undefined,

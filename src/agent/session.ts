@@ -95,8 +95,8 @@ export class Session implements FrameSink {
     this.connection?.send(encodeMessage(message));
   }
 
-  send(frame: Uint8Array): void {
-    this.connection?.send(frame);
+  send(frame: Uint8Array, onGone?: () => void): void {
+    this.connection?.send(frame, onGone);
   }
 
   bufferedBytes(): number {
@@ -105,9 +105,7 @@ export class Session implements FrameSink {
 
   /** Says nothing to the events: whoever closes knows. */
   close(reason: string): void {
-    const { connection } = this;
-    this.forget();
-    connection?.close(reason);
+    this.end(reason);
   }
 
   /** The peer broke the protocol: tell it, and end. */
@@ -141,16 +139,19 @@ export class Session implements FrameSink {
   }
 
   private lost(error: UnderstudyError, isFatal: boolean): void {
-    const { connection } = this;
-    this.forget();
-    connection?.close(error.message);
+    this.end(error.message);
     this.events.onClosed(error, isFatal);
   }
 
-  private forget(): void {
+  /** Frames that have not left lie in memory that is used again at once: they must not leave any more. */
+  private end(reason: string): void {
+    const { connection } = this;
     this.connection = null;
     this.heartbeat?.stop();
     this.heartbeat = null;
+    if (connection === null) return;
+    if (connection.bufferedBytes > 0) connection.abort();
+    else connection.close(reason);
   }
 
   private beat(): Heartbeat {

@@ -76,14 +76,17 @@ for (const [type, { byte }] of Object.entries(formats)) typeNames[byte] = type a
 
 const hasContents = (type: Type): boolean => type === 'patch' || type === 'pieces';
 
-/** The frame of a message, in memory of its own. Throws ERR_BUG for a message that breaks its bounds. */
-export function encodeMessage(message: Message): Uint8Array {
+/**
+ * The frame of a message, in memory of its own or at the begin of `into` where it fits there. Throws
+ * ERR_BUG for a message that breaks its bounds.
+ */
+export function encodeMessage(message: Message, into?: Buffer): Uint8Array {
   const format = formats[message.type] as Format<Type>;
   const out = new ByteWriter();
   format.write(out, message);
   const pieces = 'pieces' in message ? message.pieces : [];
   const contents = pieces.map((piece) => piece.stored);
-  return sealFrame(format.byte, out.done(), contents);
+  return sealFrame(format.byte, out.done(), contents, into);
 }
 
 export function decodeMessage(frame: Uint8Array): Message {

@@ -26,16 +26,18 @@ export interface OpenFrame {
   readonly contents: Uint8Array;
 }
 
-/** A frame in memory of its own, which may be transferred to another thread. */
+/** A frame in memory of its own, or at the begin of `into` where it fits there. */
 export function sealFrame(
   type: number,
   fields: Uint8Array,
   contents: readonly Uint8Array[],
+  into?: Buffer,
 ): Uint8Array {
   const contentLength = contents.reduce((sum, part) => sum + part.length, 0);
   const length = HEAD_BYTES + fields.length + CHECKSUM_BYTES + contentLength;
   assert(length <= MAX_FRAME_BYTES, `a frame of ${length} bytes`);
-  const frame = Buffer.allocUnsafeSlow(length);
+  const hasRoom = into !== undefined && into.length >= length;
+  const frame = hasRoom ? into.subarray(0, length) : Buffer.allocUnsafeSlow(length);
   frame[0] = MAGIC;
   frame[1] = type;
   frame.writeUInt16LE(0, 2);
@@ -80,3 +82,10 @@ export function openFrame(frame: Uint8Array): OpenFrame {
 /** The type byte of what looks like a frame, unchecked; -1 for anything else. */
 export const peekFrameType = (frame: Uint8Array): number =>
   frame.length >= FRAME_OVERHEAD_BYTES && frame[0] === MAGIC ? frame[1]! : -1;
+
+/** Bytes of contents that what looks like a frame claims to hold, unchecked, never beyond its length. */
+export function peekContentBytes(frame: Uint8Array): number {
+  if (frame.length < FRAME_OVERHEAD_BYTES) return 0;
+  const claimed = new DataView(frame.buffer, frame.byteOffset).getUint32(8, true);
+  return Math.min(claimed, frame.length);
+}

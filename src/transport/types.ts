@@ -5,7 +5,8 @@
  *
  * Contract: handlers are never called from within a call of the connection's own methods; `onClosed` is
  * called exactly once, last of all, and tells why; after `close` no other handler is called. A frame
- * handed to `send` belongs to the connection until it has left and must not be changed.
+ * handed to `send` belongs to the connection until it has left and must not be changed: `onGone` tells
+ * when, unless the connection ends before.
  */
 import type { UnderstudyError } from '../base/errors.ts';
 
@@ -15,7 +16,7 @@ export interface Connection {
   /** Bytes accepted by `send` and not yet handed to the network. */
   readonly bufferedBytes: number;
   /** Never blocks, never throws; what is sent after the end is dropped. */
-  send(frame: Uint8Array): void;
+  send(frame: Uint8Array, onGone?: () => void): void;
   /** Stops reading: the network holds the other side back. A few frames may still arrive. */
   pause(): void;
   resume(): void;

@@ -64,10 +64,13 @@ export class WsConnection implements Connection {
     return this.socket.bufferedAmount;
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Uint8Array, onGone?: () => void): void {
     const { socket } = this;
     if (socket.readyState !== socket.OPEN || this.isClosedHere) return;
-    socket.send(frame, { binary: true }, () => this.sent());
+    socket.send(frame, { binary: true }, (error) => {
+      this.sent();
+      if (!error && !this.isClosedHere) onGone?.();
+    });
     if (socket.bufferedAmount > LOW_WATER_BYTES) this.isHigh = true;
   }
 

@@ -37,7 +37,7 @@ describe('initial sync', () => {
     world.start();
     await world.points(1);
     expect(world.staging.receivedPieceBytes).toBe(0);
-    expect(world.network.dials).toBe(1);
+    expect(world.staging.hellos).toHaveLength(1);
   });
 
   it('tells holes without reading them', async () => {
@@ -66,6 +66,7 @@ describe('initial sync', () => {
   it('does not send what staging has', async () => {
     const world = new AgentWorld(5, one(4 * MIB));
     world.fill(0);
+    await world.run(20);
     world.start();
     await world.points(1);
     const before = world.staging.receivedPieceBytes;
@@ -214,10 +215,10 @@ describe('lost acknowledgements', () => {
     const world = new AgentWorld(15, one());
     world.start();
     await world.points(1);
-    world.network.isHalfOpen = true;
+    world.network.stall(true);
     await world.run(9000);
     expect(world.agent.state.connection.kind).not.toBe('open');
-    world.network.isHalfOpen = false;
+    world.network.stall(false);
     await world.points(2);
     expect(world.agent.status().state).toBe('continuous');
   });

@@ -14,11 +14,11 @@ import type { Extent } from '../../../src/model/geometry.ts';
 import type { Engine, EngineEvents } from '../../../src/native/types.ts';
 import { SimulatedDevice } from '../../simulation/device.ts';
 import { SimulatedEngine } from '../../simulation/engine.ts';
-import { SimulatedNetwork } from '../../simulation/network.ts';
 import { Random } from '../../simulation/random.ts';
 import { type FlipWord, FULL_SCHEME, SimulatedTracker } from '../../simulation/tracker.ts';
 import { VirtualClock } from '../../simulation/virtual-clock.ts';
 import { FakeStaging } from './fake-staging.ts';
+import { createMemoryNetwork, type MemoryNetwork } from './memory-transport.ts';
 
 const BUFFERS = 8;
 const BUFFER_BYTES = 256 * 1024;
@@ -109,7 +109,7 @@ export class WorldVolume {
 export class AgentWorld {
   readonly clock = new VirtualClock();
   readonly random: Random;
-  readonly network: SimulatedNetwork;
+  readonly network: MemoryNetwork;
   readonly staging = new FakeStaging();
   readonly word: FlipWord = { epoch: 0 };
   readonly volumes: WorldVolume[];
@@ -126,8 +126,9 @@ export class AgentWorld {
     settings: Partial<AgentSettings> = {},
   ) {
     this.random = new Random(seed);
-    this.network = new SimulatedNetwork(this.clock, this.random.fork());
-    this.network.acceptor = (connection) => this.staging.accept(connection);
+    this.network = createMemoryNetwork(this.clock);
+    this.network.setDelay(0.4);
+    this.network.listen((connect) => this.staging.accept(connect));
     this.volumes = volumes.map(
       (each) => new WorldVolume(each.name, each.sizeBytes, each.isScanned ?? false, this.word),
     );
@@ -151,7 +152,7 @@ export class AgentWorld {
       log: createLog({ clock: this.clock, sink: (line) => this.logLines.push(line) }),
       random: () => this.random.next(),
       newGeneration: () => `e${this.random.below(2 ** 31).toString(16)}`.padStart(32, '0'),
-      dialer: this.network,
+      dialer: this.network.dialer,
       pipeline: createInlinePipeline(buffers),
       buffers,
       createEngine: (events) => this.createEngine(buffers, events),
@@ -178,7 +179,7 @@ export class AgentWorld {
 
   /** The agent dies with all that it knows; trackers live on. */
   async kill(): Promise<void> {
-    this.network.killAgent();
+    this.network.cut();
     await this.agent.close();
   }
 

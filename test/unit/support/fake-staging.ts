@@ -73,15 +73,14 @@ export class FakeStaging {
   private readonly open = new Map<number, number>();
   private readonly digests = new EpochDigests();
 
-  accept(connection: Connection): ConnectionHandlers {
+  accept(connect: (handlers: ConnectionHandlers) => Connection): void {
     this.connection?.abort();
-    this.connection = connection;
     this.lastSeq = 0;
     this.inFlight = [];
     this.open.clear();
     this.digests.clear();
     const isCurrent = () => connection === this.connection;
-    return {
+    const connection = connect({
       onOpen: () => undefined,
       onDrained: () => undefined,
       onMessage: (frame) => {
@@ -90,7 +89,8 @@ export class FakeStaging {
       onClosed: () => {
         if (isCurrent()) this.connection = null;
       },
-    };
+    });
+    this.connection = connection;
   }
 
   say(message: StagingMessage): void {

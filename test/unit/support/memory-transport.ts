@@ -33,7 +33,9 @@ const ignore: ConnectionHandlers = {
   onClosed: () => undefined,
 };
 
-type Delivery = { kind: 'frame'; frame: Uint8Array } | { kind: 'end'; reason: string };
+type Delivery =
+  | { kind: 'frame'; frame: Uint8Array; onGone?: (() => void) | undefined }
+  | { kind: 'end'; reason: string };
 
 class Side implements Connection {
   readonly peer: string;
@@ -52,11 +54,11 @@ class Side implements Connection {
     this.peer = peer;
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Uint8Array, onGone?: () => void): void {
     if (this.isClosing || this.isEnded) return;
     this.bufferedBytes += frame.length;
     if (this.bufferedBytes > LOW_WATER_BYTES) this.isHigh = true;
-    this.post({ kind: 'frame', frame });
+    this.post({ kind: 'frame', frame, onGone });
   }
 
   pause(): void {
@@ -110,8 +112,8 @@ class Side implements Connection {
       const next = this.inbox.shift();
       if (next === undefined) return;
       if (next.kind === 'frame') {
-        this.other.left(next.frame.length);
         if (!this.isClosing) this.handlers.onMessage(next.frame);
+        this.other.left(next.frame.length, next.onGone);
       } else {
         const said = `the other side closed: ${next.reason}`;
         this.end('ERR_CONNECTION_CLOSED', this.isClosing ? 'closed on this side' : said);
@@ -123,8 +125,13 @@ class Side implements Connection {
     }
   }
 
-  private left(bytes: number): void {
+  private left(bytes: number, onGone: (() => void) | undefined): void {
     this.bufferedBytes -= bytes;
+    if (onGone !== undefined) {
+      this.net.clock.after(0, () => {
+        if (!this.isClosing && !this.isEnded) onGone();
+      });
+    }
     if (!this.isHigh || this.bufferedBytes > LOW_WATER_BYTES) return;
     this.isHigh = false;
     this.net.clock.after(0, () => {
