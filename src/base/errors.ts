@@ -127,6 +127,9 @@ export const errorCatalogue = {
   ERR_CONNECTION_CLOSED: spec('operational', 3, 'The agent connects again by itself.', true),
   // staging and its API
   ERR_STAGING_STOPPING: spec('operational', 3, 'Staging is being stopped.', true),
+  ERR_STAGING_FAILED: spec('operational', 3, "Look at staging's log.", true),
+  ERR_REGISTER_DAMAGED: spec('corruption', 4, 'Restore DATA/servers from a copy, or remove it.'),
+  ERR_TOKEN_DAMAGED: spec('operational', 3, 'Remove DATA/token: staging makes a new one.'),
   ERR_API_NOT_FOUND: spec('usage', 5, 'GET /v1/openapi.json lists what there is.'),
   ERR_API_METHOD: spec('usage', 2, 'GET /v1/openapi.json lists what there is.'),
   ERR_API_REQUEST: spec('usage', 2, 'GET /v1/openapi.json tells the parameters.'),

@@ -43,7 +43,12 @@ export interface ApiServer {
   agentVersion: string;
   /** Bytes that came over the wire, and bytes of contents that the answer "have" spared, since staging began. */
   receivedBytes: number;
+  /** Of them, bytes of contents, as sent (compressed). */
+  contentBytes: number;
+  dedupeHits: number;
   dedupedBytes: number;
+  /** Recovery points that are kept. */
+  points: number;
   volumes: ApiServerVolume[];
   newestPoint: ListedPoint | null;
 }

@@ -38,7 +38,10 @@ const fakeServer = (): ApiServer => ({
   pendingHardwareId: null,
   agentVersion: '0.1.0',
   receivedBytes: 10,
+  contentBytes: 5,
+  dedupeHits: 1,
   dedupedBytes: 20,
+  points: 2,
   volumes: [
     {
       volume: VOLUME,

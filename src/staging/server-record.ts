@@ -1,0 +1,150 @@
+/**
+ * What the service knows of one source server: who is connected, where its volumes stand, what came in.
+ * Kept in memory, rebuilt from the store at start; told by the REST API.
+ */
+import type { ReplicationState, VolumeId } from '../model/replication.ts';
+import type { Hello, VolumeStatus } from '../protocol/messages.ts';
+import type { ListedPoint } from '../store/types.ts';
+import type { ApiServer, ApiServerVolume } from './api-types.ts';
+import type { Holder } from './register.ts';
+import type { Session } from './session.ts';
+
+/** From the best to the worst. */
+const severity: readonly ReplicationState[] = [
+  'continuous',
+  'creating-recovery-point',
+  'paused',
+  'backlog',
+  'rescan',
+  'initial-sync',
+  'initiating',
+  'stalled',
+  'disconnected',
+  'stopped',
+];
+
+interface VolumeRecord {
+  readonly volume: VolumeId;
+  readonly sizeBytes: number;
+  readonly sectorBytes: number;
+  readonly generation: string;
+  readonly epoch: number;
+  readonly status: VolumeStatus | null;
+}
+
+export interface Counts {
+  receivedBytes: number;
+  contentBytes: number;
+  dedupeHits: number;
+  dedupedBytes: number;
+}
+
+export class ServerRecord {
+  readonly server: string;
+  /** The live session, also while it is being opened. */
+  session: Session | null = null;
+  agentVersion = '';
+  newestPoint: ListedPoint | null = null;
+  newestWholeMs: number | null = null;
+  points = 0;
+  /** Why the agent is not connected, where it was refused. */
+  reason = '';
+  readonly counts: Counts = { receivedBytes: 0, contentBytes: 0, dedupeHits: 0, dedupedBytes: 0 };
+  private volumes: VolumeRecord[] = [];
+
+  constructor(server: string) {
+    this.server = server;
+  }
+
+  /** False for one whose first agent was refused. */
+  get isKnown(): boolean {
+    return this.volumes.length > 0;
+  }
+
+  /** What the store held when the service began. */
+  load(volumes: readonly Omit<VolumeRecord, 'status'>[]): void {
+    this.volumes = volumes.map((volume) => ({ ...volume, status: null }));
+  }
+
+  greeted(hello: Hello): void {
+    this.agentVersion = hello.agentVersion;
+    this.reason = '';
+    this.volumes = hello.volumes.map(({ volume, sizeBytes, sectorBytes, generation }) => ({
+      volume,
+      sizeBytes,
+      sectorBytes,
+      generation,
+      epoch: 0,
+      status: null,
+    }));
+  }
+
+  reported(statuses: readonly VolumeStatus[]): void {
+    for (const status of statuses) {
+      const held = this.volumes[status.volume];
+      if (held !== undefined) this.volumes[status.volume] = { ...held, status };
+    }
+  }
+
+  committed(point: ListedPoint): void {
+    this.points += 1;
+    this.noteNewest(point);
+  }
+
+  noteNewest(point: ListedPoint): void {
+    this.newestPoint = point;
+    const timeMs = Date.parse(point.time);
+    if (point.missingVolumes.length === 0) {
+      this.newestWholeMs = Math.max(timeMs, this.newestWholeMs ?? timeMs);
+    }
+  }
+
+  describe(holder: Holder | undefined, nowMs: number): ApiServer {
+    const connected = this.session?.isOpen ?? false;
+    const volumes = this.volumes.map((volume, i) => this.describeVolume(volume, i, connected));
+    return {
+      server: this.server,
+      connected,
+      state: connected ? worst(volumes.map(({ state }) => state)) : 'disconnected',
+      lagMs: this.newestWholeMs === null ? null : Math.max(0, nowMs - this.newestWholeMs),
+      backlogBytes: volumes.reduce((sum, { backlogBytes }) => sum + backlogBytes, 0),
+      hardwareId: holder?.hardwareId ?? '',
+      pendingHardwareId: holder?.pendingHardwareId ?? null,
+      agentVersion: this.agentVersion,
+      ...this.counts,
+      points: this.points,
+      volumes,
+      newestPoint: this.newestPoint,
+    };
+  }
+
+  private describeVolume(record: VolumeRecord, index: number, connected: boolean): ApiServerVolume {
+    const { status, ...volume } = record;
+    const state = connected ? (status?.state ?? 'initiating') : 'disconnected';
+    return {
+      ...volume,
+      epoch: this.session?.volumes[index]?.committedEpoch ?? volume.epoch,
+      state,
+      reason: connected ? (status?.reason ?? '') : this.reason,
+      backlogBytes: status?.backlogBytes ?? 0,
+      syncedBytes: status?.syncedBytes ?? 0,
+      totalBytes: status?.totalBytes ?? volume.sizeBytes,
+      missedCompletions: status?.missedCompletions ?? 0,
+      suspectBlocks: status?.suspectBlocks ?? 0,
+    };
+  }
+
+  /** The session is gone: its positions stay. */
+  left(session: Session, reason: string): void {
+    if (this.session !== session) return;
+    this.reason = reason;
+    this.volumes = this.volumes.map((volume, i) => ({
+      ...volume,
+      epoch: session.volumes[i]?.committedEpoch ?? volume.epoch,
+    }));
+    this.session = null;
+  }
+}
+
+const worst = (states: readonly ReplicationState[]): ReplicationState =>
+  severity[Math.max(0, ...states.map((state) => severity.indexOf(state)))]!;

@@ -1,0 +1,256 @@
+/**
+ * All source servers of the service: one live session each, who may open one, points on demand. Core
+ * logic without a network or threads: the simulator runs it as it is.
+ */
+import type { Clock } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ServerId } from '../model/replication.ts';
+import type { Hello, VolumeStatus } from '../protocol/messages.ts';
+import type { CommitRequest, Ingest, Store } from '../store/types.ts';
+import type { Connection, ConnectionHandlers } from '../transport/types.ts';
+import { admit, admitPending } from './admission-state.ts';
+import type { ApiServer } from './api-types.ts';
+import { PointRequests } from './point-requests.ts';
+import type { Register } from './register.ts';
+import { ServerRecord } from './server-record.ts';
+import { type CommittedPoint, Session, type SessionHost } from './session.ts';
+import { defaultLimits, type SessionLimits } from './session-types.ts';
+import type { Verifier } from './verifier.ts';
+
+export interface ServersPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly register: Register;
+  readonly verifier: Verifier;
+  readonly version: string;
+  /** A name that was never used before. */
+  readonly newId: () => string;
+  /** The store cannot go on, or a defect: called once. */
+  readonly onBroken: (error: UnderstudyError) => void;
+  readonly limits?: SessionLimits;
+}
+
+const PAGE = 500;
+
+export class Servers implements SessionHost {
+  private readonly ports: ServersPorts;
+  private readonly records = new Map<ServerId, ServerRecord>();
+  private readonly sessions = new Set<Session>();
+  private readonly requests: PointRequests;
+  private isStopping = false;
+  private isBroken = false;
+
+  constructor(ports: ServersPorts) {
+    this.ports = ports;
+    this.requests = new PointRequests(ports.clock, ports.newId);
+  }
+
+  /** What the store holds of each server. */
+  async load(): Promise<void> {
+    const { store } = this.ports;
+    for (const { server, volumes, newestPoint } of await store.servers()) {
+      const record = this.record(server);
+      record.load(volumes);
+      await this.loadPoints(record);
+      if (newestPoint !== null) record.noteNewest(newestPoint);
+    }
+  }
+
+  private async loadPoints(record: ServerRecord): Promise<void> {
+    const { server } = record;
+    for (let after: string | undefined; ; ) {
+      const filter = { server, order: 'oldest', limit: PAGE } as const;
+      const page = await this.ports.store.points(
+        after === undefined ? filter : { ...filter, after },
+      );
+      for (const point of page) record.committed(point);
+      if (page.length < PAGE) return;
+      after = page.at(-1)!.id;
+    }
+  }
+
+  /** A new connection of some agent. */
+  accept(connect: (handlers: ConnectionHandlers) => Connection): void {
+    const { clock, log, verifier, version, limits = defaultLimits } = this.ports;
+    const session = new Session({ clock, log, verifier, version, limits, host: this }, connect);
+    this.sessions.add(session);
+    if (this.isStopping) session.end(stopping());
+  }
+
+  describe(): ApiServer[] {
+    const { clock, register } = this.ports;
+    const nowMs = clock.wallMs();
+    return [...this.records.values()]
+      .filter((record) => record.isKnown)
+      .sort((a, b) => (a.server < b.server ? -1 : 1))
+      .map((record) => record.describe(register.get(record.server), nowMs));
+  }
+
+  receivedBytes(): number {
+    let sum = 0;
+    for (const { counts } of this.records.values()) sum += counts.receivedBytes;
+    return sum;
+  }
+
+  /** ERR_SERVER_NOT_FOUND, ERR_SERVER_OFFLINE; `committed` rejects with ERR_POINT_TIMEOUT. */
+  requestPoint(
+    server: ServerId,
+    timeoutMs: number,
+  ): { requestId: string; committed: Promise<string> } {
+    const record = this.find(server);
+    if (record.session?.isOpen !== true) {
+      throw new UnderstudyError('ERR_SERVER_OFFLINE', `the agent of ${server} is not connected`);
+    }
+    const request = this.requests.add(server, timeoutMs);
+    record.session.requestCut(request.requestId);
+    return request;
+  }
+
+  /** ERR_SERVER_NOT_FOUND, ERR_HARDWARE_NOT_PENDING. */
+  async admit(server: ServerId, hardwareId: string): Promise<void> {
+    const record = this.find(server);
+    const { register, log } = this.ports;
+    const known = register.get(server);
+    const next = known === undefined ? null : admitPending(known, hardwareId);
+    if (next === null) {
+      const message = `no machine ${hardwareId} waits to be ${server}`;
+      throw new UnderstudyError('ERR_HARDWARE_NOT_PENDING', message, { server });
+    }
+    await register.set(next);
+    log.warn('other hardware was admitted', { server, hardwareId, before: known!.hardwareId });
+    record.session?.end(otherHardware(server, 'another machine was admitted as this server'));
+  }
+
+  /** Retention has dropped points. */
+  dropped(server: ServerId, points: number): void {
+    this.record(server).points -= points;
+  }
+
+  /** Ends all sessions; resolves once nothing of them is left. */
+  async stop(): Promise<void> {
+    this.isStopping = true;
+    const sessions = [...this.sessions];
+    for (const session of sessions) session.end(stopping());
+    await Promise.all(sessions.map((session) => session.ended));
+    this.requests.stop();
+  }
+
+  async open(session: Session, hello: Hello): Promise<{ ingest: Ingest; sessionId: string }> {
+    if (this.isStopping) throw stopping();
+    const { server, hardwareId } = hello;
+    const { register, store, log, newId } = this.ports;
+    const admission = admit(register.get(server), server, hardwareId);
+    if (admission.kind === 'refused') {
+      log.error('other hardware was refused', {
+        server,
+        hardwareId,
+        peer: session.connection.peer,
+      });
+      await register.set(admission.holder);
+      throw otherHardware(server, `${server} is another machine`);
+    }
+    const record = this.record(server);
+    await this.replace(record, session);
+    const ingest = await store.beginIngest(server, hello.volumes);
+    try {
+      if (admission.holder !== null) await register.set(admission.holder);
+      if (this.isStopping) throw stopping();
+    } catch (error) {
+      await ingest.close();
+      throw error;
+    }
+    record.greeted(hello);
+    return { ingest, sessionId: newId() };
+  }
+
+  /** The newest connection of the same machine counts: the one before is half open, or forgotten. */
+  private async replace(record: ServerRecord, session: Session): Promise<void> {
+    const former = record.session;
+    record.session = session;
+    if (former !== null) {
+      const { server } = record;
+      this.ports.log.warn('a newer connection takes over', { server });
+      former.end(new UnderstudyError('ERR_SESSION_REPLACED', `${server} has connected anew`));
+      await former.ended;
+    }
+    if (record.session !== session) {
+      throw new UnderstudyError('ERR_SESSION_REPLACED', `${record.server} has connected anew`);
+    }
+  }
+
+  opened(session: Session): void {
+    const { server, volumes, connection } = session;
+    const positions = volumes.map(({ volume, committedEpoch }) => `${volume}@${committedEpoch}`);
+    this.ports.log.info('agent connected', { server, peer: connection.peer, volumes: positions });
+    for (const id of this.requests.openOf(server)) session.requestCut(id);
+  }
+
+  received(session: Session, counts: { frameBytes: number; contentBytes: number }): void {
+    const record = this.records.get(session.server);
+    if (record === undefined) return;
+    record.counts.receivedBytes += counts.frameBytes;
+    record.counts.contentBytes += counts.contentBytes;
+  }
+
+  deduped(session: Session, hits: number, bytes: number): void {
+    const { counts } = this.record(session.server);
+    counts.dedupeHits += hits;
+    counts.dedupedBytes += bytes;
+  }
+
+  reported(session: Session, volumes: readonly VolumeStatus[]): void {
+    this.record(session.server).reported(volumes);
+  }
+
+  committed(session: Session, point: CommittedPoint, request: CommitRequest): void {
+    const { server } = session;
+    this.record(server).committed({ ...point, state: 'staged' });
+    const { passes, durationMs } = point.cut;
+    this.ports.log.debug('point', { server, point: point.id, passes, durationMs });
+    if (point.missingVolumes.length > 0) {
+      this.ports.log.warn('partial point', {
+        server,
+        point: point.id,
+        missing: point.missingVolumes,
+      });
+    }
+    this.requests.satisfied(request.requestId, point.id);
+  }
+
+  closed(session: Session, error: UnderstudyError): void {
+    this.sessions.delete(session);
+    const { server, connection } = session;
+    const level = error.spec.retryable ? 'info' : 'warn';
+    const fields = { server, peer: connection.peer, code: error.code, reason: error.message };
+    this.ports.log[level]('agent disconnected', fields);
+    this.records.get(server)?.left(session, error.message);
+  }
+
+  broken(error: UnderstudyError): void {
+    if (this.isBroken || this.isStopping) return;
+    this.isBroken = true;
+    this.ports.onBroken(error);
+  }
+
+  private record(server: ServerId): ServerRecord {
+    const known = this.records.get(server);
+    if (known !== undefined) return known;
+    const made = new ServerRecord(server);
+    this.records.set(server, made);
+    return made;
+  }
+
+  private find(server: ServerId): ServerRecord {
+    const record = this.records.get(server);
+    if (record !== undefined) return record;
+    throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);
+  }
+}
+
+const stopping = (): UnderstudyError =>
+  new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
+
+const otherHardware = (server: ServerId, message: string): UnderstudyError =>
+  new UnderstudyError('ERR_OTHER_HARDWARE', message, { server });

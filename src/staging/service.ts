@@ -1,0 +1,159 @@
+/**
+ * The staging service as a daemon's body: opens the data directory, token, register and threads, serves
+ * agents and the REST API, keeps house. The only file of this layer that names real ones. Prints nothing,
+ * parses no command line, handles no signal: the CLI does.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { nodeDisk } from '../base/node-disk.ts';
+import { VERSION } from '../base/version.ts';
+import { openNodeStore } from '../store/node-store.ts';
+import type { KeepRule, Store } from '../store/types.ts';
+import { requireTls } from '../transport/loopback.ts';
+import { createUpgrades } from '../transport/server.ts';
+import { isAuthorized } from './api/auth.ts';
+import type { ApiBackend } from './api/backend.ts';
+import { createApiHandler } from './api/handler.ts';
+import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
+import { Register } from './register.ts';
+import { Servers } from './servers.ts';
+import { openToken } from './token.ts';
+import { Upkeep } from './upkeep.ts';
+import { createWorkerVerifier } from './worker-verifier.ts';
+
+export interface StagingOptions {
+  readonly dataDir: string;
+  /** HOST:PORT; port 0 takes any that is free. Beyond loopback only with `tls`. */
+  readonly listen: string;
+  /** Paths of PEM files. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string } | undefined;
+  readonly keep: readonly KeepRule[];
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly retentionMs?: number;
+  readonly collectionMs?: number;
+  /** Threads that verify contents. */
+  readonly threads?: number;
+}
+
+export interface RunningStaging {
+  /** Where agents and operators find it. */
+  readonly url: string;
+  /** Resolves after `close`; rejects when the service cannot go on (disk, corruption, a defect). */
+  readonly ended: Promise<void>;
+  close(): Promise<void>;
+}
+
+const RETENTION_MS = 60_000;
+const COLLECTION_MS = 600_000;
+
+async function readIdentity(tls: StagingOptions['tls']): Promise<TlsIdentity | null> {
+  if (tls === undefined) return null;
+  const read = async (path: string) => {
+    try {
+      return await readFile(path, 'utf8');
+    } catch (cause) {
+      throw new UnderstudyError('ERR_TLS_FILES', `cannot read ${path}`, { path }, cause);
+    }
+  };
+  return { cert: await read(tls.certFile), key: await read(tls.keyFile) };
+}
+
+/**
+ * Throws before anything is changed: ERR_USAGE, ERR_TLS_REQUIRED, ERR_TLS_FILES. Then what refuses the
+ * data directory (ERR_DATA_IN_USE, ERR_DATA_FORMAT, ERR_JOURNAL_DAMAGED, ...), and ERR_LISTEN.
+ */
+export async function runStaging(options: StagingOptions): Promise<RunningStaging> {
+  const address = parseListen(options.listen);
+  requireTls(address.host, options.tls !== undefined);
+  const tls = await readIdentity(options.tls);
+  const undo: (() => Promise<void>)[] = [];
+  const shutDown = async () => {
+    for (const each of undo.splice(0).reverse()) await each();
+  };
+  const ended = Promise.withResolvers<void>();
+  // Whoever runs the service hears of it; without a listener it is not an unhandled rejection.
+  ended.promise.catch(() => undefined);
+  const onBroken = (error: UnderstudyError) => {
+    options.log.error(error.message, { code: error.code, ...error.context });
+    shutDown().then(() => ended.reject(error), ended.reject);
+  };
+  try {
+    const core = await openCore(options, onBroken, undo);
+    const { url } = await serve(options, core, { address, tls }, undo);
+    options.log.info('staging runs', { url, version: VERSION, dataDir: options.dataDir });
+    return {
+      url,
+      ended: ended.promise,
+      async close() {
+        await shutDown();
+        ended.resolve();
+      },
+    };
+  } catch (error) {
+    await shutDown();
+    throw error;
+  }
+}
+
+interface Core {
+  readonly store: Store;
+  readonly servers: Servers;
+  readonly token: string;
+}
+
+async function openCore(
+  options: StagingOptions,
+  onBroken: (error: UnderstudyError) => void,
+  undo: (() => Promise<void>)[],
+): Promise<Core> {
+  const { log, keep, clock = systemClock } = options;
+  const folder = resolve(options.dataDir);
+  const store = await openNodeStore(folder, log);
+  undo.push(() => store.close());
+  const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
+  const register = await Register.open(nodeDisk, folder);
+  const verifier = createWorkerVerifier(options.threads ?? Math.min(2, availableParallelism()));
+  undo.push(() => verifier.close());
+  const ports = { clock, log, store, register, verifier, version: VERSION };
+  const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
+  await servers.load();
+  undo.push(() => servers.stop());
+  const upkeep = new Upkeep({
+    ...{ clock, log, store, keep, onBroken },
+    retentionMs: options.retentionMs ?? RETENTION_MS,
+    collectionMs: options.collectionMs ?? COLLECTION_MS,
+    onDropped: (server, points) => servers.dropped(server, points),
+  });
+  undo.push(() => upkeep.stop());
+  return { store, servers, token };
+}
+
+async function serve(
+  options: StagingOptions,
+  { store, servers, token }: Core,
+  where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
+  undo: (() => Promise<void>)[],
+): Promise<Listening> {
+  const { log, keep, clock = systemClock } = options;
+  const backend: ApiBackend = {
+    ...{ store, clock, log, keep, stagingVersion: VERSION },
+    servers: async () => servers.describe(),
+    requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
+    admit: (server, hardwareId) => servers.admit(server, hardwareId),
+    receivedBytes: () => servers.receivedBytes(),
+  };
+  const upgrades = createUpgrades({
+    isAuthorized: ({ headers }) => isAuthorized(headers, token),
+    onConnection: (connect) => servers.accept(connect),
+  });
+  const listening = await listen(where.address, where.tls, createApiHandler(backend, token));
+  undo.push(() => listening.close());
+  listening.server.on('upgrade', upgrades.handle);
+  return listening;
+}
