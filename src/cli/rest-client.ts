@@ -101,20 +101,25 @@ function unreachable(url: string, cause: unknown): UnderstudyError {
 }
 
 /** The service's own error, by its code where we know it. */
+export function errorFromService(
+  error: { code?: unknown; message?: unknown } | null | undefined,
+  who: string,
+): UnderstudyError {
+  const code = String(error?.code ?? '');
+  const message = String(error?.message ?? '');
+  if (Object.hasOwn(errorCatalogue, code)) return new UnderstudyError(code as ErrorCode, message);
+  return new UnderstudyError('ERR_CLI_RESPONSE', `${who}: ${code} ${message}`.trim());
+}
+
+/** The error in an answer that is none of the 2xx. */
 export function errorFromAnswer(status: number, text: string, url: string): UnderstudyError {
-  let code = '';
-  let message = '';
   try {
     const body = JSON.parse(text) as { error?: { code?: unknown; message?: unknown } };
-    code = String(body.error?.code ?? '');
-    message = String(body.error?.message ?? '');
+    return errorFromService(body.error, `${url} answered ${status}`);
   } catch (cause) {
     const what = `${url} answered ${status}, not as understudy does`;
     return new UnderstudyError('ERR_CLI_RESPONSE', what, {}, cause);
   }
-  if (Object.hasOwn(errorCatalogue, code)) return new UnderstudyError(code as ErrorCode, message);
-  const what = `${url} answered ${status}: ${code} ${message}`.trim();
-  return new UnderstudyError('ERR_CLI_RESPONSE', what);
 }
 
 export async function createRestClient(options: ClientOptions): Promise<RestClient> {

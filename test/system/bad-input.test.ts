@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { attachLoop, sh } from './helpers/device.ts';
+import { startFakeStaging } from './helpers/fake-staging.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
 import { detachAgent, type Ran, Staging, startAgent, understudy } from './helpers/understudy.ts';
 import { waitFor } from './helpers/wait.ts';
@@ -137,6 +138,25 @@ describe('agent run', () => {
       });
       expectRefusal(asOperator, 'ERR_UNAUTHORIZED', 6);
       expect((await staging.json<unknown[]>('server', 'list')).length).toBe(0);
+    });
+  });
+
+  it('refuses a staging service of another version', async () => {
+    await withScratch('version', async (scratch) => {
+      const disk = attachLoop(scratch, scratch.path('disk'), 8 * MIB);
+      writeFileSync(scratch.path('token'), 'any\n');
+      const url = await startFakeStaging(scratch, (hello) => ({
+        type: 'welcome',
+        version: hello.version + 1,
+        stagingVersion: '9.9.9',
+        sessionId: 'fake',
+        windowBytes: MIB,
+        volumes: hello.volumes.map(() => ({ committed: null, syncedChunks: 0 })),
+      }));
+      const line = ['agent', 'run', '--staging', url, '--token-file', scratch.path('token')];
+      const ran = await understudy([...line, '--server', scratch.server, '--volume', disk.device]);
+      await detachAgent(scratch.server);
+      expectRefusal(ran, 'ERR_PROTOCOL_VERSION', 6);
     });
   });
 

@@ -150,8 +150,8 @@ describe('TLS', () => {
       expect(untrusted.err).toContain('(ERR_CLI_CERTIFICATE)');
       const line = ['agent', 'run', '--server', scratch.server, '--volume', device];
       const refused = await understudy(line, staging.environment);
-      expect(refused.exitCode).toBe(2);
-      expect(refused.err).toMatch(/^error: .*certificate.*\(ERR_TLS_UNTRUSTED\)$/m);
+      expect(refused.exitCode).toBe(3);
+      expect(refused.err).toMatch(/^error: .*\(ERR_TLS_UNTRUSTED\)$/m);
 
       startAgent(scratch, staging, { volumes: [device], words: ['--ca', certificate] });
       const created = ['point', 'create', '--server', scratch.server, '--wait', '--json'];

@@ -4,8 +4,10 @@ import { agentGroup } from './agent.ts';
 import { imageGroup } from './image.ts';
 import { pointGroup } from './point.ts';
 import { serverGroup } from './server.ts';
+import { stagingGroup } from './staging.ts';
 
 export const commandGroups: readonly CommandGroup[] = [
+  stagingGroup,
   agentGroup,
   serverGroup,
   pointGroup,

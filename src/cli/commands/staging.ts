@@ -1,0 +1,82 @@
+/** `understudy staging run`: the staging service in the foreground, until a signal ends it. */
+import { UnderstudyError } from '../../base/errors.ts';
+import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
+import type { CommandGroup, CommandSpec } from '../command.ts';
+import { jsonOption } from '../operator.ts';
+import type { Settings } from '../settings.ts';
+
+function tlsFiles(settings: Settings): { certFile: string; keyFile: string } | undefined {
+  const certFile = settings.optionalText('tls-cert');
+  const keyFile = settings.optionalText('tls-key');
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile !== undefined && keyFile !== undefined) return { certFile, keyFile };
+  throw new UnderstudyError('ERR_USAGE', '--tls-cert and --tls-key belong together');
+}
+
+const run: CommandSpec = {
+  path: ['staging', 'run'],
+  summary: 'Receive from agents, keep recovery points, serve images, until stopped',
+  options: [
+    {
+      name: 'data',
+      type: 'text',
+      value: 'DIR',
+      describe:
+        'Everything that is kept lies here; made if missing. DIR/token is for agents and operators',
+      required: true,
+    },
+    {
+      name: 'listen',
+      type: 'text',
+      value: 'HOST:PORT',
+      describe: 'Where to listen; beyond loopback only with TLS; port 0 takes any that is free',
+      default: '127.0.0.1:7007',
+    },
+    { name: 'tls-cert', type: 'text', value: 'FILE', describe: 'PEM certificate (chain)' },
+    { name: 'tls-key', type: 'text', value: 'FILE', describe: 'PEM key of the certificate' },
+    {
+      name: 'keep',
+      type: 'text',
+      value: 'POLICY',
+      describe:
+        'Points to keep: INTERVAL=AGE, ...; the newest whole point of a server always stays',
+      default: DEFAULT_KEEP,
+    },
+    { ...jsonOption, describe: 'Print the ready line as JSON' },
+  ],
+  examples: [
+    { line: 'understudy staging run --data /srv/understudy', does: 'on this machine only' },
+    {
+      line: 'understudy staging run --data /srv/understudy --listen 0.0.0.0:7007 --tls-cert cert.pem --tls-key key.pem --keep all=1h,1h=7d',
+      does: 'for other machines; all points of an hour, then one an hour for a week',
+    },
+  ],
+  async run(context, settings) {
+    const keep = parseKeepRules(settings.text('keep'));
+    const { runStaging } = await import('../../staging/service.ts');
+    const service = await runStaging({
+      dataDir: settings.text('data'),
+      listen: settings.text('listen'),
+      tls: tlsFiles(settings),
+      keep,
+      log: context.log,
+      clock: context.clock,
+    });
+    const { url } = service;
+    context.print(settings.flag('json') ? JSON.stringify({ url }) : `staging is ready at ${url}`);
+    const stop = () => {
+      context.log.info('stopping');
+      void service.close();
+    };
+    if (context.stop.aborted) stop();
+    else context.stop.addEventListener('abort', stop);
+    await service.ended;
+    return 0;
+  },
+};
+
+export const stagingGroup: CommandGroup = {
+  word: 'staging',
+  summary: 'The staging service',
+  commands: [run],
+};
