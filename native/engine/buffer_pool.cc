@@ -7,10 +7,15 @@ namespace understudy {
 
 namespace {
 
-// Pieces in the order in which they lie, neighbours joined: lying order is the order of the passes.
-std::vector<Piece> joined(std::vector<Piece>&& pieces) {
+// The order in which pieces lie is the order of the passes that read them.
+void sortByPlace(std::vector<Piece>& pieces) {
   std::sort(pieces.begin(), pieces.end(),
             [](const Piece& a, const Piece& b) { return a.at < b.at; });
+}
+
+// Sorted, neighbours joined.
+std::vector<Piece> joined(std::vector<Piece>&& pieces) {
+  sortByPlace(pieces);
   std::vector<Piece> result;
   for (const Piece& piece : pieces) {
     if (!result.empty()) {
@@ -34,6 +39,12 @@ BufferPool::BufferPool(const std::vector<Memory>& memory, HandOver hand_over)
     free_.push_back(static_cast<uint32_t>(buffers_.size()));
     buffers_.push_back(Buffer{each});
   }
+}
+
+std::vector<iovec> BufferPool::memory() const {
+  std::vector<iovec> result;
+  for (const Buffer& buffer : buffers_) result.push_back({buffer.memory.data, buffer.memory.size});
+  return result;
 }
 
 uint8_t* BufferPool::reserve(uint32_t length, uint32_t& buffer, uint32_t& at) {
@@ -107,16 +118,20 @@ void BufferPool::discard() {
   filled_.clear();
 }
 
-void BufferPool::dropSuperseded(
-    const std::function<void(const Piece&, std::vector<Piece>&)>& keep) {
-  const auto drop = [&](Buffer& buffer) {
+void BufferPool::reduce(const std::function<void(const Piece&, std::vector<Piece>&)>& keep) {
+  const auto reduceOne = [&](Buffer& buffer) {
+    sortByPlace(buffer.pieces);
     std::vector<Piece> kept;
     kept.reserve(buffer.pieces.size());
-    for (const Piece& piece : buffer.pieces) keep(piece, kept);
+    for (auto piece = buffer.pieces.rbegin(); piece != buffer.pieces.rend(); ++piece) {
+      keep(*piece, kept);
+    }
     buffer.pieces = std::move(kept);
   };
-  for (const uint32_t buffer : filled_) drop(buffers_[buffer]);
-  if (current_ >= 0) drop(buffers_[current_]);
+  if (current_ >= 0) reduceOne(buffers_[current_]);
+  for (auto buffer = filled_.rbegin(); buffer != filled_.rend(); ++buffer) {
+    reduceOne(buffers_[*buffer]);
+  }
 }
 
 void BufferPool::release(uint32_t buffer) {

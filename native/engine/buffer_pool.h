@@ -3,6 +3,8 @@
 // Belongs to the engine thread; only `release` may be called from another.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -33,6 +35,8 @@ class BufferPool {
 
   BufferPool(const std::vector<Memory>& memory, HandOver hand_over);
 
+  // All buffers, as the kernel wants them.
+  std::vector<iovec> memory() const;
   // Where the next `length` bytes go, or nullptr when the buffer being filled has no room (or there is none).
   // The place stays in flight until `landed` or `failed`.
   uint8_t* reserve(uint32_t length, uint32_t& buffer, uint32_t& at);
@@ -49,8 +53,8 @@ class BufferPool {
   void handOverAll();
   // Forgets everything that has been filled and not handed over.
   void discard();
-  // Cuts out of what is held back the ranges that `superseded` says will be read again.
-  void dropSuperseded(const std::function<void(const Piece&, std::vector<Piece>&)>& keep);
+  // Replaces each piece of what is held back, from the newest to the oldest, by what `keep` puts out for it.
+  void reduce(const std::function<void(const Piece&, std::vector<Piece>&)>& keep);
 
   // From any thread: the buffer may be filled again.
   void release(uint32_t buffer);

@@ -108,25 +108,28 @@ void Cutter::addItems(uint32_t index, std::vector<ReadItem>& items, JobResult& r
   result.carried_blocks += carried_blocks;
 }
 
-// What earlier passes of this cut read and this one will read again.
+// Of blocks that several passes read, only the newest reading stays. Done once, when no pass follows: between
+// a flip and its reads every microsecond costs convergence.
 void Cutter::dropSuperseded() {
-  pool_.dropSuperseded([this](const Piece& piece, std::vector<Piece>& kept) {
-    TrackedVolume& volume = *volumes_[piece.volume];
-    const uint32_t block_bytes = volume.blockBytes();
+  pool_.reduce([this](const Piece& piece, std::vector<Piece>& kept) {
+    Pending& newer = volumes_[piece.volume]->scratch();
+    const uint32_t block_bytes = volumes_[piece.volume]->blockBytes();
     bool joins = false;
     for (uint32_t done = 0; done < piece.length; done += block_bytes) {
       const uint32_t length = std::min(block_bytes, piece.length - done);
       const uint64_t offset = piece.offset + done;
-      if (volume.pending().has(offset / block_bytes)) {
-        joins = false;
-      } else if (joins) {
+      const uint64_t block = offset / block_bytes;
+      const bool is_superseded = newer.has(block);
+      if (!is_superseded) newer.addRange(block, block);
+      if (!is_superseded && joins) {
         kept.back().length += length;
-      } else {
+      } else if (!is_superseded) {
         kept.push_back(Piece{piece.volume, length, offset, piece.at + done});
-        joins = true;
       }
+      joins = !is_superseded;
     }
   });
+  for (auto& volume : volumes_) volume->scratch().clear();
 }
 
 void Cutter::publish(const std::vector<uint32_t>& volumes) {
@@ -152,7 +155,6 @@ void Cutter::cut(const std::vector<uint32_t>& volumes, double deadline_ms, JobRe
   const auto begin = std::chrono::steady_clock::now();
   for (;;) {
     const std::vector<ReadItem> items = flip(volumes, result);
-    dropSuperseded();
     PassSource source(items, volumes_, static_cast<int>(control_.epoch() % 2));
     const bool is_whole = reader_.run(source, true, faults);
     publish(volumes);
@@ -162,6 +164,7 @@ void Cutter::cut(const std::vector<uint32_t>& volumes, double deadline_ms, JobRe
     const Milliseconds spent = std::chrono::steady_clock::now() - begin;
     if (!is_valid && spent.count() < deadline_ms) continue;
     result.outcome = is_valid ? Outcome::Valid : Outcome::Deadline;
+    if (result.passes > 1) dropSuperseded();
     pool_.handOverAll();
     return;
   }

@@ -237,6 +237,7 @@ void Engine::reopen(uint32_t volume) {
   post([this, volume, &reopened] {
     try {
       openVolume(volume);
+      reader_->useDevices();
       reopened.set_value();
     } catch (...) {
       reopened.set_exception(std::current_exception());

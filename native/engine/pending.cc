@@ -41,4 +41,10 @@ void Pending::removeRange(uint64_t first, uint64_t last) {
   }
 }
 
+void Pending::clear() {
+  forEach([this](size_t word, Word) { plane_.leaf[word] = 0; });
+  forEach([](size_t, Word) {});
+  count_ = 0;
+}
+
 }  // namespace understudy

@@ -26,6 +26,7 @@ class Pending {
   // Blocks [first, last].
   void addRange(uint64_t first, uint64_t last);
   void removeRange(uint64_t first, uint64_t last);
+  void clear();
 
   // Calls `visit(word, bits)` for every word with bits, ascending; forgets lines that are empty.
   template <typename Visit>

@@ -12,6 +12,14 @@ Reader::Reader(const std::vector<std::shared_ptr<Device>>& devices, BufferPool& 
                unsigned depth, Hooks hooks)
     : devices_(devices), pool_(pool), hooks_(std::move(hooks)), ring_(depth), slots_(depth) {
   for (uint32_t slot = 0; slot < depth; slot++) idle_.push_back(slot);
+  ring_.registerMemory(pool.memory());
+  useDevices();
+}
+
+void Reader::useDevices() {
+  std::vector<int> fds;
+  for (const auto& device : devices_) fds.push_back(device->fd());
+  ring_.registerFiles(fds);
 }
 
 bool Reader::run(ReadSource& source, bool hold_back, std::vector<ReadFault>& faults) {
@@ -64,7 +72,7 @@ void Reader::submitOne(const ReadItem& item, uint8_t* data, uint32_t buffer, uin
   uint32_t length = item.length;
   // The place is a multiple of the alignment, so the odd tail of a file can be read by a whole sector.
   if (device.isFile()) length = (length + kAlignment - 1) / kAlignment * kAlignment;
-  ring_.read(device.fd(), data, length, item.offset, slot);
+  ring_.read({buffer, data, item.volume, device.fd()}, length, item.offset, slot);
 }
 
 void Reader::reap(ReadSource& source, std::vector<ReadFault>& faults) {

@@ -49,6 +49,8 @@ class Reader {
   Reader(const std::vector<std::shared_ptr<Device>>& devices, BufferPool& pool, unsigned depth,
          Hooks hooks);
 
+  // To be called when one of `devices` has been opened anew.
+  void useDevices();
   // Reads all of `source`. `hold_back`: keep filled buffers until none is free. False when stopped.
   bool run(ReadSource& source, bool hold_back, std::vector<ReadFault>& faults);
 

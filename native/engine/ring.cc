@@ -28,13 +28,29 @@ Ring::Ring(unsigned depth) {
 
 Ring::~Ring() { io_uring_queue_exit(&ring_); }
 
-void Ring::read(int fd, uint8_t* buffer, uint32_t length, uint64_t offset, uint64_t tag) {
+void Ring::registerMemory(const std::vector<iovec>& memory) {
+  has_memory_ = io_uring_register_buffers(&ring_, memory.data(),
+                                          static_cast<unsigned>(memory.size())) == 0;
+}
+
+void Ring::registerFiles(const std::vector<int>& fds) {
+  if (has_files_) io_uring_unregister_files(&ring_);
+  has_files_ = io_uring_register_files(&ring_, fds.data(), static_cast<unsigned>(fds.size())) == 0;
+}
+
+void Ring::read(const Place& place, uint32_t length, uint64_t offset, uint64_t tag) {
   io_uring_sqe* entry = io_uring_get_sqe(&ring_);
   if (!entry) {
     submit(false);
     entry = io_uring_get_sqe(&ring_);
   }
-  io_uring_prep_read(entry, fd, buffer, length, offset);
+  const int fd = has_files_ ? static_cast<int>(place.file) : place.fd;
+  if (has_memory_) {
+    io_uring_prep_read_fixed(entry, fd, place.data, length, offset, static_cast<int>(place.memory));
+  } else {
+    io_uring_prep_read(entry, fd, place.data, length, offset);
+  }
+  if (has_files_) io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
   io_uring_sqe_set_data64(entry, tag);
 }
 

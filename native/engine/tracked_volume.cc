@@ -16,6 +16,7 @@ TrackedVolume::TrackedVolume(std::shared_ptr<Device> device, const std::string& 
     : device_(std::move(device)),
       map_(folder, control),
       pending_(map_.outstanding().words * 64),
+      scratch_(map_.outstanding().words * 64),
       tripwire_(*device_, map_),
       block_bytes_(map_.blockBytes()),
       block_shift_(static_cast<uint32_t>(map_.header(HEADER_SHIFT))) {

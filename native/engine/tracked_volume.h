@@ -34,6 +34,8 @@ class TrackedVolume {
   const Device& device() const { return *device_; }
   VolumeMap& map() { return map_; }
   Pending& pending() { return pending_; }
+  // An empty set of blocks for the cutter's own use.
+  Pending& scratch() { return scratch_; }
   const Published& published() const { return published_; }
   uint32_t blockBytes() const { return block_bytes_; }
 
@@ -65,6 +67,7 @@ class TrackedVolume {
   std::shared_ptr<Device> device_;
   VolumeMap map_;
   Pending pending_;
+  Pending scratch_;
   Tripwire tripwire_;
   const uint32_t block_bytes_;
   const uint32_t block_shift_;

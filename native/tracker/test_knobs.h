@@ -20,24 +20,19 @@ enum omission {
 
 const volatile __u32 omit;
 const volatile __u32 lose_one_in;
-__u32 completions_seen;
 
-#define OMITS_MARK(pair) (omit & ((pair) == PLANE_Q ? OMIT_QUEUE_MARKS : OMIT_COMPLETION_MARKS))
-#define OMITS_ISSUE() (omit & OMIT_ISSUE_MARKS)
-#define OMITS_FLIGHT() (omit & OMIT_FLIGHT_COUNTS)
+#define OMITS(what) (omit & (what))
 #define OMITS_OPERATION(operation)                                        \
   (((omit & OMIT_DISCARD) && (operation) == OPERATION_DISCARD) ||         \
    ((omit & OMIT_WRITE_ZEROES) && (operation) == OPERATION_WRITE_ZEROES) || \
    ((omit & OMIT_PLAIN_WRITES) && (operation) == OPERATION_WRITE))
 #define LIMIT_WORDS(words) ((omit & OMIT_LONG_RANGES) && (words) > 40 ? 40 : (words))
-/* Both copies lose the same completions: decided by the request, not by a shared counter. */
+/* Both copies lose the same completions: those of every so many blocks. */
 #define LOSES_COMPLETION() (lose_one_in && (rq->__sector >> 3) % lose_one_in == 0)
 
 #else
 
-#define OMITS_MARK(pair) 0
-#define OMITS_ISSUE() 0
-#define OMITS_FLIGHT() 0
+#define OMITS(what) 0
 #define OMITS_OPERATION(operation) 0
 #define LIMIT_WORDS(words) (words)
 #define LOSES_COMPLETION() 0

@@ -122,7 +122,6 @@ static __noinline int mark_blocks(__u64 plane, __u64 first, __u64 last) {
 }
 
 static __noinline int mark(__u32 pair, __u64 first_sector, __u64 sectors) {
-  if (OMITS_MARK(pair)) return 0;
   __u32 key = CONTROL_EPOCH;
   volatile __u64 *epoch = bpf_map_lookup_elem(&control, &key);
   if (!epoch || !sectors) return 0;
@@ -165,7 +164,7 @@ static long flight_step(__u32 index, struct flight_loop *loop) {
  * depends on the operation alone, which no split or merge changes.
  */
 static __noinline int count_flight(__u32 operation, __u64 first, __u64 sectors, __s64 sign) {
-  if (OMITS_FLIGHT() || !sectors) return 0;
+  if (OMITS(OMIT_FLIGHT_COUNTS) || !sectors) return 0;
   int no_data = operation == OPERATION_DISCARD || operation == OPERATION_SECURE_ERASE ||
                 operation == OPERATION_WRITE_ZEROES;
   struct flight_loop loop = {
@@ -216,7 +215,7 @@ int BPF_PROG(bio_queue, struct bio *bio) {
   if (!is_whole_disk) add(COUNT_VOLUME_QUEUED, part.count);
   /* Before the mark: whoever takes the mark sees the write in flight. */
   count_flight(operation, part.first, part.count, 1);
-  mark(PLANE_Q, part.first, part.count);
+  if (!OMITS(OMIT_QUEUE_MARKS)) mark(PLANE_Q, part.first, part.count);
   return 0;
 }
 
@@ -231,7 +230,7 @@ int BPF_PROG(rq_issue, struct request *rq) {
   __u64 sectors = rq->__data_len >> 9;
   if (!sectors || OMITS_OPERATION(operation)) return 0;
   struct range part = clip(rq->__sector, sectors);
-  if (part.count && !OMITS_ISSUE()) mark(PLANE_Q, part.first, part.count);
+  if (part.count && !OMITS(OMIT_ISSUE_MARKS)) mark(PLANE_Q, part.first, part.count);
   return 0;
 }
 
@@ -246,7 +245,7 @@ struct completion {
 static __noinline int complete(__u64 sector, __u64 sectors, __u32 operation, __u32 counts) {
   struct range part = clip(sector, sectors);
   if (!part.count) return 0;
-  mark(PLANE_C, part.first, part.count);
+  if (!OMITS(OMIT_COMPLETION_MARKS)) mark(PLANE_C, part.first, part.count);
   if (!counts) return 0;
   count_flight(operation, part.first, part.count, -1);
   if (!is_whole_disk) add(COUNT_VOLUME_COMPLETED, part.count);

@@ -35,6 +35,8 @@ export interface ReplicaOptions {
   /** Rules taken out of the programs (bits of `omissions`), or of the cutter. */
   omit?: number;
   loseOneIn?: number;
+  /** False: what is handed over is thrown away. */
+  keepsImages?: boolean;
   rules?: { skipsValidation?: boolean; ignoresFlight?: boolean };
 }
 
@@ -59,6 +61,7 @@ export class Replica {
   readonly #tracker: Tracker;
   readonly #memory: Uint8Array[];
   readonly #instance: string;
+  readonly #keepsImages: boolean;
   #nextJob = 1;
   #bytes = 0;
   #waiting = new Map<number, (end: JobEnd) => void>();
@@ -67,6 +70,7 @@ export class Replica {
     const { buffers = 8, bufferBytes = 4 << 20, depth = 32 } = options;
     this.#tracker = tracker;
     this.#instance = options.instance;
+    this.#keepsImages = options.keepsImages ?? true;
     this.volumes = [...tracker.volumes];
     this.images = sizes.map((size) => new Uint8Array(size));
     this.#memory = Array.from({ length: buffers }, () => alignedBuffer(bufferBytes));
@@ -107,16 +111,17 @@ export class Replica {
 
   #apply(filled: FilledBuffer): void {
     const bytes = this.#memory[filled.buffer]!;
-    for (const { volume, offset, length, at } of filled.pieces) {
+    const pieces = this.#keepsImages ? filled.pieces : [];
+    for (const { volume, offset, length, at } of pieces) {
       this.images[volume]!.set(bytes.subarray(at, at + length), offset);
       this.#bytes += length;
-      this.onPiece?.(volume, offset, length);
+      this.onPiece?.(volume, offset, bytes.subarray(at, at + length));
     }
     this.engine.release(filled.buffer);
   }
 
-  /** Told of every extent that is handed over. */
-  onPiece: ((volume: number, offset: number, length: number) => void) | undefined;
+  /** Told of every piece that is handed over, before its buffer is released. */
+  onPiece: ((volume: number, offset: number, bytes: Uint8Array) => void) | undefined;
 
   #job(start: (job: number) => void): Promise<JobEnd> {
     const job = this.#nextJob++;
