@@ -58,7 +58,7 @@ export function planRetention(
   const kept = new Set<string>();
   for (const server of new Set(sorted.map((point) => point.server))) {
     const own = sorted.filter((point) => point.server === server);
-    for (const point of lastOnes(own)) kept.add(point.id);
+    for (const id of lastPoints(own)) kept.add(id);
     for (const rule of rules) for (const id of keptBy(rule, own, nowMs)) kept.add(id);
     for (const { id, timeMs } of own) if (timeMs > nowMs) kept.add(id);
   }
@@ -66,10 +66,14 @@ export function planRetention(
   return { keep: ids.filter((id) => kept.has(id)), drop: ids.filter((id) => !kept.has(id)) };
 }
 
-function lastOnes(own: readonly RetainedPoint[]): RetainedPoint[] {
-  const newest = own.at(-1);
-  const newestWhole = own.findLast((point) => !point.isPartial);
-  return [newest, newestWhole].filter((point) => point !== undefined);
+/** What always stays: the newest point of each server, and its newest whole one. */
+export function lastPoints(points: readonly RetainedPoint[]): Set<string> {
+  const last = new Map<string, string>();
+  for (const { id, server, isPartial } of [...points].sort(byTime)) {
+    last.set(JSON.stringify([server, 'any']), id);
+    if (!isPartial) last.set(JSON.stringify([server, 'whole']), id);
+  }
+  return new Set(last.values());
 }
 
 /** Of each interval the oldest whole point, or the oldest partial one where there is none. */

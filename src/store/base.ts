@@ -111,7 +111,10 @@ export class Base implements LeafSource {
 
   /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
   static async open(core: BaseCore, path: string): Promise<Base> {
-    const { info, table } = decodeBase(await core.disk.readFile(path), path);
+    return Base.over(core, decodeBase(await core.disk.readFile(path), path));
+  }
+
+  static over(core: BaseCore, { info, table }: { info: BaseInfo; table: RootTable }): Base {
     return new Base(core, info, table);
   }
 

@@ -1,56 +1,16 @@
 /**
  * Which maps make up a volume's state at an epoch: the newest base at or before it, and deltas that lead
- * from there, without a gap. `planChain` is the pure choice; `openChain` opens the files and checks that
- * each map's previous root is the root of the one before it.
+ * from there, without a gap (model/fold-plan.ts chooses). Opens the files and checks that each map's
+ * previous root is the root of the one before it.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { type ChainPlan, planChain, type Span } from '../model/fold-plan.ts';
 import { Base } from './base.ts';
 import type { Core, StagedMap } from './core.ts';
 import { type MapPlace, parseBaseName, parseDeltaName } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
 import type { LeafSource } from './leaf-source.ts';
 import { damaged } from './object-header.ts';
-
-/** Covers the epochs after `from`, up to `to`. */
-export interface Span {
-  readonly from: number;
-  readonly to: number;
-}
-
-export interface ChainPlan<T extends Span> {
-  /** Null: the chain begins with the generation's first delta. */
-  readonly base: number | null;
-  readonly deltas: readonly T[];
-}
-
-/** The fewest deltas from the newest base that reaches `epoch`; null where none does. */
-export function planChain<T extends Span>(
-  bases: readonly number[],
-  deltas: readonly T[],
-  epoch: number,
-): ChainPlan<T> | null {
-  const starts = bases.filter((base) => base <= epoch).sort((a, b) => b - a);
-  for (const start of [...starts, 0]) {
-    const path = shortestPath(deltas, start, epoch);
-    if (path !== null) return { base: start === 0 ? null : start, deltas: path };
-  }
-  return null;
-}
-
-function shortestPath<T extends Span>(deltas: readonly T[], from: number, to: number): T[] | null {
-  const reached = new Map<number, T[]>([[from, []]]);
-  const usable = deltas.filter((delta) => delta.from >= from && delta.to <= to);
-  usable.sort((a, b) => a.from - b.from || b.to - a.to);
-  for (const delta of usable) {
-    const before = reached.get(delta.from);
-    if (before === undefined || delta.to <= delta.from) continue;
-    const known = reached.get(delta.to);
-    if (known === undefined || known.length > before.length + 1) {
-      reached.set(delta.to, [...before, delta]);
-    }
-  }
-  return from === to ? [] : (reached.get(to) ?? null);
-}
 
 /** The bases and deltas of one generation that the repository has, by their names. */
 export async function listMaps(

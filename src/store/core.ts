@@ -27,6 +27,15 @@ export interface StoreSettings {
   readonly openMemoryBytes: number;
   /** Memory for the map of one commit, beyond which it is written to a file. */
   readonly commitMemoryBytes: number;
+  /** More published pieces than this in memory become an index object. */
+  readonly indexMemoryEntries: number;
+  /** A base is written when more deltas than this, or more bytes of them, lie over the last one. */
+  readonly baseAfterDeltas: number;
+  readonly baseAfterBytes: number;
+  /** A condemned pack is deleted at the earliest after this time, and after a second look. */
+  readonly graceMs: number;
+  /** Packs smaller than this are merged when there are more than a few. */
+  readonly smallPackBytes: number;
   /** Wait before what failed for a full disk is tried again. */
   readonly retryMs: number;
 }
@@ -36,6 +45,11 @@ export const defaultSettings: StoreSettings = {
   sealAfterMs: 15_000,
   openMemoryBytes: 2 * 1024 * 1024,
   commitMemoryBytes: 1024 * 1024,
+  indexMemoryEntries: 65_536,
+  baseAfterDeltas: 64,
+  baseAfterBytes: 64 * 1024 * 1024,
+  graceMs: 3_600_000,
+  smallPackBytes: 16 * 1024 * 1024,
   retryMs: 5_000,
 };
 
@@ -57,6 +71,14 @@ export interface VolumeState {
   open: OpenEpoch | null;
   /** Oldest first. */
   staged: StagedMap[];
+  /** What lies over the newest base of the head's generation; null: not counted yet. */
+  overBase: OverBase | null;
+}
+
+export interface OverBase {
+  readonly generation: string;
+  readonly deltas: number;
+  readonly bytes: number;
 }
 
 export interface ServerState {
@@ -89,11 +111,17 @@ export interface Core {
   readonly servers: Map<string, ServerState>;
   /** In order of their commits. */
   readonly staged: Map<string, StagedPoint>;
+  /** How many readers hold a point against retention. */
+  readonly holds: Map<string, number>;
   /** Set once the journal has been replayed. */
   journal: Journal;
+  /** Serialises what rewrites the repository: bases, folds, index, collection, check. */
+  readonly upkeep: Mutex;
   nextSequence: number;
   /** Called when a point has been committed. */
   onStaged: () => void;
+  /** Called when a segment has been sealed. */
+  onSealed: () => void;
   /** Number of the next temporary or run file of this run of the program. */
   nextFile: number;
   dedupeHits: number;
@@ -110,7 +138,14 @@ export function serverState(core: Core, server: string, owner: Uint8Array): Serv
 export function volumeState(server: ServerState, volume: string): VolumeState {
   const known = server.volumes.get(volume);
   if (known !== undefined) return known;
-  const made = { server: server.server, volume, head: null, open: null, staged: [] };
+  const made = {
+    server: server.server,
+    volume,
+    head: null,
+    open: null,
+    staged: [],
+    overBase: null,
+  };
   server.volumes.set(volume, made);
   return made;
 }

@@ -17,7 +17,7 @@ import type { Chain } from './chain.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
-import { chunksInLeaf, isZeroLeaf, type OpenLeaf, openLeaf } from './leaf.ts';
+import { chunksInLeaf, isZeroLeaf, type Leaf, type OpenLeaf, openLeaf } from './leaf.ts';
 import { readComposed } from './leaf-source.ts';
 import type { ImageReader } from './types.ts';
 
@@ -28,6 +28,13 @@ const CACHED_LEAVES = 16;
 export interface ImageOf {
   readonly point: string;
   readonly volume: string;
+}
+
+/** What an image that is open for long needs of its surroundings. */
+export interface ImageLife {
+  /** Opens the maps anew: a fold may have replaced them by others that say the same. */
+  readonly open: () => Promise<Chain>;
+  readonly release: () => void;
 }
 
 /** A piece that a read needs, and where it goes: `length` bytes at `to`, from `from` of the content. */
@@ -43,9 +50,9 @@ export class ChainImage implements ImageReader {
   readonly sizeBytes: number;
   readonly etag: string;
   private readonly core: Pick<Core, 'index' | 'reader'>;
-  private readonly chain: Chain;
+  private chain: Chain;
   private readonly of: ImageOf;
-  private readonly release: () => void;
+  private readonly life: ImageLife | null;
   private isClosed = false;
   /** Null: the leaf is all zero. */
   private readonly leaves = new Map<number, OpenLeaf | null>();
@@ -54,12 +61,12 @@ export class ChainImage implements ImageReader {
     core: Pick<Core, 'index' | 'reader'>,
     chain: Chain,
     of: ImageOf,
-    release: () => void = () => undefined,
+    life: ImageLife | null = null,
   ) {
     this.core = core;
     this.chain = chain;
     this.of = of;
-    this.release = release;
+    this.life = life;
     this.sizeBytes = chain.sizeBytes;
     this.etag = chain.root;
   }
@@ -105,7 +112,7 @@ export class ChainImage implements ImageReader {
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.release();
+    this.life?.release();
   }
 
   private assertOpen(): void {
@@ -120,13 +127,23 @@ export class ChainImage implements ImageReader {
   private async leaf(leaf: number): Promise<OpenLeaf | null> {
     const known = this.leaves.get(leaf);
     if (known !== undefined) return known;
-    const bytes = await readComposed(this.chain.sources, leaf);
+    const bytes = await this.readLeaf(leaf);
     if (bytes === undefined) throw this.hurt('a leaf of the map is missing', leaf);
     const isZero = isZeroLeaf(bytes, chunksInLeaf(leaf, this.sizeBytes));
     const open = isZero ? null : openLeaf(bytes);
     if (this.leaves.size >= CACHED_LEAVES) this.leaves.delete(this.leaves.keys().next().value!);
     this.leaves.set(leaf, open);
     return open;
+  }
+
+  private async readLeaf(leaf: number): Promise<Leaf | undefined> {
+    try {
+      return await readComposed(this.chain.sources, leaf);
+    } catch (error) {
+      if (!isGone(error) || this.life === null) throw error;
+      this.chain = await this.life.open();
+      return readComposed(this.chain.sources, leaf);
+    }
   }
 
   private hurt(detail: string, leaf: number): UnderstudyError {
@@ -146,7 +163,6 @@ export class ChainImage implements ImageReader {
       if (entry === undefined) throw this.hurt(`chunk ${chunk} is not in the map`, leaf);
       this.partsOf(entry, chunk, at, end, parts);
     }
-    const places = await this.locate(parts);
     const copy = ({ size, copies, digest }: Part, content: Uint8Array) => {
       if (content.length !== size) {
         const context = { digest: toHex(digest) };
@@ -155,8 +171,9 @@ export class ChainImage implements ImageReader {
       for (const { from, to, length } of copies)
         output.set(content.subarray(from, from + length), to);
     };
+    const use = (i: number, content: Uint8Array) => copy(parts[i]!, content);
     try {
-      await this.core.reader.read(places, (i, content) => copy(parts[i]!, content));
+      await this.readParts(parts, use);
     } catch (error) {
       throw this.placed(error, parts);
     }
@@ -196,6 +213,19 @@ export class ChainImage implements ImageReader {
     for (const one of found) if (one !== null && one.copies.length > 0) parts.push(one);
   }
 
+  private async readParts(
+    parts: readonly Part[],
+    use: (index: number, content: Uint8Array) => void,
+  ): Promise<void> {
+    try {
+      await this.core.reader.read(await this.locate(parts), use);
+    } catch (error) {
+      // A pack may have been rewritten since its piece was located: look again, once.
+      if (!isGone(error)) throw error;
+      await this.core.reader.read(await this.locate(parts), use);
+    }
+  }
+
   private async locate(parts: readonly Part[]): Promise<TableEntry[]> {
     const places: TableEntry[] = [];
     for (const { digest, offset } of parts) {
@@ -221,6 +251,10 @@ export class ChainImage implements ImageReader {
     return new UnderstudyError(error.code, message, context, error);
   }
 }
+
+const isGone = (error: unknown): boolean =>
+  error instanceof UnderstudyError &&
+  (error.code === 'ERR_DISK_NOT_FOUND' || error.code === 'ERR_PIECE_MISSING');
 
 const isAllZero = ({ whole, blocks }: ChunkEntry): boolean =>
   whole === 'zero' && blocks.every((block) => block === 'zero');

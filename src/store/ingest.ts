@@ -296,7 +296,7 @@ export class IngestSession implements Ingest {
       const name = toHex(piece.digest);
       if (seen.has(name)) continue;
       seen.add(name);
-      if ((await index.find(piece.digest)) === null) {
+      if ((await index.claim(piece.digest)) === null) {
         fresh.push(piece);
         continue;
       }

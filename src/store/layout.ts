@@ -3,9 +3,8 @@ import { sha256, toHex } from './checksum.ts';
 
 const pad = (value: number, digits: number): string => String(value).padStart(digits, '0');
 
-export const paths = (root: string) => {
+export const paths = (root: string, repo = `${root}/repo`) => {
   const journal = `${root}/journal`;
-  const repo = `${root}/repo`;
   return {
     root,
     journal,

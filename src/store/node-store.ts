@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
 import type { StoreSettings } from './core.ts';
-import { openStore } from './store.ts';
+import { openStore } from './open-store.ts';
 import type { Store } from './types.ts';
 
 /** Opens or makes the data directory `data`. ERR_DATA_IN_USE, ERR_DATA_FORMAT, ERR_JOURNAL_DAMAGED. */

@@ -1,7 +1,8 @@
 /**
  * Putting an object into the repository: written under a temporary name, synced, renamed, and its folder
  * synced. Either the whole object is there or none of it, at every instant (P4). Writing the same object
- * again is harmless: that is how a restart redoes what it may have done already.
+ * again is harmless: that is how a restart redoes what it may have done already. `verify` may look at
+ * what was written before it counts.
  */
 import { dirname } from 'node:path';
 import type { Disk } from '../base/disk.ts';
@@ -19,6 +20,7 @@ export async function writeObject(
   temporary: string,
   path: string,
   bytes: readonly Uint8Array[],
+  verify?: (read: Uint8Array) => Promise<void>,
 ): Promise<void> {
   const file = await disk.open(temporary, 'write');
   try {
@@ -28,6 +30,7 @@ export async function writeObject(
   } finally {
     await file.close();
   }
+  if (verify !== undefined) await verify(await disk.readFile(temporary));
   await publish(disk, temporary, path);
 }
 

@@ -20,9 +20,12 @@ export class PackTable {
   private readonly list: (PackInfo | null)[] = [];
   private readonly numbers = new Map<string, number>();
 
+  /** Ids that are condemned already when they are added. */
+  readonly condemned = new Set<string>();
+
   add(given: Omit<PackInfo, 'number' | 'isCondemned'>): PackInfo {
     const number = this.list.length;
-    const info = { ...given, number, isCondemned: false };
+    const info = { ...given, number, isCondemned: this.condemned.has(given.id) };
     this.list.push(info);
     this.numbers.set(info.id, number);
     return info;

@@ -3,25 +3,38 @@
  * the table of what was published since the last index object, then in the index objects, newest first.
  * An entry whose pack is condemned or gone does not count.
  */
-
 import { sha256 } from './checksum.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
-import type { PackInfo, PackTable } from './pack-table.ts';
+import { IndexObjects, type IndexWorld } from './index-objects.ts';
+import type { PackInfo } from './pack-table.ts';
 
 /** The key under which it is noted that `owner` has sent a content that was stored already. */
 export const grantKey = (owner: Uint8Array, digest: Uint8Array): Uint8Array =>
   sha256(Buffer.concat([Buffer.from('understudy grant\n'), owner, digest]));
 
 export class PieceIndex {
-  private readonly packs: PackTable;
+  readonly objects: IndexObjects;
+  private readonly world: IndexWorld;
   private readonly salt: number;
   private readonly segments = new Map<number, DigestTable>();
+  /** Published since the last flush; and what is being flushed. */
   private published: DigestTable;
+  private flushing: DigestTable;
+  private packsInMemory = new Set<number>();
+  /** While a collection runs: packs of which something was claimed, so that it must not condemn them. */
+  private touched: Set<number> | null = null;
 
-  constructor(packs: PackTable, salt: number) {
-    this.packs = packs;
+  constructor(world: IndexWorld, salt: number) {
+    this.world = world;
     this.salt = salt;
+    this.objects = new IndexObjects(world);
     this.published = new DigestTable(salt);
+    this.flushing = new DigestTable(salt);
+  }
+
+  /** Entries in memory that an index object could hold. */
+  get publishedCount(): number {
+    return this.published.count;
   }
 
   /** The table of a journal segment, which is `pack`. */
@@ -31,43 +44,101 @@ export class PieceIndex {
     return table;
   }
 
-  /** The segment lies in the repository now, or is gone. */
-  publish(pack: number): void {
+  /** The segment lies in the repository now. */
+  publishSegment(pack: number): void {
     const table = this.segments.get(pack);
     if (table === undefined) return;
-    for (const entry of table.entries()) this.addPublished(entry);
+    this.addPublished(pack, table.entries());
     this.segments.delete(pack);
   }
 
-  addPublished(entry: TableEntry): void {
-    const known = this.published.get(entry.digest);
-    if (known === null || this.packOf(known) === null) this.published.set(entry);
+  /** All entries of a pack that was rewritten: they are found there from now on. */
+  moveTo(pack: number, entries: Iterable<TableEntry>): void {
+    for (const entry of entries) this.published.set({ ...entry, pack });
+    this.packsInMemory.add(pack);
+  }
+
+  /** All entries of a published pack; what is found elsewhere already stays there. */
+  addPublished(pack: number, entries: Iterable<TableEntry>): void {
+    for (const entry of entries) {
+      const known = this.published.get(entry.digest);
+      if (known === null || !this.isUsable(known)) this.published.set({ ...entry, pack });
+    }
+    this.packsInMemory.add(pack);
   }
 
   /** Where the content (or grant) of `key` lies; null where it is not held. */
   async find(key: Uint8Array): Promise<TableEntry | null> {
-    return this.findInMemory(key);
+    const inMemory = this.findInMemory(key);
+    if (inMemory !== null) return inMemory;
+    if (this.objects.all.length === 0) return null;
+    const found = await this.objects.find(key, (entry) => this.isUsable(entry));
+    // A pack may have been rewritten meanwhile, into one that memory knows.
+    return found ?? this.findInMemory(key);
+  }
+
+  /** `find` for what is about to be referred to: a collection that runs keeps its pack. */
+  async claim(key: Uint8Array): Promise<TableEntry | null> {
+    const entry = await this.find(key);
+    if (entry !== null) this.touched?.add(entry.pack);
+    return entry;
   }
 
   /** Length of the content where it is held and `owner` has sent it: it may be told so. Else 0. */
   async owns(owner: Uint8Array, digest: Uint8Array): Promise<number> {
-    const entry = await this.find(digest);
+    const entry = await this.claim(digest);
     if (entry === null) return 0;
     if (Buffer.compare(entry.owner, owner) === 0) return entry.rawLength;
     return (await this.find(grantKey(owner, digest))) === null ? 0 : entry.rawLength;
   }
 
+  /** From now on notes in which packs something is claimed; returns the note, which goes on growing. */
+  watch(): ReadonlySet<number> {
+    this.touched = new Set();
+    return this.touched;
+  }
+
+  unwatch(): void {
+    this.touched = null;
+  }
+
+  /** Writes what is in memory as an index object. */
+  async flush(temporary: string): Promise<void> {
+    if (this.published.count === 0) return;
+    const packs: PackInfo[] = [];
+    for (const number of this.packsInMemory) {
+      const info = this.world.packs.byNumber(number);
+      if (info !== null) packs.push(info);
+    }
+    this.flushing = this.published;
+    this.published = new DigestTable(this.salt);
+    this.packsInMemory = new Set();
+    try {
+      await this.objects.flush(this.flushing.sorted(), packs, temporary);
+    } catch (error) {
+      const later = this.published;
+      this.published = this.flushing;
+      for (const entry of later.entries()) this.published.set(entry);
+      for (const { number } of packs) this.packsInMemory.add(number);
+      throw error;
+    } finally {
+      this.flushing = new DigestTable(this.salt);
+    }
+  }
+
   private findInMemory(key: Uint8Array): TableEntry | null {
     for (const table of this.segments.values()) {
       const entry = table.get(key);
-      if (entry !== null && this.packOf(entry) !== null) return entry;
+      if (entry !== null && this.isUsable(entry)) return entry;
     }
-    const entry = this.published.get(key);
-    return entry !== null && this.packOf(entry) !== null ? entry : null;
+    for (const table of [this.published, this.flushing]) {
+      const entry = table.get(key);
+      if (entry !== null && this.isUsable(entry)) return entry;
+    }
+    return null;
   }
 
-  private packOf(entry: TableEntry): PackInfo | null {
-    const info = this.packs.byNumber(entry.pack);
-    return info === null || info.isCondemned ? null : info;
+  private isUsable(entry: TableEntry): boolean {
+    return this.world.packs.byNumber(entry.pack)?.isCondemned === false;
   }
 }

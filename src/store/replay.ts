@@ -4,7 +4,7 @@
  * it; below it, it is corruption: ERR_JOURNAL_DAMAGED, and nothing is changed.
  *
  * Redoing is harmless: entries laid over twice change nothing, and a committed epoch that the repository
- * covers already is only noted.
+ * covers already is only noted. Read-only (offline.ts) it changes no file at all.
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { decodeEntries } from '../model/entry-codec.ts';
@@ -88,10 +88,13 @@ export class Replay {
   private readonly shelf: RunShelf;
   private readonly segments: Segment[] = [];
 
-  constructor(core: Core, watermark: Watermark, shelf: RunShelf) {
+  private readonly isReadOnly: boolean;
+
+  constructor(core: Core, watermark: Watermark, shelf: RunShelf, isReadOnly = false) {
     this.core = core;
     this.watermark = watermark;
     this.shelf = shelf;
+    this.isReadOnly = isReadOnly;
   }
 
   async run(): Promise<Replayed> {
@@ -103,8 +106,10 @@ export class Replay {
       else isCut = await this.replaySegment(sequence, mark);
     }
     const last = this.segments.at(-1);
-    if (last !== undefined) await this.finish(last);
-    await this.core.disk.syncDirectory(this.core.paths.journal);
+    if (!this.isReadOnly) {
+      if (last !== undefined) await this.finish(last);
+      await this.core.disk.syncDirectory(this.core.paths.journal);
+    }
     const highest = Math.max(mark.last, last?.sequence ?? 0);
     return { segments: this.segments, nextSequence: highest + 1 };
   }
@@ -122,13 +127,13 @@ export class Replay {
   }
 
   private async discard(sequence: number): Promise<void> {
-    await this.core.disk.remove(this.core.paths.segment(sequence));
+    if (!this.isReadOnly) await this.core.disk.remove(this.core.paths.segment(sequence));
   }
 
   /** True where the segment was cut: nothing after it counts. */
   private async replaySegment(sequence: number, mark: Mark): Promise<boolean> {
     const path = this.core.paths.segment(sequence);
-    const file = await this.core.disk.open(path, 'write');
+    const file = await this.core.disk.open(path, this.isReadOnly ? 'read' : 'write');
     const acknowledged =
       sequence < mark.last ? Number.POSITIVE_INFINITY : sequence === mark.last ? mark.offset : 0;
     const segment = await this.openSegment(file, sequence, path);
@@ -149,7 +154,7 @@ export class Replay {
     this.segments.push(segment);
     if (end.damage !== '') {
       this.core.log.warn('journal: a torn tail was cut off', { path, offset: end.end });
-      await file.truncate(end.end);
+      if (!this.isReadOnly) await file.truncate(end.end);
     }
     return !end.isEnded;
   }
@@ -210,7 +215,7 @@ export class Replay {
     } else if (type === RECORD_ENTRIES) {
       const state = this.byHandle(handles, recordHandle(body, segment.path), segment.path);
       state.open!.apply(decodeEntries(body.subarray(4)), segment.sequence);
-      await spillWhereLarge(this.core, state);
+      if (!this.isReadOnly) await spillWhereLarge(this.core, state);
     } else if (type === RECORD_CURSOR) {
       const [handle, synced] = decodeCursorRecord(body, segment.path);
       const { open } = this.byHandle(handles, handle, segment.path);

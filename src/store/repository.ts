@@ -7,6 +7,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../model/geometry.ts';
 import type { VolumeHead } from './catalog.ts';
 import { toHex } from './checksum.ts';
+import { loadCondemned } from './condemned.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { type MapPlace, type Paths, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
@@ -90,8 +91,23 @@ export async function listPacks(core: Pick<Core, 'disk' | 'paths'>): Promise<str
   return ids;
 }
 
+/** Fills the tables of packs and pieces: by index objects, by footers where no object has a pack. */
+export async function loadPacks(
+  core: ReadCore,
+  maxInMemory = Number.POSITIVE_INFINITY,
+  flush: () => Promise<void> = async () => undefined,
+): Promise<void> {
+  await loadCondemned(core);
+  const held = await listPacks(core);
+  const uncovered = await core.index.objects.open(new Set(held));
+  for (const id of uncovered) {
+    await loadPack(core, id);
+    if (core.index.publishedCount > maxInMemory) await flush();
+  }
+}
+
 /** Enters a pack into the tables by its footer. A damaged one is logged; check reports it. */
-export async function loadPack(core: ReadCore, id: string): Promise<void> {
+async function loadPack(core: ReadCore, id: string): Promise<void> {
   const path = core.paths.pack(id);
   try {
     await core.files.with(path, async (file) => {
@@ -101,9 +117,7 @@ export async function loadPack(core: ReadCore, id: string): Promise<void> {
       const { pieces, rawBytes, storedBytes } = trailer;
       const sums = { pieces, rawBytes, storedBytes };
       const { number } = core.packs.add({ id, path, fileBytes, isPublished: true, ...sums });
-      for (const entry of footerEntries(footer)) {
-        core.index.addPublished({ ...entry, pack: number });
-      }
+      core.index.addPublished(number, footerEntries(footer));
     });
   } catch (error) {
     if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;

@@ -112,6 +112,7 @@ export class Sealer {
         await sleep(this.core.clock, this.core.settings.retryMs);
         continue;
       }
+      this.core.onSealed();
       this.queue.shift();
       this.sealedUpTo = segment.sequence;
       const done = this.waiters.filter(({ sequence }) => sequence <= segment.sequence);
@@ -137,7 +138,7 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await core.disk.remove(segment.path);
   await core.disk.syncDirectory(core.paths.journal);
   await segment.file.close();
-  core.index.publish(segment.pack);
+  core.index.publishSegment(segment.pack);
   for (const { record } of points) {
     core.staged.delete(record.id);
     await dropStagedMaps(core, record);

@@ -3,12 +3,14 @@
  * of whatever generation. Answers how many of the offered chunks differ from it, which is what a rescan
  * reports and what the `scan` tracker decides by. A chunk of which patches are held counts as different.
  */
+import { UnderstudyError } from '../base/errors.ts';
 import type { ChunkEntry, IndexedEntry } from '../model/entry.ts';
+import type { VolumeHead } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
 import { equalBytes } from './checksum.ts';
 import type { Core, VolumeState } from './core.ts';
 import { chunksInLeaf, composeAll, isZeroLeaf, type Leaf, openLeaf, splitByLeaf } from './leaf.ts';
-import { type LeafSource, readComposed } from './leaf-source.ts';
+import { readComposed } from './leaf-source.ts';
 
 const CACHED_LEAVES = 64;
 
@@ -60,16 +62,27 @@ export class VolumeView {
   private async committedLeaf(leaf: number): Promise<Leaf | undefined> {
     const { head } = this.state;
     if (head === null) return undefined;
-    if (head.chainRoot !== this.chainRoot) {
-      this.chain = await openChain(this.core, head, head.epoch, this.state.staged);
-      this.chainRoot = head.chainRoot;
-      this.cached.clear();
-    }
-    const sources: readonly LeafSource[] = this.chain!.sources;
+    if (head.chainRoot !== this.chainRoot) await this.openMaps(head);
     if (this.cached.has(leaf)) return this.cached.get(leaf);
-    const bytes = await readComposed(sources, leaf);
+    const bytes = await this.readCommitted(head, leaf);
     if (this.cached.size >= CACHED_LEAVES) this.cached.delete(this.cached.keys().next().value!);
     this.cached.set(leaf, bytes);
     return bytes;
+  }
+
+  private async openMaps(head: VolumeHead): Promise<void> {
+    this.chain = await openChain(this.core, head, head.epoch, this.state.staged);
+    this.chainRoot = head.chainRoot;
+    this.cached.clear();
+  }
+
+  private async readCommitted(head: VolumeHead, leaf: number): Promise<Leaf | undefined> {
+    try {
+      return await readComposed(this.chain!.sources, leaf);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_NOT_FOUND') throw error;
+      await this.openMaps(head); // a fold has replaced the maps
+      return readComposed(this.chain!.sources, leaf);
+    }
   }
 }

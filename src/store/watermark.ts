@@ -48,9 +48,13 @@ export class Watermark {
   }
 
   /** Null where the file is missing or was never finished. ERR_JOURNAL_DAMAGED where both slots are bad. */
-  static async open(disk: Disk, path: string): Promise<Watermark | null> {
+  static async open(
+    disk: Disk,
+    path: string,
+    mode: 'read' | 'write' = 'write',
+  ): Promise<Watermark | null> {
     if (!(await disk.exists(path))) return null;
-    const file = await disk.open(path, 'write');
+    const file = await disk.open(path, mode);
     const bytes = new Uint8Array(2 * SLOT_BYTES);
     const size = await file.read(bytes, 0);
     const slots = [0, 1].flatMap((i) => readSlot(bytes.subarray(i * SLOT_BYTES), path));

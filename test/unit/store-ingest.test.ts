@@ -8,7 +8,8 @@ import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { openStore } from '../../src/store/store.ts';
+import { openRepository } from '../../src/store/offline.ts';
+import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { commit, drain, type Expected, SourceVolume, sync } from './support/store-world.ts';
@@ -56,7 +57,14 @@ describe('ingest', () => {
     volumes[0]!.write(random, 3 * CHUNK_BYTES, 20 * CHUNK_BYTES);
     volumes[1]!.write(random, 100, 3 * CHUNK_BYTES);
     const points: Expected[] = [];
-    let store = await open({ openMemoryBytes: 300 });
+    const small = {
+      openMemoryBytes: 300,
+      baseAfterDeltas: 3,
+      indexMemoryEntries: 20,
+      graceMs: 0,
+      commitMemoryBytes: 500,
+    };
+    let store = await open(small);
     for (let life = 0; life < 3; life += 1) {
       const ingest = await store.beginIngest(
         'web',
@@ -79,12 +87,28 @@ describe('ingest', () => {
       for (const point of points) await expectImages(store, point);
       await ingest.close();
       await store.close();
-      store = await open();
+      store = await open(small);
       for (const point of points) await expectImages(store, point);
       expect((await store.points({ order: 'oldest' })).map(({ id }) => id)).toEqual(
         points.map(({ id }) => id),
       );
     }
+    expect((await store.check({ readData: true })).findings).toEqual([]);
+    const { drop } = await store.planRetention([{ everyMs: 4000, forMs: 1e12 }], 1_700_000_100_000);
+    expect(drop.length).toBeGreaterThan(5);
+    await store.applyRetention({ drop });
+    const kept = points.filter(({ id }) => !drop.includes(id));
+    for (const point of kept) await expectImages(store, point);
+    await store.collect();
+    await store.collect();
+    for (const point of kept) await expectImages(store, point);
+    expect((await store.check({ readData: true })).findings).toEqual([]);
     await store.close();
+    const offline = await openRepository(`${root}/repo`, silentLog);
+    expect((await offline.check({ readData: true })).findings).toEqual([]);
+    const image = await offline.openImage(kept[0]!.id, '/dev/a');
+    const content = kept[0]!.contents.get('/dev/a')!;
+    expect(Buffer.compare(await image.read(0, content.length), content)).toBe(0);
+    await offline.close();
   });
 });

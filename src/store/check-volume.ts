@@ -1,0 +1,291 @@
+/**
+ * The part of a check that looks at one generation of one volume: every map is parsed and its digest
+ * compared, chains lead to every point with the right root, a chain begins with a total map, and every
+ * content that a map names is held at its right length.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import { decodeEntries } from '../model/entry-codec.ts';
+import { planChain, type Span } from '../model/fold-plan.ts';
+import { CHUNKS_PER_LEAF, leafCount } from '../model/geometry.ts';
+import { Base } from './base.ts';
+import { firstRoot, nextRoot } from './chain-root.ts';
+import { type CheckCore, findingOf } from './check.ts';
+import type { VolumeMaps } from './check-maps.ts';
+import { equalBytes, toHex } from './checksum.ts';
+import type { StagedMap } from './core.ts';
+import { leafDigests, missingChunks, piecesOf } from './leaf.ts';
+import { LeafDigest, LeafFile, type LeafFileInfo } from './leaf-file.ts';
+import { type LeafSource, readComposed } from './leaf-source.ts';
+import { damaged } from './object-header.ts';
+import type { PointRecord } from './point-format.ts';
+import type { Finding } from './types.ts';
+
+interface CheckedMap extends Span {
+  readonly name: string;
+  /** Null where the map could not be opened. */
+  readonly source: LeafSource | null;
+  readonly previousRoot: string | null;
+  readonly root: string;
+  readonly isBase: boolean;
+}
+
+/** A content that is missing or damaged, and where it was named. */
+interface BadPiece {
+  readonly map: CheckedMap;
+  readonly leaf: number;
+  readonly digest: Uint8Array;
+  readonly kind: Finding['kind'];
+  readonly detail: string;
+}
+
+export class CheckVolume {
+  private readonly core: CheckCore;
+  private readonly volume: VolumeMaps;
+  private readonly damaged: ReadonlyMap<string, string>;
+  private readonly findings: Finding[] = [];
+  private readonly maps: CheckedMap[] = [];
+
+  constructor(core: CheckCore, volume: VolumeMaps, damagedPieces: ReadonlyMap<string, string>) {
+    this.core = core;
+    this.volume = volume;
+    this.damaged = damagedPieces;
+  }
+
+  async run(): Promise<Finding[]> {
+    await this.openAll();
+    for (const point of this.volume.points) this.checkChain(point);
+    const bad: BadPiece[] = [];
+    for (const map of this.maps) bad.push(...(await this.checkPieces(map)));
+    await this.reportPieces(bad);
+    return this.findings;
+  }
+
+  /** Points of this volume whose chains use `map`. */
+  private pointsWith(map: CheckedMap): PointRecord[] {
+    return this.volume.points.filter((point) => this.chainOf(point)?.includes(map));
+  }
+
+  private epochOf(point: PointRecord): { epoch: number; chainRoot: string } {
+    const { volume, generation } = this.volume.place;
+    return point.volumes.find((own) => own.volume === volume && own.generation === generation)!;
+  }
+
+  /** Oldest first; null where no chain leads to the point. */
+  private chainOf(point: PointRecord): CheckedMap[] | null {
+    const bases = this.maps.filter(({ isBase }) => isBase);
+    const deltas = this.maps.filter(({ isBase }) => !isBase);
+    const epochs = bases.map(({ to }) => to);
+    const plan = planChain(epochs, deltas, this.epochOf(point).epoch);
+    if (plan === null) return null;
+    const base = bases.find(({ to }) => to === plan.base);
+    return base === undefined ? [...plan.deltas] : [base, ...plan.deltas];
+  }
+
+  private async openAll(): Promise<void> {
+    const { place, bases, deltas, staged } = this.volume;
+    for (const epoch of bases) await this.open(this.core.paths.base(place, epoch), epoch, epoch);
+    for (const { from, to } of deltas) {
+      await this.open(this.core.paths.delta(place, from, to), from, to);
+    }
+    for (const map of staged) {
+      const { from, to } = map.info;
+      const isThere = deltas.some((delta) => delta.from === from && delta.to === to);
+      if (!isThere) this.maps.push(stagedMap(map));
+    }
+  }
+
+  private async open(path: string, from: number, to: number): Promise<void> {
+    const isBase = from === to;
+    const unread = { name: path, from, to, isBase, source: null, previousRoot: null, root: '' };
+    const map = isBase ? await this.openBase(path, to) : await this.openDelta(path, from, to);
+    this.maps.push(map ?? unread);
+  }
+
+  private async openBase(path: string, epoch: number): Promise<CheckedMap | null> {
+    try {
+      const base = await Base.open(this.core, path);
+      const { info } = base;
+      if (info.epoch !== epoch || !isOf(info, this.volume)) throw damaged(path, 'another name');
+      const span = { from: epoch, to: epoch, isBase: true };
+      return { name: path, ...span, source: base, previousRoot: null, root: info.root };
+    } catch (error) {
+      return this.unreadable(error, path, (point) => this.epochOf(point).epoch >= epoch);
+    }
+  }
+
+  private async openDelta(path: string, from: number, to: number): Promise<CheckedMap | null> {
+    try {
+      const file = await LeafFile.open(this.core.files, path, 'US-DELTA');
+      const { info } = file;
+      if (info.from !== from || info.to !== to || !isOf(info, this.volume)) {
+        throw damaged(path, 'another name');
+      }
+      await checkDigest(file);
+      const { previousRoot, root } = info;
+      return { name: path, from, to, isBase: false, source: file, previousRoot, root };
+    } catch (error) {
+      return this.unreadable(error, path, (point) => this.epochOf(point).epoch >= to);
+    }
+  }
+
+  private unreadable(error: unknown, path: string, hurts: (point: PointRecord) => boolean): null {
+    const points = this.volume.points.filter(hurts).map(({ id }) => id);
+    this.findings.push(findingOf(error, path, points));
+    return null;
+  }
+
+  /** The chain leads to the point, link by link, and to its root. */
+  private checkChain(point: PointRecord): void {
+    const { chainRoot, epoch } = this.epochOf(point);
+    const chain = this.chainOf(point);
+    if (chain === null) {
+      const detail = `no maps lead to epoch ${epoch} of ${this.volume.place.volume}`;
+      this.report('missing-object', this.core.paths.deltaFolder(this.volume.place), detail, point);
+      return;
+    }
+    if (chain.some(({ source }) => source === null)) return; // reported when it was opened
+    let root: string | null = null;
+    for (const map of chain) {
+      const isLinked = root === null || map.previousRoot === root;
+      if (!isLinked) this.report('broken-chain', map.name, 'its previous root is another', point);
+      root = map.root;
+    }
+    if (root !== chainRoot) {
+      const object = this.core.paths.point(point.server, point.id);
+      this.report('broken-chain', object, 'its maps lead to another root', point);
+    }
+  }
+
+  private report(kind: Finding['kind'], object: string, detail: string, point: PointRecord): void {
+    this.findings.push({ kind, object, detail, points: [point.id] });
+  }
+
+  /** Every leaf of a map: total where the chain begins with it, and every content held. */
+  private async checkPieces(map: CheckedMap): Promise<BadPiece[]> {
+    if (map.source === null) return [];
+    const bad: BadPiece[] = [];
+    try {
+      const { sizeBytes } = this.volume.points[0]!.volumes.find(
+        ({ volume }) => volume === this.volume.place.volume,
+      )!;
+      if (map.from === 0) await this.checkTotal(map.source, sizeBytes, map.name);
+      const numbers = map.source.leafNumbers();
+      for (let i = 0; i < numbers.length; i += 1) {
+        const leaf = numbers[i]!;
+        const bytes = await map.source.read(leaf);
+        if (bytes === undefined) continue;
+        if (map.isBase && missingChunks(leaf, bytes, sizeBytes).length > 0) {
+          throw damaged(map.name, `leaf ${leaf} is not total`);
+        }
+        for (const { index, entry } of decodeEntries(bytes)) {
+          const chunk = leaf * CHUNKS_PER_LEAF + index;
+          for (const { piece, length } of piecesOf(entry, chunk, sizeBytes)) {
+            if (piece === 'zero') continue;
+            const problem = await this.problemOf(piece, length);
+            if (problem !== null) bad.push({ map, leaf, digest: piece, ...problem });
+          }
+        }
+      }
+    } catch (error) {
+      this.findings.push(
+        findingOf(
+          error,
+          map.name,
+          this.pointsWith(map).map(({ id }) => id),
+        ),
+      );
+    }
+    return bad;
+  }
+
+  private async checkTotal(source: LeafSource, sizeBytes: number, name: string): Promise<void> {
+    for (let leaf = 0; leaf < leafCount(sizeBytes); leaf += 1) {
+      const [missing] = missingChunks(leaf, await source.read(leaf), sizeBytes);
+      if (missing !== undefined) throw damaged(name, `chunk ${missing} is not known wholly`);
+    }
+  }
+
+  private async problemOf(
+    digest: Uint8Array,
+    length: number,
+  ): Promise<Pick<BadPiece, 'kind' | 'detail'> | null> {
+    const name = toHex(digest);
+    const place = await this.core.index.find(digest);
+    if (place === null) return { kind: 'missing-piece', detail: `${name} is not held` };
+    if (place.rawLength !== length) {
+      return {
+        kind: 'damaged-piece',
+        detail: `${name} is ${place.rawLength} bytes, not ${length}`,
+      };
+    }
+    const pack = this.damaged.get(name);
+    if (pack === undefined || pack !== this.core.packs.byNumber(place.pack)?.path) return null;
+    return { kind: 'damaged-piece', detail: `${name} in ${pack} is damaged` };
+  }
+
+  /** One finding a content, with the points whose image still shows it. */
+  private async reportPieces(bad: readonly BadPiece[]): Promise<void> {
+    const byDigest = new Map<string, { bad: BadPiece; points: Set<string> }>();
+    for (const one of bad) {
+      const key = toHex(one.digest);
+      const entry = byDigest.get(key) ?? { bad: one, points: new Set<string>() };
+      byDigest.set(key, entry);
+      for (const point of this.pointsWith(one.map)) {
+        if (await this.shows(point, one)) entry.points.add(point.id);
+      }
+    }
+    for (const { bad: one, points } of byDigest.values()) {
+      const object = one.map.name;
+      this.findings.push({ kind: one.kind, object, detail: one.detail, points: [...points] });
+    }
+  }
+
+  private async shows(point: PointRecord, { leaf, digest }: BadPiece): Promise<boolean> {
+    const sources = this.chainOf(point)!.map(({ source }) => source);
+    const readable = sources.filter((source) => source !== null);
+    if (readable.length < sources.length) return true;
+    try {
+      const bytes = await readComposed(readable, leaf);
+      return bytes !== undefined && [...leafDigests(bytes)].some((d) => equalBytes(d, digest));
+    } catch (error) {
+      if (error instanceof UnderstudyError && error.spec.kind === 'corruption') return true;
+      throw error;
+    }
+  }
+}
+
+const isOf = (info: { server: string; volume: string; generation: string }, of: VolumeMaps) =>
+  info.server === of.place.server &&
+  info.volume === of.place.volume &&
+  info.generation === of.place.generation;
+
+const stagedMap = ({ info, source }: StagedMap): CheckedMap => ({
+  name: `journal: epoch ${info.to} of ${info.volume}`,
+  from: info.from,
+  to: info.to,
+  isBase: false,
+  source,
+  previousRoot: info.previousRoot,
+  root: info.root,
+});
+
+/** The leaves are those that the header was made for; of one epoch, its root follows from them. */
+async function checkDigest(file: LeafFile): Promise<void> {
+  const digest = new LeafDigest();
+  const numbers = file.leafNumbers();
+  for (let i = 0; i < numbers.length; i += 1) {
+    const leaf = numbers[i]!;
+    if (i > 0 && leaf <= numbers[i - 1]!) throw damaged(file.path, 'leaves do not ascend');
+    digest.add(leaf, (await file.read(leaf))!);
+  }
+  if (!equalBytes(digest.take(), file.leafDigest)) {
+    throw damaged(file.path, 'its leaves are not those that its digest names');
+  }
+  const { info } = file;
+  if (info.to !== info.from + 1) return;
+  const isRooted = nextRoot(info.previousRoot, file.leafDigest) === info.root;
+  const isFirst = info.from > 0 || info.previousRoot === firstRootOf(info);
+  if (!isRooted || !isFirst) throw damaged(file.path, 'its root does not follow from its leaves');
+}
+
+const firstRootOf = (info: LeafFileInfo): string => firstRoot(info, info.sizeBytes);

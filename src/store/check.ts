@@ -1,0 +1,126 @@
+/**
+ * Checks that every point can be restored: every object is parsed, chains are followed to their roots,
+ * every content that a map names is located; with `readData` every byte is read and compared with its
+ * digest. Findings are typed and name the points that they hurt: exactly those whose image at that point
+ * still shows what is damaged. Changes nothing.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import { mapsOf, type VolumeMaps } from './check-maps.ts';
+import { checkPacks, type PackFindings } from './check-packs.ts';
+import { CheckVolume } from './check-volume.ts';
+import type { Core, StagedMap } from './core.ts';
+import type { PointRecord } from './point-format.ts';
+import { listPoints, readPoint } from './repository.ts';
+import type { CheckReport, Finding } from './types.ts';
+
+export type CheckCore = Pick<
+  Core,
+  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'log'
+>;
+
+export interface CheckOptions {
+  readonly readData: boolean;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** What is not in the repository yet. */
+export interface StagedState {
+  readonly points: readonly PointRecord[];
+  readonly maps: readonly StagedMap[];
+}
+
+/** Progress in objects, or in bytes of packs where data is read. */
+export class Progress {
+  private done = 0;
+  private total = 0;
+  private readonly report: (done: number, total: number) => void;
+
+  constructor(report: ((done: number, total: number) => void) | undefined) {
+    this.report = report ?? (() => undefined);
+  }
+
+  expect(count: number): void {
+    this.total += count;
+  }
+
+  advance(count: number): void {
+    this.done += count;
+    this.report(this.done, Math.max(this.total, this.done));
+  }
+}
+
+async function readPoints(
+  core: CheckCore,
+  staged: StagedState,
+): Promise<{ points: PointRecord[]; objects: number; findings: Finding[] }> {
+  const points = [...staged.points];
+  const findings: Finding[] = [];
+  let objects = 0;
+  for await (const { server, id } of listPoints(core)) {
+    objects += 1;
+    try {
+      const record = await readPoint(core, server, id);
+      if (!points.some((point) => point.id === id)) points.push(record);
+    } catch (error) {
+      findings.push(findingOf(error, core.paths.point(server, id), [id]));
+    }
+  }
+  return { points, objects, findings };
+}
+
+/** An error that a check met, as a finding. Errors that are no finding are thrown on. */
+export function findingOf(error: unknown, object: string, points: readonly string[]): Finding {
+  if (!(error instanceof UnderstudyError)) throw error;
+  const kinds: Record<string, Finding['kind']> = {
+    ERR_DISK_NOT_FOUND: 'missing-object',
+    ERR_OBJECT_MISSING: 'missing-object',
+    ERR_OBJECT_DAMAGED: 'damaged-object',
+    ERR_ENTRIES_INVALID: 'damaged-object',
+    ERR_DATA_FORMAT: 'damaged-object',
+    ERR_PIECE_MISSING: 'missing-piece',
+    ERR_PIECE_DAMAGED: 'damaged-piece',
+  };
+  const kind = kinds[error.code];
+  if (kind === undefined) throw error;
+  return { kind, object, detail: error.message, points };
+}
+
+/** Points by the volume's history that they need. */
+function byPlace(points: readonly PointRecord[]): Map<string, PointRecord[]> {
+  const result = new Map<string, PointRecord[]>();
+  for (const point of points) {
+    for (const { volume, generation } of point.volumes) {
+      const key = JSON.stringify([point.server, volume, generation]);
+      result.set(key, [...(result.get(key) ?? []), point]);
+    }
+  }
+  return result;
+}
+
+export async function checkRepository(
+  core: CheckCore,
+  staged: StagedState,
+  { readData, onProgress }: CheckOptions,
+): Promise<CheckReport> {
+  const progress = new Progress(onProgress);
+  const { points, objects: pointObjects, findings } = await readPoints(core, staged);
+  const packs: PackFindings = await checkPacks(core, readData, progress);
+  findings.push(...packs.findings);
+  let objects = pointObjects + packs.objects;
+  const places = byPlace(points);
+  const maps: VolumeMaps[] = await mapsOf(core, places, staged.maps);
+  progress.expect(maps.length);
+  for (const volume of maps) {
+    const check = new CheckVolume(core, volume, packs.damaged);
+    findings.push(...(await check.run()));
+    objects += volume.files;
+    progress.advance(1);
+  }
+  return {
+    points: points.length,
+    objects,
+    pieces: packs.pieces,
+    bytesRead: packs.bytesRead,
+    findings,
+  };
+}

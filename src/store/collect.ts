@@ -1,0 +1,220 @@
+/**
+ * Collection: frees what no point, open epoch or reader needs, while agents go on sending. A pack is
+ * condemned first - from then on nothing is found in it, so nothing new can refer to it - and deleted
+ * after a grace and a second look. Packs that are mostly dead, and small ones when there are many, are
+ * rewritten: what is alive is copied into a new pack, durable and found there, before the old one is
+ * condemned. FORMAT.md has the table of what may run beside it.
+ *
+ * A content that was found ("have", dedupe) while the marks were being set keeps its pack for this time.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import type { Bloom } from './bloom.ts';
+import { toHex } from './checksum.ts';
+import { condemn, pardon, readCondemned } from './condemned.ts';
+import type { Core } from './core.ts';
+import type { TableEntry } from './digest-table.ts';
+import { foldServer } from './map-upkeep.ts';
+import { confirmLive, markLive } from './mark.ts';
+import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import type { PackInfo } from './pack-table.ts';
+import { PackWriter } from './pack-writer.ts';
+import { openPiece } from './piece-reader.ts';
+
+/** So many small packs may lie about before they are merged. */
+const MAX_SMALL_PACKS = 16;
+/** Where less than this part of a pack is alive, it is rewritten. */
+const MIN_LIVE_PART = 0.5;
+
+export interface Collected {
+  removedObjects: number;
+  freedBytes: number;
+}
+
+/** Called in the lane of upkeep. */
+export async function collectGarbage(core: Core): Promise<Collected> {
+  const result: Collected = { removedObjects: 0, freedBytes: 0 };
+  for (const server of [...core.servers.keys()]) {
+    const { removedObjects, freedBytes } = await foldServer(core, server);
+    result.removedObjects += removedObjects;
+    result.freedBytes += freedBytes;
+  }
+  const packs = [...core.packs.all()].filter(({ isPublished }) => isPublished);
+  const touched = core.index.watch();
+  try {
+    const pieces = packs.reduce((sum, pack) => sum + pack.pieces, 0);
+    const live = await markLive(core, pieces + openPieces(core));
+    await deleteCondemned(core, live, result);
+    await condemnDead(core, packs.filter(isStanding(core)), live, touched);
+  } finally {
+    core.index.unwatch();
+  }
+  return result;
+}
+
+const isStanding =
+  (core: Core) =>
+  ({ number }: PackInfo): boolean =>
+    core.packs.byNumber(number)?.isCondemned === false;
+
+/** About how many pieces are not in published packs yet. */
+function openPieces(core: Core): number {
+  const unpublished = [...core.packs.all()].filter(({ isPublished }) => !isPublished);
+  return unpublished.length * Math.ceil(core.settings.segmentBytes / 16_384);
+}
+
+/** Entries of a pack; null where its footer is damaged: such a pack is left alone, check reports it. */
+async function entriesOf(core: Core, pack: PackInfo): Promise<TableEntry[] | null> {
+  try {
+    return await core.files.with(pack.path, async (file) => {
+      const footer = await readFooter(file, await readTrailer(file, await file.size()));
+      return [...footerEntries(footer)];
+    });
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+    core.log.error('a pack is damaged and left alone', { path: pack.path, error: error.message });
+    return null;
+  }
+}
+
+/** The second look: what is alive and found nowhere else saves its pack. */
+async function deleteCondemned(core: Core, live: Bloom, result: Collected): Promise<void> {
+  const now = core.clock.wallMs();
+  const due: string[] = [];
+  for (const [id, since] of await readCondemned(core)) {
+    // A mark of the future: the clock has leapt, so the grace begins anew.
+    if (since > now) await condemn(core, id);
+    else if (now - since >= core.settings.graceMs) due.push(id);
+  }
+  const candidates = new Map<string, string[]>();
+  for (const id of due) candidates.set(id, await doubtful(core, id, live));
+  const alive = await confirmLive(core, new Set([...candidates.values()].flat()));
+  for (const [id, digests] of candidates) {
+    if (digests.some((digest) => alive.has(digest))) {
+      core.log.warn('a condemned pack is needed after all', { pack: id });
+      await pardon(core, id);
+    } else {
+      await deletePack(core, id, result);
+    }
+  }
+}
+
+/** Digests that may be alive and are found in no pack that stands. */
+async function doubtful(core: Core, id: string, live: Bloom): Promise<string[]> {
+  const pack = core.packs.byId(id);
+  const doubtfulOnes: string[] = [];
+  for (const entry of (pack === null ? null : await entriesOf(core, pack)) ?? []) {
+    if (entry.isGrant || !live.mayHave(entry.digest)) continue;
+    if ((await core.index.find(entry.digest)) === null) doubtfulOnes.push(toHex(entry.digest));
+  }
+  return doubtfulOnes;
+}
+
+async function deletePack(core: Core, id: string, result: Collected): Promise<void> {
+  const pack = core.packs.byId(id);
+  if (pack !== null) {
+    await core.disk.remove(pack.path);
+    await core.disk.syncDirectory(core.paths.packFolder(id));
+    core.packs.remove(pack.number);
+    result.removedObjects += 1;
+    result.freedBytes += pack.fileBytes;
+  }
+  await core.disk.remove(core.paths.condemnedMark(id));
+}
+
+async function condemnDead(
+  core: Core,
+  packs: readonly PackInfo[],
+  live: Bloom,
+  touched: ReadonlySet<number>,
+): Promise<void> {
+  const isAlive = ({ isGrant, digest }: TableEntry) => isGrant || live.mayHave(digest);
+  const rewrite = new Rewrite(core);
+  try {
+    for (const pack of packs) {
+      const alive = await foundHere(core, pack, isAlive);
+      if (alive === null) continue;
+      const liveBytes = storedBytes(alive);
+      if (liveBytes >= pack.fileBytes * MIN_LIVE_PART) continue;
+      await rewrite.add(pack, liveBytes === 0 ? [] : alive);
+    }
+    await rewrite.finish(({ number }) => !touched.has(number));
+  } catch (error) {
+    await rewrite.abandon();
+    throw error;
+  }
+}
+
+/** Entries that would be lost with the pack; null where the pack is damaged. */
+async function foundHere(
+  core: Core,
+  pack: PackInfo,
+  isWanted: (entry: TableEntry) => boolean,
+): Promise<TableEntry[] | null> {
+  const entries = await entriesOf(core, pack);
+  if (entries === null) return null;
+  const found: TableEntry[] = [];
+  for (const entry of entries) {
+    if (!isWanted(entry)) continue;
+    const place = await core.index.find(entry.digest);
+    if (place?.pack === pack.number) found.push(entry);
+  }
+  return found;
+}
+
+const storedBytes = (entries: readonly TableEntry[]): number =>
+  entries.reduce((sum, { storedLength }) => sum + storedLength, 0);
+
+/** Copies out of packs that are to be condemned, and condemns them once the copies are durable. */
+class Rewrite {
+  private readonly core: Core;
+  private readonly writer: PackWriter;
+  private readonly done: PackInfo[] = [];
+
+  constructor(core: Core) {
+    this.core = core;
+    this.writer = new PackWriter(core);
+  }
+
+  /** A pack with a damaged piece among `entries` is left alone: check reports it. */
+  async add(pack: PackInfo, entries: readonly TableEntry[]): Promise<void> {
+    const inOrder = [...entries].sort((a, b) => a.offset - b.offset);
+    for (const entry of inOrder) {
+      const stored = new Uint8Array(entry.storedLength);
+      await this.core.files.with(pack.path, (file) => file.read(stored, entry.offset));
+      if (!entry.isGrant && openPiece(stored, entry) === null) {
+        this.core.log.error('a piece is damaged and left alone', { path: pack.path });
+        return;
+      }
+      await this.writer.copy(entry, stored);
+    }
+    this.done.push(pack);
+  }
+
+  async finish(mayCondemn: (pack: PackInfo) => boolean = () => true): Promise<void> {
+    await this.writer.finish();
+    for (const pack of this.done) if (mayCondemn(pack)) await condemn(this.core, pack.id);
+  }
+
+  async abandon(): Promise<void> {
+    await this.writer.abandon();
+  }
+}
+
+/** Frequent seals leave small packs: when there are many, they become one. */
+export async function mergeSmallPacks(core: Core): Promise<void> {
+  const isSmall = (pack: PackInfo) =>
+    pack.isPublished && !pack.isCondemned && pack.fileBytes < core.settings.smallPackBytes;
+  const small = [...core.packs.all()].filter(isSmall);
+  if (small.length <= MAX_SMALL_PACKS) return;
+  const rewrite = new Rewrite(core);
+  try {
+    for (const pack of small) {
+      const entries = await foundHere(core, pack, () => true);
+      if (entries !== null) await rewrite.add(pack, entries);
+    }
+    await rewrite.finish();
+  } catch (error) {
+    await rewrite.abandon();
+    throw error;
+  }
+}

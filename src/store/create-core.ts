@@ -1,0 +1,79 @@
+/** Makes the state that the parts of the store share, from the world that was injected. */
+import type { Clock } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import type { Log } from '../base/log.ts';
+import type { Catalog } from './catalog.ts';
+import {
+  type Core,
+  defaultSettings,
+  type StoreSettings,
+  serverState,
+  volumeState,
+} from './core.ts';
+import { FileCache } from './file-cache.ts';
+import type { Journal } from './journal.ts';
+import { ownerTag, paths as pathsOf } from './layout.ts';
+import { LeafFile } from './leaf-file.ts';
+import { Mutex } from './mutex.ts';
+import { PackTable } from './pack-table.ts';
+import { PieceIndex } from './piece-index.ts';
+import { PieceReader } from './piece-reader.ts';
+import { RunShelf } from './replay.ts';
+
+export interface StoreOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly randomBytes: (count: number) => Uint8Array;
+  /** The data directory. */
+  readonly root: string;
+  readonly catalog: Catalog;
+  readonly log: Log;
+  readonly settings?: Partial<StoreSettings>;
+  /** The repository, where it does not lie in the data directory under its usual name. */
+  readonly repo?: string;
+}
+
+/** `journal` is set once it has been replayed; nothing is appended before. */
+export function createCore(options: StoreOptions): Core {
+  const paths = pathsOf(options.root, options.repo);
+  const { disk, clock, log, randomBytes, catalog } = options;
+  const files = new FileCache(disk);
+  const packs = new PackTable();
+  const salt = new DataView(randomBytes(4).slice().buffer).getInt32(0);
+  return {
+    ...{ disk, clock, log, randomBytes, paths, catalog, files, packs },
+    settings: { ...defaultSettings, ...options.settings },
+    index: new PieceIndex({ disk, log, paths, files, packs }, salt),
+    reader: new PieceReader(files, packs),
+    servers: new Map(),
+    upkeep: new Mutex(),
+    staged: new Map(),
+    holds: new Map(),
+    journal: undefined as unknown as Journal,
+    nextSequence: 1,
+    onStaged: () => undefined,
+    onSealed: () => undefined,
+    nextFile: 0,
+    dedupeHits: 0,
+  };
+}
+
+/** Servers and volumes as the catalog has them. */
+export async function loadHeads(core: Core): Promise<void> {
+  for (const head of await core.catalog.heads()) {
+    const server = serverState(core, head.server, ownerTag(head.server));
+    volumeState(server, head.volume).head = head;
+    core.nextSequence = Math.max(core.nextSequence, head.sequence + 1);
+  }
+}
+
+/** Runs of open epochs, oldest first. */
+export async function loadRuns(core: Core): Promise<RunShelf> {
+  const shelf = new RunShelf();
+  for (const { name } of await core.disk.list(core.paths.open)) {
+    const run = await LeafFile.open(core.files, `${core.paths.open}/${name}`, 'US-RUN  ');
+    shelf.add(run);
+    core.nextFile = Math.max(core.nextFile, Number.parseInt(name, 10));
+  }
+  return shelf;
+}

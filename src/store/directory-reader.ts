@@ -1,0 +1,89 @@
+/**
+ * Points and images of a data directory that is open: what the running store and the offline reader have
+ * in common. A reader holds its point against retention until it is closed.
+ */
+import { UnderstudyError } from '../base/errors.ts';
+import type { VolumeId } from '../model/replication.ts';
+import type { CatalogPoint } from './catalog.ts';
+import { type Chain, openChain } from './chain.ts';
+import { type CheckOptions, checkRepository } from './check.ts';
+import type { Core } from './core.ts';
+import { ChainImage } from './image.ts';
+import { shownPoint } from './point-format.ts';
+import type { CheckReport, ImageReader, ListedPoint, PointFilter } from './types.ts';
+
+export const listed = ({ record, state }: CatalogPoint): ListedPoint => ({
+  ...shownPoint(record),
+  state,
+});
+
+export class DirectoryReader {
+  protected readonly core: Core;
+
+  constructor(core: Core) {
+    this.core = core;
+  }
+
+  async points(filter: PointFilter): Promise<ListedPoint[]> {
+    this.assertOpen();
+    return (await this.core.catalog.points(filter)).map(listed);
+  }
+
+  async point(id: string): Promise<ListedPoint> {
+    return listed(await this.find(id));
+  }
+
+  async openImage(pointId: string, volume: VolumeId): Promise<ImageReader> {
+    const { record } = await this.find(pointId);
+    const found = record.volumes.find((candidate) => candidate.volume === volume);
+    if (found === undefined) {
+      const message = `point ${pointId} has no volume ${volume}`;
+      throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', message, { volume });
+    }
+    const { server } = record;
+    const place = { server, volume, generation: found.generation };
+    const open = async (): Promise<Chain> => {
+      const staged = this.core.servers.get(server)?.volumes.get(volume)?.staged ?? [];
+      const chain = await openChain(this.core, place, found.epoch, staged);
+      if (chain.root === found.chainRoot) return chain;
+      const message = `point ${pointId}: its maps lead to another root`;
+      throw new UnderstudyError('ERR_OBJECT_DAMAGED', message, { volume, epoch: found.epoch });
+    };
+    const release = hold(this.core, pointId);
+    try {
+      return new ChainImage(this.core, await open(), { point: pointId, volume }, { open, release });
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async check(options: CheckOptions): Promise<CheckReport> {
+    const volumes = [...this.core.servers.values()].flatMap((s) => [...s.volumes.values()]);
+    const maps = volumes.flatMap(({ staged }) => staged);
+    const points = [...this.core.staged.values()].map(({ record }) => record);
+    return checkRepository(this.core, { points, maps }, options);
+  }
+
+  protected async find(id: string): Promise<CatalogPoint> {
+    this.assertOpen();
+    const found = await this.core.catalog.point(id);
+    if (found !== null) return found;
+    throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`, {});
+  }
+
+  /** Throws where the directory has been closed. */
+  protected assertOpen(): void {
+    return;
+  }
+}
+
+/** Holds a point against retention until the function is called. */
+function hold(core: Core, id: string): () => void {
+  core.holds.set(id, (core.holds.get(id) ?? 0) + 1);
+  return () => {
+    const left = (core.holds.get(id) ?? 1) - 1;
+    if (left > 0) core.holds.set(id, left);
+    else core.holds.delete(id);
+  };
+}

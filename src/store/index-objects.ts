@@ -1,0 +1,220 @@
+/**
+ * All index objects of a repository, and their upkeep: a full table in memory becomes an object of level
+ * 0; four objects of one level are merged into one of the next (an LSM tree), so that a lookup asks few
+ * objects and nothing in memory grows but the filters. A merged object names those that it replaces: a
+ * crash before they are removed is made good at the next opening.
+ */
+
+import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import {
+  compareDigests,
+  readTableEntry,
+  TABLE_ENTRY_BYTES,
+  type TableEntry,
+} from './digest-table.ts';
+import type { FileCache } from './file-cache.ts';
+import type { IndexedPack } from './index-format.ts';
+import { IndexObject, IndexWriter, PageCache } from './index-object.ts';
+import type { Paths } from './layout.ts';
+import { publish } from './object-file.ts';
+import type { PackInfo, PackTable } from './pack-table.ts';
+
+const FAN_IN = 4;
+
+export interface IndexWorld {
+  readonly disk: Disk;
+  readonly log: Log;
+  readonly paths: Paths;
+  readonly files: FileCache;
+  readonly packs: PackTable;
+}
+
+const indexedPack = ({ id, pieces, rawBytes, storedBytes, fileBytes }: PackInfo): IndexedPack => ({
+  id,
+  pieces,
+  rawBytes,
+  storedBytes,
+  fileBytes,
+});
+
+export class IndexObjects {
+  private readonly world: IndexWorld;
+  private readonly cache = new PageCache();
+  /** Newest first. */
+  private objects: IndexObject[] = [];
+
+  constructor(world: IndexWorld) {
+    this.world = world;
+  }
+
+  get all(): readonly IndexObject[] {
+    return this.objects;
+  }
+
+  /**
+   * Opens what is there. `held`: ids of the packs in the repository. Returns those that no object covers.
+   * A damaged object is left out: the footers of its packs say the same.
+   */
+  async open(held: ReadonlySet<string>): Promise<string[]> {
+    const { disk, paths, log } = this.world;
+    const covered = new Set<string>();
+    for (const { name } of await disk.list(paths.index)) {
+      const number = Number.parseInt(name, 10);
+      try {
+        this.objects.unshift(
+          await this.openObject(`${paths.index}/${name}`, number, held, covered),
+        );
+      } catch (error) {
+        if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+        log.warn('an index object is damaged; footers of packs are read instead', { object: name });
+      }
+    }
+    await this.removeReplaced();
+    return [...held].filter((id) => !covered.has(id));
+  }
+
+  async find(
+    key: Uint8Array,
+    isUsable: (entry: TableEntry) => boolean,
+  ): Promise<TableEntry | null> {
+    const { objects } = this;
+    try {
+      for (const object of objects) {
+        const entry = await object.find(key);
+        if (entry !== null && isUsable(entry)) return entry;
+      }
+      return null;
+    } catch (error) {
+      // A merge has replaced the objects meanwhile: ask the new ones.
+      if (objects === this.objects) throw error;
+      return this.find(key, isUsable);
+    }
+  }
+
+  /** Makes an object of level 0 out of sorted entries (the bytes of a table), and merges where due. */
+  async flush(sorted: Uint8Array, packs: readonly PackInfo[], temporary: string): Promise<void> {
+    const count = sorted.length / TABLE_ENTRY_BYTES;
+    await this.write(packs, [], count, 0, temporary, async (writer) => {
+      for (let at = 0; at < sorted.length; at += TABLE_ENTRY_BYTES) {
+        await writer.add(readTableEntry(sorted, at));
+      }
+    });
+  }
+
+  /** The objects of the lowest level that has too many; empty where none has. */
+  private due(): IndexObject[] {
+    const levels = [...new Set(this.objects.map(({ head }) => head.level))].sort((a, b) => a - b);
+    for (const level of levels) {
+      const objects = this.objects.filter(({ head }) => head.level === level);
+      if (objects.length >= FAN_IN) return objects;
+    }
+    return [];
+  }
+
+  /** One merge; true where there was something to merge. */
+  async mergeWhereDue(temporary: string): Promise<boolean> {
+    const inputs = this.due();
+    if (inputs.length === 0) return false;
+    const { packs: table } = this.world;
+    const numbers = new Set(inputs.flatMap(({ packNumbers }) => packNumbers));
+    const packs = [...numbers].map((number) => table.byNumber(number)).filter((p) => p !== null);
+    const count = inputs.reduce((sum, { head }) => sum + head.entries, 0);
+    const level = inputs[0]!.head.level + 1;
+    const replaces = inputs.map(({ number }) => number);
+    await this.write(packs, replaces, count, level, temporary, (writer) =>
+      merge(inputs, table, writer),
+    );
+    await this.removeReplaced();
+    return true;
+  }
+
+  private async write(
+    packs: readonly PackInfo[],
+    replaces: readonly number[],
+    most: number,
+    level: number,
+    temporary: string,
+    fill: (writer: IndexWriter) => Promise<void>,
+  ): Promise<void> {
+    const { disk, paths } = this.world;
+    const file = await disk.open(temporary, 'create');
+    const byNumber = new Map(packs.map((info) => [info.number, indexedPack(info)]));
+    const writer = new IndexWriter(file, byNumber, replaces, most);
+    try {
+      await fill(writer);
+      await writer.finish(level);
+    } catch (error) {
+      await writer.abandon();
+      await disk.remove(temporary);
+      throw error;
+    }
+    const number = Math.max(0, ...this.objects.map((object) => object.number)) + 1;
+    const path = paths.indexObject(String(number).padStart(16, '0'));
+    await publish(disk, temporary, path);
+    const held = new Set(packs.map(({ id }) => id));
+    const object = await this.openObject(path, number, held, new Set());
+    this.objects = inOrder([...this.objects, object]);
+  }
+
+  private async openObject(
+    path: string,
+    number: number,
+    held: ReadonlySet<string>,
+    covered: Set<string>,
+  ): Promise<IndexObject> {
+    const { files, paths, packs } = this.world;
+    return IndexObject.open(files, this.cache, path, number, (pack) => {
+      if (!held.has(pack.id)) return -1;
+      covered.add(pack.id);
+      const known = packs.byId(pack.id);
+      if (known !== null) return known.number;
+      return packs.add({ ...pack, path: paths.pack(pack.id), isPublished: true }).number;
+    });
+  }
+
+  private async removeReplaced(): Promise<void> {
+    const replaced = new Set(this.objects.flatMap(({ head }) => head.replaces));
+    const gone = this.objects.filter(({ number }) => replaced.has(number));
+    this.objects = inOrder(this.objects.filter(({ number }) => !replaced.has(number)));
+    for (const { path } of gone) await this.world.disk.remove(path);
+    if (gone.length > 0) await this.world.disk.syncDirectory(this.world.paths.index);
+  }
+}
+
+/** Newest first: lower levels hold what came later. */
+const inOrder = (objects: readonly IndexObject[]): IndexObject[] =>
+  [...objects].sort((a, b) => a.head.level - b.head.level || b.number - a.number);
+
+/** Merges sorted inputs (newest first); of equal digests the newest that is not condemned stays. */
+async function merge(
+  inputs: readonly IndexObject[],
+  packs: PackTable,
+  writer: IndexWriter,
+): Promise<void> {
+  const streams = inputs.map((input) => input.entries());
+  const heads = await Promise.all(streams.map((stream) => stream.next()));
+  const isAlive = (entry: TableEntry) => packs.byNumber(entry.pack) !== null;
+  const isGood = (entry: TableEntry) => packs.byNumber(entry.pack)?.isCondemned === false;
+  for (;;) {
+    let smallest: TableEntry | null = null;
+    for (const { value } of heads) {
+      if (value === undefined) continue;
+      if (smallest === null || compareDigests(value.digest, 0, smallest.digest, 0) < 0) {
+        smallest = value;
+      }
+    }
+    if (smallest === null) return;
+    const { digest } = smallest;
+    const same: TableEntry[] = [];
+    for (const [i, head] of heads.entries()) {
+      if (head.value === undefined || compareDigests(head.value.digest, 0, digest, 0) !== 0)
+        continue;
+      same.push(head.value);
+      heads[i] = await streams[i]!.next();
+    }
+    const kept = same.find(isGood) ?? same.find(isAlive);
+    if (kept !== undefined) await writer.add(kept);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * What is still needed: every digest that a map names - of points, of heads, of staged and open epochs -
+ * and the tables of bases. The live set is a Bloom filter of bounded size: it may keep what is dead, and
+ * never forgets what is alive.
+ */
+import { Base } from './base.ts';
+import { Bloom } from './bloom.ts';
+import { toHex } from './checksum.ts';
+import type { Core, ServerState } from './core.ts';
+import { parseBaseName, parseDeltaName } from './layout.ts';
+import { type Leaf, leafDigests } from './leaf.ts';
+import { LeafFile } from './leaf-file.ts';
+import type { LeafSource } from './leaf-source.ts';
+
+const MAX_FILTER_BYTES = 128 * 1024 * 1024;
+/** Leaf tables that were marked already are remembered up to this many. */
+const MAX_SEEN = 200_000;
+
+/** A filter of everything that is alive. */
+export async function markLive(core: Core, pieces: number): Promise<Bloom> {
+  const filter = Bloom.sized(Math.max(pieces, 1024), MAX_FILTER_BYTES);
+  await new Walk(core, (digest) => filter.add(digest)).all();
+  return filter;
+}
+
+/** Which of `candidates` (hex digests) are alive: exact, for the few that the filter cannot tell. */
+export async function confirmLive(
+  core: Core,
+  candidates: ReadonlySet<string>,
+): Promise<Set<string>> {
+  const alive = new Set<string>();
+  if (candidates.size === 0) return alive;
+  await new Walk(core, (digest) => {
+    const name = toHex(digest);
+    if (candidates.has(name)) alive.add(name);
+  }).all();
+  return alive;
+}
+
+/** Visits every digest that a map names. */
+class Walk {
+  private readonly core: Core;
+  private readonly visit: (digest: Uint8Array) => void;
+  private readonly seenTables = new Set<string>();
+
+  constructor(core: Core, visit: (digest: Uint8Array) => void) {
+    this.core = core;
+    this.visit = visit;
+  }
+
+  /** What arrives meanwhile is watched by the index (PieceIndex.watch). */
+  async all(): Promise<void> {
+    for (const server of this.core.servers.values()) await this.markServer(server);
+    for (const path of await mapFiles(this.core, this.core.paths.deltas, parseDeltaName)) {
+      await this.markSource(await LeafFile.open(this.core.files, path, 'US-DELTA'));
+    }
+    for (const path of await mapFiles(this.core, this.core.paths.bases, parseBaseName)) {
+      await this.markBase(await Base.open(this.core, path));
+    }
+  }
+
+  /** Staged and open epochs as they are between two calls of the session. */
+  private async markServer(server: ServerState): Promise<void> {
+    const sources = await server.mutex.run(async () => {
+      const found: LeafSource[] = [];
+      for (const { open, staged } of server.volumes.values()) {
+        for (const layer of open?.memorySources() ?? []) {
+          for (const bytes of layer.leaves.values()) this.markLeaf(bytes);
+        }
+        found.push(...(open?.runFiles ?? []), ...staged.map(({ source }) => source));
+      }
+      return found;
+    });
+    for (const source of sources) await this.markSource(source);
+  }
+
+  private async markSource(source: LeafSource): Promise<void> {
+    const numbers = source.leafNumbers();
+    for (let i = 0; i < numbers.length; i += 1) {
+      const bytes = await source.read(numbers[i]!);
+      if (bytes !== undefined) this.markLeaf(bytes);
+    }
+  }
+
+  private async markBase(base: Base): Promise<void> {
+    for (const [leaf, digest] of base.table.entries()) {
+      if (digest === null) continue;
+      this.visit(digest);
+      const key = Buffer.from(digest).toString('latin1');
+      if (this.seenTables.has(key)) continue;
+      if (this.seenTables.size < MAX_SEEN) this.seenTables.add(key);
+      this.markLeaf((await base.read(leaf))!);
+    }
+  }
+
+  private markLeaf(bytes: Leaf): void {
+    for (const digest of leafDigests(bytes)) this.visit(digest);
+  }
+}
+
+/** Paths of all objects below `folder` (server/volume/generation/name) whose names parse. */
+export async function mapFiles(
+  core: Pick<Core, 'disk'>,
+  folder: string,
+  parse: (name: string) => unknown,
+): Promise<string[]> {
+  const found: string[] = [];
+  for (const { name, isDirectory } of await core.disk.list(folder)) {
+    const path = `${folder}/${name}`;
+    if (isDirectory) found.push(...(await mapFiles(core, path, parse)));
+    else if (parse(name) !== null) found.push(path);
+  }
+  return found;
+}

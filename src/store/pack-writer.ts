@@ -1,0 +1,155 @@
+/**
+ * Writes packs that were no journal segments: tables of bases, materialised chunks, and what is left of
+ * packs that are rewritten. Everything is read back and compared with its digest before the pack gets its
+ * name, and the pieces are found only from then on.
+ */
+import { compressSync } from 'lz4-napi';
+import type { DiskFile } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import { sha256, toHex } from './checksum.ts';
+import { type Core, temporaryPath } from './core.ts';
+import { DigestTable, type TableEntry } from './digest-table.ts';
+import { publish } from './object-file.ts';
+import {
+  encodeFooter,
+  encodePackHeader,
+  PACK_HEADER_BYTES,
+  readFooter,
+  readTrailer,
+  sumOf,
+} from './pack-format.ts';
+import { openPiece } from './piece-reader.ts';
+import {
+  encodeRecord,
+  PIECE_HEADER_BYTES,
+  RECORD_END,
+  RECORD_GRANT,
+  RECORD_PIECE,
+  writePieceHeader,
+} from './record.ts';
+
+const WRITE_BYTES = 1024 * 1024;
+
+interface OpenPack {
+  readonly id: string;
+  readonly path: string;
+  readonly file: DiskFile;
+  readonly table: DigestTable;
+  size: number;
+  pending: Uint8Array[];
+  pendingBytes: number;
+}
+
+export class PackWriter {
+  private readonly core: Core;
+  private open: OpenPack | null = null;
+
+  constructor(core: Core) {
+    this.core = core;
+  }
+
+  /** Stores a content unless it is held (or was stored by this writer) already; returns its digest. */
+  async put(content: Uint8Array, owner: Uint8Array): Promise<Uint8Array> {
+    const digest = sha256(content);
+    if (this.open?.table.get(digest) != null) return digest;
+    if ((await this.core.index.claim(digest)) !== null) return digest;
+    const packed = compressSync(Buffer.from(content.buffer, content.byteOffset, content.length));
+    const codec = packed.length < content.length ? 1 : 0;
+    const stored = codec === 1 ? packed : content;
+    await this.append({ digest, owner, codec, rawLength: content.length }, stored, RECORD_PIECE);
+    return digest;
+  }
+
+  /** Copies a piece or a grant as it is stored. */
+  async copy(entry: TableEntry, stored: Uint8Array): Promise<void> {
+    await this.append(entry, stored, entry.isGrant ? RECORD_GRANT : RECORD_PIECE);
+  }
+
+  /** The last pack gets its name too. */
+  async finish(): Promise<void> {
+    const { open } = this;
+    if (open === null) return;
+    const { disk, paths, packs, index } = this.core;
+    const end = encodeRecord(RECORD_END, new Uint8Array(0));
+    const offset = open.size + end.length;
+    const footer = encodeFooter(open.table.sorted(), offset);
+    await open.file.write([...open.pending, end, ...footer], open.size - open.pendingBytes);
+    await open.file.sync();
+    await this.verify(open);
+    const fileBytes = await open.file.size();
+    await open.file.close();
+    await publish(disk, open.path, paths.pack(open.id));
+    const sums = sumOf(open.table.entries());
+    const place = { path: paths.pack(open.id), fileBytes, isPublished: true };
+    const { number } = packs.add({ id: open.id, ...place, ...sums });
+    index.moveTo(number, open.table.entries());
+    this.open = null;
+  }
+
+  /** Gives up what has no name yet. */
+  async abandon(): Promise<void> {
+    if (this.open === null) return;
+    await this.open.file.close();
+    await this.core.disk.remove(this.open.path);
+    this.open = null;
+  }
+
+  private async append(
+    piece: Pick<TableEntry, 'digest' | 'owner' | 'codec' | 'rawLength'>,
+    stored: Uint8Array,
+    type: number,
+  ): Promise<void> {
+    const length = PIECE_HEADER_BYTES + stored.length;
+    if (this.open !== null && this.open.size + length > this.core.settings.segmentBytes) {
+      await this.finish();
+    }
+    this.open ??= await this.create();
+    const { open } = this;
+    const { digest, owner, rawLength } = piece;
+    const codec = piece.codec === 1 ? 1 : 0;
+    const storedLength = stored.length;
+    const header = new Uint8Array(PIECE_HEADER_BYTES);
+    writePieceHeader(header, 0, { digest, codec, rawLength, storedLength }, owner, type);
+    const place = { offset: open.size + PIECE_HEADER_BYTES, storedLength, rawLength, codec };
+    open.table.add({ digest, owner, ...place, isGrant: type === RECORD_GRANT, pack: 0 });
+    open.pending.push(header, stored.slice());
+    open.pendingBytes += length;
+    open.size += length;
+    if (open.pendingBytes < WRITE_BYTES) return;
+    await open.file.write(open.pending, open.size - open.pendingBytes);
+    open.pending = [];
+    open.pendingBytes = 0;
+  }
+
+  private async create(): Promise<OpenPack> {
+    const id = toHex(this.core.randomBytes(16));
+    const path = temporaryPath(this.core);
+    const file = await this.core.disk.open(path, 'create');
+    const header = { id, sequence: 0, createdMs: this.core.clock.wallMs() };
+    const table = new DigestTable(0);
+    const pending = [encodePackHeader(header)];
+    return {
+      id,
+      path,
+      file,
+      table,
+      size: PACK_HEADER_BYTES,
+      pending,
+      pendingBytes: PACK_HEADER_BYTES,
+    };
+  }
+
+  /** Reads everything back before anything may rely on it. */
+  private async verify(open: OpenPack): Promise<void> {
+    const trailer = await readTrailer(open.file, await open.file.size());
+    await readFooter(open.file, trailer);
+    for (const entry of open.table.entries()) {
+      if (entry.isGrant) continue;
+      const stored = new Uint8Array(entry.storedLength);
+      const count = await open.file.read(stored, entry.offset);
+      if (count === stored.length && openPiece(stored, entry) !== null) continue;
+      const context = { path: open.path, digest: toHex(entry.digest) };
+      throw new UnderstudyError('ERR_PIECE_DAMAGED', 'what was written reads differently', context);
+    }
+  }
+}
