@@ -1,5 +1,6 @@
 // A replica in memory of what the engine hands over: tracker, engine and one image a volume, with jobs as
 // promises. What the tests of the tracker and of the cut stand on.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { loadAddon } from '../../src/native/addon.ts';
 import { createEngineOf } from '../../src/native/engine.ts';
 import { alignedBuffer, openDevice, openTracker, type Tracker } from '../../src/native/index.ts';
@@ -37,6 +38,8 @@ export interface ReplicaOptions {
   loseOneIn?: number;
   /** False: what is handed over is thrown away. */
   keepsImages?: boolean;
+  /** Instead of the volume's size. */
+  imageBytes?: number;
   rules?: { skipsValidation?: boolean; ignoresFlight?: boolean };
 }
 
@@ -58,7 +61,7 @@ export class Replica {
   readonly images: Uint8Array[] = [];
   readonly volumes: readonly TrackedVolume[];
   readonly engine: Engine;
-  readonly #tracker: Tracker;
+  readonly tracker: Tracker;
   readonly #memory: Uint8Array[];
   readonly #instance: string;
   readonly #keepsImages: boolean;
@@ -68,11 +71,11 @@ export class Replica {
 
   private constructor(tracker: Tracker, sizes: number[], options: ReplicaOptions) {
     const { buffers = 8, bufferBytes = 4 << 20, depth = 32 } = options;
-    this.#tracker = tracker;
+    this.tracker = tracker;
     this.#instance = options.instance;
     this.#keepsImages = options.keepsImages ?? true;
     this.volumes = [...tracker.volumes];
-    this.images = sizes.map((size) => new Uint8Array(size));
+    this.images = sizes.map((size) => new Uint8Array(options.imageBytes ?? size));
     this.#memory = Array.from({ length: buffers }, () => alignedBuffer(bufferBytes));
     const native = loadAddon(options.rules ? 'understudy_test.node' : 'understudy.node');
     const events = {
@@ -152,7 +155,7 @@ export class Replica {
 
   /** Offsets of the first blocks at which image and device differ now. */
   async differences(volume: number, most = 8): Promise<number[]> {
-    const device = openDevice(this.#tracker.volumes[volume]!.path);
+    const device = openDevice(this.tracker.volumes[volume]!.path);
     const image = this.images[volume]!;
     const buffer = alignedBuffer(1 << 20);
     const found: number[] = [];
@@ -171,10 +174,20 @@ export class Replica {
     return found;
   }
 
+  /** Drains until nothing is pending; the writers must have stopped. */
+  async settle(): Promise<void> {
+    for (let round = 0; round < 50; round++) {
+      await this.drain();
+      if (this.#all.every((volume) => this.engine.counters(volume).pendingBlocks === 0)) return;
+      await sleep(200);
+    }
+    throw new Error('blocks stay pending');
+  }
+
   /** Leaves the programs and marks in the kernel, as a dying agent does. */
   async close(): Promise<void> {
     await this.engine.close();
-    this.#tracker.close();
+    this.tracker.close();
   }
 
   async closeAndDetach(): Promise<void> {
