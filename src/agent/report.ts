@@ -105,7 +105,7 @@ export function etaMs(volume: VolumeState, now: Instant): number {
 }
 
 export const lagMs = (state: AgentState, now: Instant): number =>
-  state.lastCut === null ? -1 : Math.max(0, now.wallMs - state.lastCut.timeMs);
+  state.lastCut === null ? -1 : Math.max(0, Math.round(now.wallMs - state.lastCut.timeMs));
 
 /** What staging is told every few seconds. */
 export const wireStatus = (state: AgentState): VolumeStatus[] =>

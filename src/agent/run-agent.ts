@@ -42,7 +42,7 @@ export interface RunAgentOptions {
   readonly runDirectory?: string;
   /** Memory for what has been read and not yet sent. */
   readonly bufferBytes?: number;
-  /** Worker threads for digests and compression. */
+  /** Worker threads for digests and compression; 2 by default: the source has work of its own. */
   readonly threads?: number;
   readonly clock?: Clock;
 }
@@ -56,7 +56,7 @@ export interface RunningAgent {
 }
 
 const BUFFER_BYTES = MIB;
-const DEFAULT_BUFFERS_BYTES = 32 * MIB;
+const DEFAULT_BUFFERS_BYTES = 24 * MIB;
 const MIN_BUFFERS = 8;
 
 /** Throws what refuses the volumes or the tracker (ERR_DEVICE_*, ERR_TRACKER_*), ERR_AGENT_RUNNING. */

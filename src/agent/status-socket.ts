@@ -81,9 +81,9 @@ export function readStatus(directory: string, server: string): Promise<AgentStat
       const message = `no agent for server ${server} answers on ${path}`;
       reject(new UnderstudyError('ERR_AGENT_NOT_RUNNING', message, { path }, cause));
     };
-    const socket = connect(path);
+    const socket = connect({ path, timeout: ANSWER_TIMEOUT_MS });
     const parts: Buffer[] = [];
-    socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy(new Error('no answer')));
+    socket.on('timeout', () => socket.destroy(new Error('no answer')));
     socket.on('error', fail);
     socket.on('data', (part) => parts.push(part));
     socket.on('end', () => {

@@ -69,7 +69,7 @@ const SPLIT_ROOM_BYTES = 64 * KIB;
 
 export function createWorkerPipeline(
   buffers: readonly Uint8Array[],
-  threads = Math.min(4, availableParallelism()),
+  threads = Math.min(2, availableParallelism()),
 ): Pipeline {
   const frames = buffers.map(
     (buffer) => new Uint8Array(new SharedArrayBuffer(frameMemoryBytes(buffer.length))),
