@@ -5,6 +5,7 @@
  */
 import type { RawData, WebSocket } from 'ws';
 import { UnderstudyError } from '../base/errors.ts';
+import { noteGarbage } from '../base/memory.ts';
 import { MAX_FRAME_BYTES } from '../protocol/limits.ts';
 import { type Connection, type ConnectionHandlers, LOW_WATER_BYTES } from './types.ts';
 
@@ -106,6 +107,7 @@ export class WsConnection implements Connection {
       this.fail(new UnderstudyError('ERR_PROTOCOL_FRAME', 'bad frame: a text message'));
       return;
     }
+    noteGarbage(data.length);
     this.handlers.onMessage(data);
   }
 

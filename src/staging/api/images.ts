@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
+import { noteGarbage } from '../../base/memory.ts';
 import { MIB } from '../../base/units.ts';
 import { digestPieces } from '../../store/image-digests.ts';
 import type { ImageReader } from '../../store/types.ts';
@@ -34,6 +35,7 @@ async function stream(image: ImageReader, response: ServerResponse, start: numbe
   while (at < end && !response.destroyed) {
     const bytes = await image.read(at, Math.min(STEP_BYTES, end - at));
     at += bytes.length;
+    noteGarbage(bytes.length);
     if (!response.write(bytes)) await Promise.race([once(response, 'drain'), closed(response)]);
   }
   if (!response.destroyed) response.end();
