@@ -28,6 +28,8 @@ interface Target {
 interface Slot {
   buffer: number;
   used: number;
+  /** Reads into it that have not ended. */
+  reading: number;
   pieces: (Target & { at: number })[];
 }
 interface JobResult {
@@ -42,6 +44,8 @@ interface JobResult {
 }
 
 export class SimulatedEngine implements Engine {
+  /** For the world's books. */
+  onCommitted: (generation: string, epoch: number) => void = () => undefined;
   private readonly trackers: readonly SimulatedTracker[];
   private readonly buffers: readonly Uint8Array[];
   private readonly events: EngineEvents;
@@ -132,6 +136,7 @@ export class SimulatedEngine implements Engine {
   committed(volume: number, epoch: number): void {
     const tracker = this.trackers[volume]!;
     tracker.committedEpoch = epoch;
+    this.onCommitted(tracker.generation, epoch);
     tracker.synced = true;
     for (const block of [...tracker.outstanding]) {
       if (!this.pending[volume]!.has(block)) tracker.outstanding.delete(block);
@@ -300,6 +305,7 @@ export class SimulatedEngine implements Engine {
     await this.pause(early);
     const content = device.read(target.offset, target.length);
     await this.pause(took - early);
+    slot.reading -= 1;
     if (device.isBad(target.offset, target.length)) {
       this.faults.push({ ...target, errno: 'EIO' });
       this.pend(target.volume, [target]);
@@ -310,35 +316,38 @@ export class SimulatedEngine implements Engine {
     slot.pieces.sort((a, b) => a.at - b.at);
   }
 
-  /** A buffer with room, handing over the oldest where none is free. */
+  /** Room in a buffer, taken at once; hands over the oldest buffers where none is free. */
   private async room(
     length: number,
     job: number,
     holdBack: boolean,
   ): Promise<{ slot: Slot; at: number } | null> {
-    for (;;) {
-      if (this.closed) return null;
-      if (this.current !== null && this.current.used + length <= this.capacity) {
-        return reserve(this.current, length);
-      }
-      if (this.current !== null) {
+    while (!this.closed) {
+      if (this.current !== null && this.current.used + length > this.capacity) {
         this.held.push(this.current);
         this.current = null;
       }
-      const buffer = this.free.shift();
-      if (buffer !== undefined) {
-        this.current = { buffer, used: 0, pieces: [] };
-        return reserve(this.current, length);
+      const buffer = this.current === null ? this.free.shift() : undefined;
+      if (buffer !== undefined) this.current = { buffer, used: 0, reading: 0, pieces: [] };
+      if (this.current !== null) {
+        const slot = this.current;
+        const at = slot.used;
+        slot.used += length;
+        slot.reading += 1;
+        return { slot, at };
       }
-      // Reads of the held slots may still run: wait until they are through, then spill.
-      await this.pause(3);
-      if (this.free.length > 0 || this.current !== null) continue;
-      if (this.held.length > 0) {
-        this.emit(this.held.splice(0, holdBack ? 1 : this.held.length), job);
-      } else {
-        await new Promise<void>((resolve) => this.waiting.push(resolve));
-      }
+      const count = this.settledSlots(holdBack ? 1 : this.held.length);
+      if (count > 0) this.emit(this.held.splice(0, count), job);
+      else if (this.held.length > 0) await this.pause(0.5);
+      else await new Promise<void>((resolve) => this.waiting.push(resolve));
     }
+    return null;
+  }
+
+  /** How many of the oldest held slots, at most, have no read under way. */
+  private settledSlots(most: number): number {
+    const busy = this.held.findIndex(({ reading }) => reading > 0);
+    return Math.min(most, busy < 0 ? this.held.length : busy);
   }
 
   private get capacity(): number {
@@ -364,13 +373,6 @@ export class SimulatedEngine implements Engine {
       this.clock.after(ms, resolve);
     });
   }
-}
-
-/** At once, before another lane can take the same room. */
-function reserve(slot: Slot, length: number): { slot: Slot; at: number } {
-  const at = slot.used;
-  slot.used += length;
-  return { slot, at };
 }
 
 function blocksOfExtent(extent: Extent): number[] {

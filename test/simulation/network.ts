@@ -33,7 +33,7 @@ class SimulatedEnd implements Connection {
     this.peer = peer;
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Uint8Array, onGone?: () => void): void {
     if (!this.isOpen) return;
     const { clock } = this.network;
     this.bufferedBytes += frame.length;
@@ -48,6 +48,7 @@ class SimulatedEnd implements Connection {
         this.isDraining = false;
         this.handlers?.onDrained();
       }
+      onGone?.();
       this.other.arrive(copy);
     });
   }

@@ -10,9 +10,10 @@ import type { UnderstudyError } from '../../src/base/errors.ts';
 import type { Log } from '../../src/base/log.ts';
 import { KIB } from '../../src/base/units.ts';
 import type { Device } from '../../src/native/types.ts';
-import type { Dialer } from '../../src/transport/types.ts';
 import { SimulatedDevice, type SimulatedWrite } from './device.ts';
 import { SimulatedEngine } from './engine.ts';
+import type { SimulatedNetwork } from './network.ts';
+import { ProcessClock } from './process-clock.ts';
 import type { Random } from './random.ts';
 import {
   type FlipWord,
@@ -30,12 +31,13 @@ const BUFFER_BYTES = 256 * KIB;
 export interface SourceOptions {
   readonly clock: VirtualClock;
   readonly random: Random;
-  readonly dialer: Dialer;
+  readonly network: SimulatedNetwork;
   readonly log: Log;
   readonly volumes: number;
   readonly sizeBytes: number;
   readonly chains: number;
   readonly rules: SchemeRules;
+  readonly onAcknowledged: (generation: string, epoch: number) => void;
 }
 
 export class SourceHost {
@@ -46,6 +48,7 @@ export class SourceHost {
   isWriting = false;
   private trackers: SimulatedTracker[] = [];
   private engine: SimulatedEngine | null = null;
+  private process: ProcessClock | null = null;
   private bootId = 0;
   private readonly word: FlipWord = { epoch: 0 };
   private readonly options: SourceOptions;
@@ -60,7 +63,9 @@ export class SourceHost {
   }
 
   startAgent(): void {
-    const { clock, random, dialer, log, rules: _ } = this.options;
+    const { random, network, log } = this.options;
+    const clock = new ProcessClock(this.options.clock);
+    this.process = clock;
     const fork = random.fork();
     const newGeneration = () => Buffer.from(fork.bytes(16)).toString('hex');
     const buffers = Array.from({ length: BUFFERS }, () => new Uint8Array(BUFFER_BYTES));
@@ -69,12 +74,13 @@ export class SourceHost {
       log,
       random: () => fork.next(),
       newGeneration,
-      dialer,
+      dialer: network,
       buffers,
       pipeline: createInlinePipeline(buffers),
       createEngine: (events) => {
         const world = { clock, random: fork, word: this.word, newGeneration };
         this.engine = new SimulatedEngine(this.trackers, buffers, events, world);
+        this.engine.onCommitted = this.options.onAcknowledged;
         return this.engine;
       },
       volumes: this.trackers.map((tracker) => ({
@@ -102,8 +108,9 @@ export class SourceHost {
 
   /** kill -9: nothing is said to anyone; what is pinned goes on. */
   killAgent(): void {
+    this.process?.kill();
+    this.options.network.killAgent();
     void this.engine?.close();
-    void this.agent?.close();
     this.agent = null;
     this.engine = null;
   }

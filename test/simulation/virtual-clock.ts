@@ -12,7 +12,7 @@ interface Pending {
 }
 
 /** 2026-01-01T00:00:00Z: where virtual wall clocks start. */
-const START_WALL_MS = Date.UTC(2026, 0, 1);
+export const START_WALL_MS = Date.UTC(2026, 0, 1);
 
 export class VirtualClock implements Clock {
   private nowMs = 0;
@@ -20,7 +20,7 @@ export class VirtualClock implements Clock {
   private readonly queue: Pending[] = [];
 
   wallMs(): number {
-    return START_WALL_MS + this.nowMs;
+    return START_WALL_MS + Math.floor(this.nowMs + 1e-6);
   }
 
   monotonicMs(): number {
