@@ -9,6 +9,7 @@
       'native/engine/device.cc',
       'native/engine/engine.cc',
       'native/engine/failure.cc',
+      'native/engine/flight.cc',
       'native/engine/pending.cc',
       'native/engine/reader.cc',
       'native/engine/ring.cc',

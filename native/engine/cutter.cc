@@ -63,7 +63,10 @@ Cutter::Cutter(ControlMap& control, std::vector<std::unique_ptr<TrackedVolume>>&
 std::vector<ReadItem> Cutter::flip(const std::vector<uint32_t>& volumes, JobResult& result) {
   const Word epoch = control_.epoch();
   const int before = static_cast<int>(epoch % 2);
-  for (auto& volume : volumes_) volume->harvestSide(1 - before, rules_.follows_flight);
+  for (auto& volume : volumes_) {
+    volume->flight().beginHarvest(std::chrono::steady_clock::now());
+    volume->harvestSide(1 - before, rules_.follows_flight);
+  }
   const double time_ms = wallClockMs();
   control_.setEpoch(epoch + 1);
   result.time_ms = time_ms;
@@ -90,7 +93,7 @@ void Cutter::addItems(uint32_t index, std::vector<ReadItem>& items, JobResult& r
       const uint64_t block = word * 64 + static_cast<uint64_t>(__builtin_ctzll(bits));
       const uint64_t offset = block * block_bytes;
       if (offset >= size) break;
-      const bool carried = rules_.follows_flight && volume.mayBeInFlight(block);
+      const bool carried = rules_.follows_flight && volume.flight().mayHold(block);
       const uint32_t length = static_cast<uint32_t>(std::min(block_bytes, size - offset));
       blocks++;
       carried_blocks += carried;

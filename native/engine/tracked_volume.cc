@@ -17,9 +17,10 @@ TrackedVolume::TrackedVolume(std::shared_ptr<Device> device, const std::string& 
       map_(folder, control),
       pending_(map_.outstanding().words * 64),
       scratch_(map_.outstanding().words * 64),
-      tripwire_(*device_, map_),
-      block_bytes_(map_.blockBytes()),
-      block_shift_(static_cast<uint32_t>(map_.header(HEADER_SHIFT))) {
+      flight_(map_.flight(), static_cast<uint32_t>(map_.header(HEADER_SHIFT)),
+              std::chrono::steady_clock::now()),
+      tripwire_(*device_, map_, flight_),
+      block_bytes_(map_.blockBytes()) {
   takeOver();
   publish();
   noteFlip();
@@ -47,27 +48,11 @@ void TrackedVolume::takeOver() {
 
 void TrackedVolume::harvestSide(int side, bool completions) {
   const auto take = [this](size_t word, Word bits, Word fresh) { addHarvested(word, bits, fresh); };
-  harvest(access_, map_.queued(side), map_.outstanding(), take);
+  harvest(access_, map_.queued(side), map_.outstanding(), [&](size_t word, Word bits, Word fresh) {
+    flight_.touch(word, bits);
+    take(word, bits, fresh);
+  });
   if (completions) harvest(access_, map_.completed(side), map_.outstanding(), take);
-}
-
-bool TrackedVolume::mayBeInFlight(uint64_t block) {
-  Word* flight = map_.flight();
-  const uint64_t region = block << block_shift_ >> REGION_SHIFT;
-  const size_t buckets[] = {block % FLIGHT_DATA_WORDS,
-                            FLIGHT_DATA_WORDS + region % FLIGHT_REGION_WORDS};
-  bool result = false;
-  for (const size_t bucket : buckets) {
-    const int64_t sectors = static_cast<int64_t>(loadWord(flight + bucket));
-    if (sectors == 0) continue;
-    result = true;
-    // Below zero: writes queued before the programs came have completed. Live counts are never negative, so
-    // what is added here can at most be too little.
-    if (sectors < 0) {
-      __atomic_fetch_add(flight + bucket, static_cast<Word>(-sectors), __ATOMIC_SEQ_CST);
-    }
-  }
-  return result;
 }
 
 uint64_t TrackedVolume::markedAtQueue(int side, uint64_t first, uint64_t last) const {
@@ -138,6 +123,7 @@ uint64_t TrackedVolume::completedSectors() const {
 void TrackedVolume::noteFlip() { published_.queued_at_flip = queuedSectors(); }
 
 void TrackedVolume::pollTripwire() {
+  flight_.sweepByAge(std::chrono::steady_clock::now());
   tripwire_.poll();
   published_.missed_sectors = tripwire_.missedSectors();
   published_.recursion_misses = tripwire_.recursionMisses();

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/device.h"
+#include "engine/flight.h"
 #include "engine/pending.h"
 #include "engine/tripwire.h"
 #include "engine/volume_map.h"
@@ -41,8 +42,7 @@ class TrackedVolume {
 
   // Moves the marks of one side's planes into `pending`. `completions`: those of the C plane too.
   void harvestSide(int side, bool completions);
-  // After a harvest: may a write on this block have been issued and not completed?
-  bool mayBeInFlight(uint64_t block);
+  Flight& flight() { return flight_; }
   // Blocks of [first, last] marked at queue in the plane of `side`.
   uint64_t markedAtQueue(int side, uint64_t first, uint64_t last) const;
 
@@ -68,9 +68,9 @@ class TrackedVolume {
   VolumeMap map_;
   Pending pending_;
   Pending scratch_;
+  Flight flight_;
   Tripwire tripwire_;
   const uint32_t block_bytes_;
-  const uint32_t block_shift_;
   uint64_t outstanding_count_ = 0;
   AtomicAccess access_;
   Published published_;

@@ -7,7 +7,8 @@
 
 namespace understudy {
 
-Tripwire::Tripwire(const Device& device, VolumeMap& map) : device_(device), map_(map) {
+Tripwire::Tripwire(const Device& device, VolumeMap& map, Flight& flight)
+    : device_(device), map_(map), flight_(flight) {
   sysfs_ = "/sys/dev/block/" + std::to_string(map.header(HEADER_DISK_MAJOR)) + ":" +
            std::to_string(map.header(HEADER_DISK_MINOR));
 }
@@ -106,17 +107,11 @@ void Tripwire::atRest(const Look& look) {
 // The programs count a write as queued before they count it as in flight, so while the first count stands
 // still the second holds nothing but what is stuck.
 void Tripwire::takeOffStuck(const Look& look) {
-  Word* flight = map_.flight();
-  std::vector<std::pair<size_t, Word>> stuck;
-  for (size_t bucket = 0; bucket < FLIGHT_DATA_WORDS + FLIGHT_REGION_WORDS; bucket++) {
-    const Word sectors = loadWord(flight + bucket);
-    if (sectors != 0) stuck.emplace_back(bucket, sectors);
-  }
-  if (queuedNet() != look.queued_after) return;
-  for (const auto& [bucket, sectors] : stuck) {
-    __atomic_fetch_sub(flight + bucket, sectors, __ATOMIC_SEQ_CST);
-  }
-  swept_at_ = look.queued_after;
+  flight_.takeOffAll([&] {
+    const bool is_at_rest = queuedNet() == look.queued_after;
+    if (is_at_rest) swept_at_ = look.queued_after;
+    return is_at_rest;
+  });
 }
 
 }  // namespace understudy

@@ -12,13 +12,14 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/flight.h"
 #include "engine/volume_map.h"
 
 namespace understudy {
 
 class Tripwire {
  public:
-  Tripwire(const Device& device, VolumeMap& map);
+  Tripwire(const Device& device, VolumeMap& map, Flight& flight);
 
   // A look at everything; cheap enough for once a second.
   void poll();
@@ -52,6 +53,7 @@ class Tripwire {
 
   const Device& device_;
   VolumeMap& map_;
+  Flight& flight_;
   std::string sysfs_;
   bool stat_alive_ = false;
   std::optional<Look> last_quiet_;

@@ -114,9 +114,8 @@ export class Replica {
 
   #apply(filled: FilledBuffer): void {
     const bytes = this.#memory[filled.buffer]!;
-    const pieces = this.#keepsImages ? filled.pieces : [];
-    for (const { volume, offset, length, at } of pieces) {
-      this.images[volume]!.set(bytes.subarray(at, at + length), offset);
+    for (const { volume, offset, length, at } of filled.pieces) {
+      if (this.#keepsImages) this.images[volume]!.set(bytes.subarray(at, at + length), offset);
       this.#bytes += length;
       this.onPiece?.(volume, offset, bytes.subarray(at, at + length));
     }
