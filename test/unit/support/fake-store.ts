@@ -1,0 +1,146 @@
+/**
+ * A store that notes what it is asked and answers as it is told: for tests of sessions, which must not
+ * depend on what a store does inside. It keeps positions per volume, so that sessions can resume.
+ */
+import { UnderstudyError } from '../../../src/base/errors.ts';
+import type { RecoveryPoint } from '../../../src/model/replication.ts';
+import type {
+  CommitOutcome,
+  CommitRequest,
+  Ingest,
+  ListedPoint,
+  PointFilter,
+  Store,
+  VolumeDescription,
+  VolumePosition,
+} from '../../../src/store/types.ts';
+
+/** A door that can be shut: what goes through waits until it is opened. */
+export class Gate {
+  private waiting: (() => void)[] = [];
+  isShut = false;
+
+  pass(): Promise<void> {
+    if (!this.isShut) return Promise.resolve();
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+  open(): void {
+    this.isShut = false;
+    for (const go of this.waiting.splice(0)) go();
+  }
+}
+
+export class FakeStore {
+  readonly calls: string[] = [];
+  readonly listed: ListedPoint[] = [];
+  readonly durableGate = new Gate();
+  readonly offerGate = new Gate();
+  readonly commitGate = new Gate();
+  /** The next call of this name fails so. */
+  readonly failures = new Map<string, UnderstudyError>();
+  /** Digests (hex) that are held already. */
+  readonly held = new Set<string>();
+  missing: Extract<CommitOutcome, { kind: 'missing' }> | null = null;
+  private readonly positions = new Map<string, VolumePosition>();
+  private readonly busy = new Set<string>();
+
+  /** The part of a store that sessions and servers use. */
+  get store(): Store {
+    const part: Partial<Store> = {
+      beginIngest: (server, volumes) => this.beginIngest(server, volumes),
+      servers: async () => [],
+      points: async (filter) => this.points(filter),
+      seal: async () => undefined,
+    };
+    return part as Store;
+  }
+
+  private points({ server }: PointFilter): ListedPoint[] {
+    return this.listed.filter((point) => server === undefined || point.server === server);
+  }
+
+  private note(call: string, detail = ''): void {
+    this.calls.push(detail === '' ? call : `${call} ${detail}`);
+    const failure = this.failures.get(call);
+    if (failure === undefined) return;
+    this.failures.delete(call);
+    throw failure;
+  }
+
+  private async beginIngest(
+    server: string,
+    volumes: readonly VolumeDescription[],
+  ): Promise<Ingest> {
+    this.note('begin', server);
+    if (this.busy.has(server)) throw new UnderstudyError('ERR_INGEST_BUSY', 'busy');
+    this.busy.add(server);
+    const keys = volumes.map(({ volume }) => `${server} ${volume}`);
+    let tail: Promise<unknown> = Promise.resolve();
+    const inTurn = <T>(step: () => Promise<T>): Promise<T> => {
+      const result = tail.then(step);
+      tail = result.catch(() => undefined);
+      return result;
+    };
+    return {
+      positions: keys.map((key) => this.positions.get(key) ?? { committed: null, syncedChunks: 0 }),
+      offer: (volume, entries) =>
+        inTurn(async () => {
+          await this.offerGate.pass();
+          this.note('offer', String(volume));
+          const need = entries.flatMap(({ entry: { whole } }) =>
+            whole instanceof Uint8Array ? [this.held.has(hex(whole)) ? 0 : 1] : [],
+          );
+          return { need: Uint8Array.from(need), changed: need.length };
+        }),
+      patch: (volume, _entries, pieces) =>
+        inTurn(async () => {
+          this.note('patch', String(volume));
+          for (const piece of pieces) this.held.add(hex(piece.digest));
+        }),
+      pieces: (pieces) =>
+        inTurn(async () => {
+          this.note('pieces');
+          for (const piece of pieces) this.held.add(hex(piece.digest));
+        }),
+      durable: async () => {
+        await inTurn(async () => undefined);
+        await this.durableGate.pass();
+        this.note('durable');
+      },
+      commit: (request) => inTurn(() => this.commit(server, keys, request)),
+      close: () =>
+        inTurn(async () => {
+          this.note('close');
+          this.busy.delete(server);
+        }),
+    };
+  }
+
+  private async commit(
+    server: string,
+    keys: readonly string[],
+    request: CommitRequest,
+  ): Promise<CommitOutcome> {
+    await this.commitGate.pass();
+    this.note('commit');
+    const { missing } = this;
+    this.missing = null;
+    if (missing !== null) return missing;
+    for (const { volume, generation, epoch, contentDigest } of request.volumes) {
+      const committed = { generation, epoch, contentDigest };
+      this.positions.set(keys[volume]!, { committed, syncedChunks: 0 });
+    }
+    const point: RecoveryPoint = {
+      id: `point-${this.listed.length + 1}`,
+      server,
+      time: new Date(request.timeMs).toISOString(),
+      cut: request.cut,
+      volumes: [],
+      missingVolumes: request.missingVolumes,
+    };
+    this.listed.unshift({ ...point, state: 'staged' });
+    return { kind: 'committed', point };
+  }
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
