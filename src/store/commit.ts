@@ -170,7 +170,7 @@ async function buildMap(
       if (missing.length > MAX_MISSING) break;
       if (missing.length === 0) await builder.add(leaf, bytes!);
     }
-    if (missing.length === 0) return await builder.finish(open.runFiles);
+    if (missing.length === 0) return await builder.finish(open);
   } catch (error) {
     await builder.abandon();
     throw error;

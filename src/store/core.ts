@@ -62,6 +62,8 @@ export interface StagedMap {
   readonly file: LeafFile | null;
   /** Runs of the epoch: not needed once the delta is in the repository. */
   readonly runs: readonly LeafFile[];
+  /** Lowest journal segment with entries of the epoch that no run has: needed until the delta is there. */
+  readonly oldestSegment: number;
 }
 
 export interface VolumeState {

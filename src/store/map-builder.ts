@@ -9,6 +9,7 @@ import { type Core, type StagedMap, temporaryPath } from './core.ts';
 import type { Leaf } from './leaf.ts';
 import { LeafDigest, LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { MemoryLeaves } from './leaf-source.ts';
+import type { OpenEpoch } from './open-epoch.ts';
 
 type Unrooted = Omit<LeafFileInfo, 'root'>;
 
@@ -34,12 +35,12 @@ export class MapBuilder {
     if (this.bytes > this.core.settings.commitMemoryBytes) await this.moveToFile();
   }
 
-  async finish(runs: StagedMap['runs']): Promise<StagedMap> {
+  async finish({ runFiles: runs, oldestSegment }: OpenEpoch): Promise<StagedMap> {
     if (this.file === null) {
       const leafDigest = this.digest.take();
       const info = this.rooted(leafDigest);
       const source = new MemoryLeaves(this.leaves);
-      return { info, source, leafDigest, file: null, runs };
+      return { info, source, leafDigest, file: null, runs, oldestSegment };
     }
     const { writer, path } = this.file;
     const leafDigest = await writer.finishLeaves();
@@ -47,7 +48,7 @@ export class MapBuilder {
     await writer.finish('US-DELTA', info, leafDigest);
     this.file = null;
     const source = await LeafFile.open(this.core.files, path, 'US-DELTA');
-    return { info, source, leafDigest, file: source, runs };
+    return { info, source, leafDigest, file: source, runs, oldestSegment };
   }
 
   /** Gives the temporary file up, where there is one. */

@@ -127,6 +127,9 @@ async function foldGeneration(
   for (const { from, to } of unneededDeltas) {
     await remove(core, core.paths.delta(place, from, to), freed);
   }
+  // Gone for good before the contents that only they named may go.
+  if (unneededBases.length > 0) await core.disk.syncDirectory(core.paths.baseFolder(place));
+  if (unneededDeltas.length > 0) await core.disk.syncDirectory(core.paths.deltaFolder(place));
 }
 
 async function remove(core: Core, path: string, freed: Freed): Promise<void> {

@@ -17,7 +17,15 @@ import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
-import type { CheckReport, Finding, ImageReader, ListedPoint, PointFilter } from './types.ts';
+import { statisticsOf } from './statistics.ts';
+import type {
+  CheckReport,
+  Finding,
+  ImageReader,
+  ListedPoint,
+  PointFilter,
+  StoreStatistics,
+} from './types.ts';
 import { Watermark } from './watermark.ts';
 
 export interface OfflineRepository {
@@ -27,6 +35,7 @@ export interface OfflineRepository {
   /** ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND. */
   openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
   check(options: CheckOptions): Promise<CheckReport>;
+  statistics(): Promise<StoreStatistics>;
   close(): Promise<void>;
 }
 
@@ -89,6 +98,10 @@ class Offline extends DirectoryReader implements OfflineRepository {
   override async check(options: CheckOptions): Promise<CheckReport> {
     const report = await super.check(options);
     return { ...report, findings: [...this.damage, ...report.findings] };
+  }
+
+  statistics(): Promise<StoreStatistics> {
+    return statisticsOf(this.core, this.core.servers.size);
   }
 
   async close(): Promise<void> {

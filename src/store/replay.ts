@@ -279,7 +279,7 @@ export class Replay {
     for await (const { leaf, bytes } of composedLeaves(open.sources())) {
       await builder.add(leaf, bytes);
     }
-    const map = await builder.finish(open.runFiles);
+    const map = await builder.finish(open);
     if (map.info.root === chainRoot) return map;
     const context = { volume, epoch };
     const message = 'what was committed cannot be made again from the journal';

@@ -3,7 +3,8 @@
  * staged points become sealed. Every step is durable before the next, and every step may be done again
  * after a restart. FORMAT.md, "Order of durable steps":
  *
- *   1 footer  2 link into packs/  3 open epochs said again or in runs  4 deltas  5 points
+ *   1 footer  2 link into packs/  3 open epochs said again or in runs  4 deltas of epochs that need the
+ *   segment  5 points
  *   6 watermark moves past the segment  7 the segment's name in the journal goes
  *
  * A full disk stops it until there is room; any other error fails the store.
@@ -128,7 +129,7 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await carryOver(core, segment.sequence);
   await core.journal.durable();
   const points = [...core.staged.values()].filter((point) => point.segment <= segment.sequence);
-  for (const point of points) await writeMaps(core, point);
+  for (const map of mapsIn(core, segment.sequence, points)) await writeMap(core, map);
   for (const { record } of points) {
     const path = core.paths.point(record.server, record.id);
     await writeObject(core.disk, temporaryPath(core), path, [encodePointObject(record)]);
@@ -169,15 +170,16 @@ async function publishPack(core: Core, segment: Segment): Promise<void> {
   core.packs.update(segment.pack, { path, isPublished: true, fileBytes: bytes, ...sums });
 }
 
-/** Writes the deltas of a point that the repository does not cover yet. */
-async function writeMaps(core: Core, { record }: StagedPoint): Promise<void> {
-  const server = core.servers.get(record.server);
-  for (const { volume, generation, epoch } of record.volumes) {
-    const map = server?.volumes
-      .get(volume)
-      ?.staged.find(({ info }) => info.generation === generation && info.to === epoch);
-    if (map !== undefined) await writeMap(core, map);
-  }
+/**
+ * Staged maps that need the segment: of its points, and of epochs that began in it and were committed
+ * later, whose entries would be lost with it. Oldest first for each volume.
+ */
+function mapsIn(core: Core, sequence: number, points: readonly StagedPoint[]): StagedMap[] {
+  const volumes = [...core.servers.values()].flatMap((server) => [...server.volumes.values()]);
+  const commits = new Set(points.map(({ record }) => record.sequence));
+  return volumes
+    .flatMap(({ staged }) => staged)
+    .filter(({ info, oldestSegment }) => oldestSegment <= sequence || commits.has(info.sequence));
 }
 
 async function writeMap(core: Core, map: StagedMap): Promise<void> {

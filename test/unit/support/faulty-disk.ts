@@ -1,322 +1,428 @@
 /**
- * A disk in memory with the contract of `src/base/disk.ts` and the faults of real ones. What was written
- * and not synced, and names whose folder was not synced, are lost or kept by chance at a power cut, in any
- * order; it can be full; a chosen call can fail; after `kill` (of the process that uses it) nothing answers.
+ * A disk in memory that does what a bad day does to a real one: a power cut forgets or reorders what was
+ * not synced (contents by sectors, names one by one), a call fails, space runs out, a bit flips. Follows
+ * the contract of `Disk` to the letter and grants nothing beyond it. Deterministic: chance comes from the
+ * caller, and nothing here waits.
  *
- * The state belongs to the FaultyDisk; each run of a process mounts it anew by `mount`, so that the calls
- * of a killed one change nothing any more.
+ *   disk.mount()            the disk as one life of a program sees it: dead after the next restart
+ *   disk.cutPowerAt(n)      the n-th call that changes something is the last: it and all later ones throw
+ *   disk.restart(random)    what is there after the power is back; handles of before are dead
+ *   disk.failAt(n, code)    that call fails once
+ *   disk.capacityBytes      writes beyond it are cut short and throw ERR_DISK_FULL
  */
-import { dirname } from 'node:path';
-import type { Clock } from '../../../src/base/clock.ts';
 import type { Disk, DiskFile, OpenMode } from '../../../src/base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../../src/base/errors.ts';
+import type { Random } from '../../simulation/random.ts';
 
-interface Change {
+const SECTOR_BYTES = 512;
+
+interface Write {
   readonly offset: number;
-  /** Null: a truncation to `offset`. */
-  readonly bytes: Uint8Array | null;
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+  readonly sizeBefore: number;
+  /** Set for a truncation; then `before` is what was cut off. */
+  readonly truncatedTo: number | null;
 }
 
 class Inode {
-  content = new Uint8Array(0);
-  durable = new Uint8Array(0);
-  unsynced: Change[] = [];
+  bytes = new Uint8Array(0);
+  size = 0;
+  /** Since the last sync, in order. */
+  unsynced: Write[] = [];
 
-  apply(change: Change): void {
-    this.content = applied(this.content, change);
-    this.unsynced.push(change);
+  reserve(size: number): void {
+    if (size <= this.bytes.length) return;
+    const grown = new Uint8Array(Math.max(size, this.bytes.length * 2, 4096));
+    grown.set(this.bytes.subarray(0, this.size));
+    this.bytes = grown;
   }
 
-  sync(): void {
-    if (this.unsynced.length > 0) this.durable = this.content.slice();
+  write(offset: number, after: Uint8Array): void {
+    const end = offset + after.length;
+    const before = this.bytes.slice(offset, Math.max(offset, Math.min(end, this.size)));
+    this.unsynced.push({ offset, before, after, sizeBefore: this.size, truncatedTo: null });
+    this.put(offset, after);
+  }
+
+  truncate(size: number): void {
+    const before = this.bytes.slice(Math.min(size, this.size), this.size);
+    const write = { offset: size, before, after: new Uint8Array(0), sizeBefore: this.size };
+    this.unsynced.push({ ...write, truncatedTo: size });
+    this.resize(size);
+  }
+
+  /** What a power cut leaves: each sector of each unsynced write is there or not. */
+  cut(random: Random): void {
+    const writes = this.unsynced;
+    for (const write of [...writes].reverse()) this.undo(write);
+    for (const write of writes) {
+      if (write.truncatedTo !== null) {
+        if (random.chance(0.5)) this.resize(write.truncatedTo);
+        continue;
+      }
+      const fate = random.below(3);
+      for (let at = 0; at < write.after.length; ) {
+        const sectorEnd = (Math.floor((write.offset + at) / SECTOR_BYTES) + 1) * SECTOR_BYTES;
+        const end = Math.min(write.after.length, sectorEnd - write.offset);
+        const isKept = fate === 0 || (fate === 1 && random.chance(0.5));
+        if (isKept) this.put(write.offset + at, write.after.subarray(at, end));
+        at = end;
+      }
+    }
     this.unsynced = [];
   }
+
+  private put(offset: number, bytes: Uint8Array): void {
+    this.reserve(offset + bytes.length);
+    this.bytes.set(bytes, offset);
+    this.size = Math.max(this.size, offset + bytes.length);
+  }
+
+  private resize(size: number): void {
+    this.reserve(size);
+    if (size < this.size) this.bytes.fill(0, size, this.size);
+    this.size = size;
+  }
+
+  private undo(write: Write): void {
+    this.resize(write.sizeBefore);
+    this.bytes.set(write.before, write.offset);
+  }
 }
 
-/** `content` after a change; bytes between the old end and a write beyond it are zero. */
-function applied(content: Uint8Array<ArrayBuffer>, change: Change): Uint8Array<ArrayBuffer> {
-  const { offset, bytes } = change;
-  if (bytes === null) {
-    const cut = new Uint8Array(offset);
-    cut.set(content.subarray(0, Math.min(offset, content.length)));
-    return cut;
-  }
-  const end = offset + bytes.length;
-  let grown = content;
-  if (end > content.length) {
-    const capacity = Math.max(end, Math.min(2 * content.buffer.byteLength, end + 2 ** 20));
-    const backing = end <= content.buffer.byteLength ? content.buffer : new ArrayBuffer(capacity);
-    grown = new Uint8Array(backing, 0, end);
-    if (backing !== content.buffer) grown.set(content);
-    else grown.fill(0, content.length);
-  }
-  grown.set(bytes, offset);
-  return grown;
-}
-
+/** A change of names that is not durable yet; `folder` is the one whose sync makes it so. */
 interface NameChange {
-  readonly path: string;
-  /** Null: the name goes. */
-  readonly inode: Inode | null;
+  readonly folder: string;
+  apply(names: Map<string, Inode | null>): void;
 }
 
-export interface FaultyDiskOptions {
-  readonly capacityBytes?: number;
-  /** With a clock every call takes a moment of it. */
-  readonly clock?: Clock;
-  readonly latencyMs?: () => number;
+export class PowerCut extends Error {
+  constructor() {
+    super('the power is off');
+    this.name = 'PowerCut';
+  }
 }
 
-export class FaultyDisk {
-  capacityBytes: number;
-  /** Calls that change something, counted from 1 over all mounts. */
-  changes = 0;
-  /** Called before each such call with its number and name; may throw, which fails the call. */
-  beforeChange: (call: number, what: string, path: string) => void = () => undefined;
-  /** A canary's lie: `sync` says that it has, and has not. */
-  syncLies = false;
-  private names = new Map<string, Inode>();
-  private durableNames = new Map<string, Inode>();
-  private folders = new Set<string>(['/']);
-  private unsyncedNames: NameChange[] = [];
-  private readonly options: FaultyDiskOptions;
-  private mounted: { isAlive: boolean } = { isAlive: false };
+const parent = (path: string): string => path.slice(0, Math.max(1, path.lastIndexOf('/')));
 
-  constructor(options: FaultyDiskOptions = {}) {
-    this.options = options;
-    this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY;
+export class FaultyDisk implements Disk {
+  /** Bytes that fit, over all files. */
+  capacityBytes = Number.POSITIVE_INFINITY;
+  /** Calls so far that change something. */
+  calls = 0;
+  /** What each of them was, for messages of tests. */
+  lastCall = '';
+  /** Called before every call; the simulator waits here. */
+  delay: (() => Promise<void>) | null = null;
+  /** Path -> file, or null for a folder. */
+  private names = new Map<string, Inode | null>([['/', null]]);
+  private durableNames = new Map<string, Inode | null>([['/', null]]);
+  private pending: NameChange[] = [];
+  private cutAt = Number.POSITIVE_INFINITY;
+  private readonly failures = new Map<number, ErrorCode>();
+  private isOff = false;
+  /** Handles of an earlier life are dead. */
+  private life = 0;
+
+  cutPowerAt(call: number): void {
+    this.cutAt = call;
   }
 
-  /** A new process's view; the former one's calls hang for ever from now on. */
-  mount(): Disk {
-    this.mounted.isAlive = false;
-    const life = { isAlive: true };
-    this.mounted = life;
-    return this.view(life);
+  failAt(call: number, code: ErrorCode): void {
+    this.failures.set(call, code);
   }
 
-  /** kill -9: what was written stays, in the page cache. */
-  kill(): void {
-    this.mounted.isAlive = false;
-  }
-
-  /** What was not synced is lost, or kept, write by write and name by name. */
-  powerCut(random: () => number): void {
-    this.kill();
-    const survivors = new Map(this.durableNames);
-    for (const { path, inode } of this.unsyncedNames) {
-      if (random() < 0.5) continue;
-      if (inode === null) survivors.delete(path);
-      else survivors.set(path, inode);
-    }
-    this.names = survivors;
-    this.durableNames = new Map(survivors);
-    this.unsyncedNames = [];
-    for (const inode of new Set(survivors.values())) settle(inode, random);
-  }
-
-  /** Flips one bit of a file, durably. */
-  flipBit(path: string, offset: number, bit = 0): void {
-    const inode = this.find(path);
-    inode.content = inode.content.slice();
-    inode.content[offset] = inode.content[offset]! ^ (1 << bit);
-    inode.durable = inode.content.slice();
-  }
-
-  truncate(path: string, size: number): void {
-    const inode = this.find(path);
-    inode.content = applied(inode.content, { offset: size, bytes: null });
-    inode.durable = inode.content.slice();
-  }
-
-  delete(path: string): void {
-    this.names.delete(path);
-    this.durableNames.delete(path);
-  }
-
-  paths(): string[] {
-    return [...this.names.keys()].sort();
-  }
-
-  size(path: string): number {
-    return this.find(path).content.length;
-  }
-
-  usedBytes(): number {
+  get usedBytes(): number {
     let used = 0;
-    for (const inode of new Set(this.names.values())) used += inode.content.length;
+    for (const inode of new Set(this.names.values())) used += inode?.size ?? 0;
     return used;
   }
 
-  private find(path: string): Inode {
-    const inode = this.names.get(path);
-    if (inode === undefined) throw fault('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
-    return inode;
+  /** Power goes and comes back: what was not synced is there, or in part, or not. */
+  restart(random: Random): void {
+    const names = this.durableNames;
+    for (const change of this.pending) if (random.chance(0.5)) change.apply(names);
+    for (const [path] of [...names]) if (!hasFolders(names, path)) names.delete(path);
+    const inodes = new Set([...names.values()].filter((inode) => inode !== null));
+    for (const inode of inodes) inode.cut(random);
+    this.names = names;
+    this.durableNames = new Map(names);
+    this.reset();
   }
 
-  private setName(path: string, inode: Inode | null): void {
-    if (inode === null) this.names.delete(path);
-    else this.names.set(path, inode);
-    this.unsyncedNames.push({ path, inode });
+  /** The process ends and another begins: the disk forgets nothing. */
+  reopen(): void {
+    this.reset();
   }
 
-  private changing(what: string, path: string): void {
-    this.changes += 1;
-    this.beforeChange(this.changes, what, path);
+  /** For one life of a program: what it still tries after a restart fails. */
+  mount(): Disk {
+    const { life } = this;
+    return {
+      open: (path, mode) => this.open(path, mode, life),
+      readFile: (path) => this.readFile(path, life),
+      list: (path) => this.list(path, life),
+      exists: (path) => this.exists(path, life),
+      makeDirectory: (path) => this.makeDirectory(path, life),
+      rename: (from, to) => this.rename(from, to, life),
+      link: (from, to) => this.link(from, to, life),
+      remove: (path) => this.remove(path, life),
+      syncDirectory: (path) => this.syncDirectory(path, life),
+    };
   }
 
-  /** One call: takes its time, then happens at once, then takes time again. Dead processes wait for ever. */
-  private async step<T>(life: { isAlive: boolean }, run: () => T): Promise<T> {
-    await this.pause();
-    if (!life.isAlive) return new Promise<never>(() => undefined);
-    const result = run();
-    await this.pause();
-    return life.isAlive ? result : new Promise<never>(() => undefined);
+  /** Flips one bit of a file, as it is and as it is stored. */
+  flip(path: string, offset: number, bit = 0): void {
+    const inode = this.inode(path);
+    if (offset >= inode.size) throw new Error(`${path} has ${inode.size} bytes`);
+    inode.bytes[offset]! ^= 1 << bit;
   }
 
-  private pause(): Promise<void> {
-    const { clock, latencyMs } = this.options;
-    if (clock === undefined) return Promise.resolve();
-    const delay = latencyMs?.() ?? 0.05;
-    return new Promise((resolve) => {
-      clock.after(delay, resolve);
+  /** Content of a file as it is, for tests. */
+  peek(path: string): Uint8Array {
+    const inode = this.inode(path);
+    return inode.bytes.subarray(0, inode.size);
+  }
+
+  /** Replaces a file's content, durably. */
+  poke(path: string, bytes: Uint8Array): void {
+    const inode = this.inode(path);
+    inode.bytes = bytes.slice();
+    inode.size = bytes.length;
+    inode.unsynced = [];
+  }
+
+  /** Removes a name at once and durably. */
+  lose(path: string): void {
+    for (const name of [...this.names.keys()]) {
+      if (name === path || name.startsWith(`${path}/`)) {
+        this.names.delete(name);
+        this.durableNames.delete(name);
+      }
+    }
+  }
+
+  /** All files below a folder. */
+  files(folder = '/'): string[] {
+    const prefix = folder.endsWith('/') ? folder : `${folder}/`;
+    return [...this.names]
+      .filter(([p, i]) => i !== null && p.startsWith(prefix))
+      .map(([p]) => p)
+      .sort();
+  }
+
+  async open(path: string, mode: OpenMode, life = this.life): Promise<DiskFile> {
+    await this.look(life);
+    const known = this.names.get(path);
+    if (known === null) throw this.error('ERR_DISK_IO', path, 'open', 'EISDIR');
+    if (known !== undefined) {
+      if (mode === 'create') throw this.error('ERR_DISK_EXISTS', path, 'open', 'EEXIST');
+      return new FaultyFile(this, path, known, mode !== 'read', this.life);
+    }
+    if (mode === 'read') throw this.error('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
+    this.needFolder(parent(path));
+    await this.change(`create ${path}`, path, life);
+    const inode = new Inode();
+    this.rename_(parent(path), (names) => names.set(path, inode));
+    return new FaultyFile(this, path, inode, true, this.life);
+  }
+
+  async readFile(path: string, life = this.life): Promise<Uint8Array> {
+    await this.look(life);
+    return this.inode(path).bytes.slice(0, this.inode(path).size);
+  }
+
+  async list(path: string, life = this.life): Promise<{ name: string; isDirectory: boolean }[]> {
+    await this.look(life);
+    const prefix = path.endsWith('/') ? path : `${path}/`;
+    const found: { name: string; isDirectory: boolean }[] = [];
+    for (const [other, inode] of this.names) {
+      const name = other.slice(prefix.length);
+      if (!other.startsWith(prefix) || name === '' || name.includes('/')) continue;
+      found.push({ name, isDirectory: inode === null });
+    }
+    return found.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async exists(path: string, life = this.life): Promise<boolean> {
+    await this.look(life);
+    return this.names.has(path);
+  }
+
+  async makeDirectory(path: string, life = this.life): Promise<void> {
+    await this.look(life);
+    if (this.names.has(path)) return;
+    if (parent(path) !== path) await this.makeDirectory(parent(path), life);
+    await this.change(`mkdir ${path}`, path, life);
+    this.rename_(parent(path), (names) => names.set(path, null));
+  }
+
+  async rename(from: string, to: string, life = this.life): Promise<void> {
+    await this.look(life);
+    const inode = this.inode(from);
+    this.needFolder(parent(to));
+    await this.change(`rename ${from} ${to}`, from, life);
+    this.rename_(parent(to), (names) => {
+      names.delete(from);
+      names.set(to, inode);
     });
   }
 
-  private view(life: { isAlive: boolean }): Disk {
-    const step = <T>(run: () => T) => this.step(life, run);
-    return {
-      open: (path, mode) => step(() => this.opened(life, path, mode)),
-      readFile: (path) => step(() => this.find(path).content.slice()),
-      list: (path) => step(() => this.listed(path)),
-      exists: (path) => step(() => this.names.has(path) || this.folders.has(path)),
-      makeDirectory: (path) => step(() => this.makeFolders(path)),
-      rename: (from, to) =>
-        step(() => {
-          this.changing('rename', to);
-          const inode = this.find(from);
-          this.setName(to, inode);
-          this.setName(from, null);
-        }),
-      link: (from, to) =>
-        step(() => {
-          this.changing('link', to);
-          if (this.names.has(to)) throw fault('ERR_DISK_EXISTS', to, 'link', 'EEXIST');
-          this.setName(to, this.find(from));
-        }),
-      remove: (path) =>
-        step(() => {
-          this.changing('remove', path);
-          this.find(path);
-          this.setName(path, null);
-        }),
-      syncDirectory: (path) => step(() => this.syncFolder(path)),
-    };
+  async link(from: string, to: string, life = this.life): Promise<void> {
+    await this.look(life);
+    const inode = this.inode(from);
+    this.needFolder(parent(to));
+    if (this.names.has(to)) throw this.error('ERR_DISK_EXISTS', to, 'link', 'EEXIST');
+    await this.change(`link ${from} ${to}`, to, life);
+    this.rename_(parent(to), (names) => names.set(to, inode));
   }
 
-  private opened(life: { isAlive: boolean }, path: string, mode: OpenMode): DiskFile {
-    if (mode === 'create' && this.names.has(path)) {
-      throw fault('ERR_DISK_EXISTS', path, 'open', 'EEXIST');
+  async remove(path: string, life = this.life): Promise<void> {
+    await this.look(life);
+    this.inode(path);
+    await this.change(`remove ${path}`, path, life);
+    this.rename_(parent(path), (names) => names.delete(path));
+  }
+
+  async syncDirectory(path: string, life = this.life): Promise<void> {
+    await this.look(life);
+    this.needFolder(path);
+    await this.change(`sync folder ${path}`, path, life);
+    for (const { folder, apply } of this.pending) if (folder === path) apply(this.durableNames);
+    this.pending = this.pending.filter(({ folder }) => folder !== path);
+  }
+
+  /** Before every call. */
+  async look(life = this.life): Promise<void> {
+    if (this.delay !== null) await this.delay();
+    if (this.isOff || life !== this.life) throw new PowerCut();
+  }
+
+  /** Before a call that changes something: counts it; it may be the one that fails. */
+  async change(what: string, path: string, life = this.life): Promise<void> {
+    if (life !== this.life) throw new PowerCut();
+    this.calls += 1;
+    this.lastCall = what;
+    if (this.calls >= this.cutAt) {
+      this.isOff = true;
+      throw new PowerCut();
     }
-    if (mode !== 'read' && !this.names.has(path)) {
-      this.changing('create', path);
-      if (!this.folders.has(dirname(path)))
-        throw fault('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
-      this.setName(path, new Inode());
-    }
-    return this.file(life, path, this.find(path));
+    const code = this.failures.get(this.calls);
+    if (code === undefined) return;
+    this.failures.delete(this.calls);
+    throw this.error(code, path, what.split(' ')[0]!, code === 'ERR_DISK_FULL' ? 'ENOSPC' : 'EIO');
   }
 
-  private file(life: { isAlive: boolean }, path: string, inode: Inode): DiskFile {
-    const step = <T>(run: () => T) => this.step(life, run);
-    return {
-      path,
-      read: (buffer, offset) =>
-        step(() => {
-          const part = inode.content.subarray(offset, offset + buffer.length);
-          buffer.set(part);
-          return part.length;
-        }),
-      write: (buffers, offset) =>
-        step(() => {
-          this.changing('write', path);
-          this.write(path, inode, buffers, offset);
-        }),
-      truncate: (size) =>
-        step(() => {
-          this.changing('truncate', path);
-          inode.apply({ offset: size, bytes: null });
-        }),
-      size: () => step(() => inode.content.length),
-      sync: () =>
-        step(() => {
-          this.changing('sync', path);
-          if (!this.syncLies) inode.sync();
-        }),
-      close: () => step(() => undefined),
-    };
+  error(code: ErrorCode, path: string, syscall: string, errno: string): UnderstudyError {
+    return new UnderstudyError(code, `${syscall} of ${path}: ${errno}`, { path, syscall, errno });
   }
 
-  /** Writes as much as there is room for, as a full file system does, then says so. */
-  private write(path: string, inode: Inode, buffers: readonly Uint8Array[], offset: number): void {
-    const bytes = new Uint8Array(Buffer.concat(buffers));
-    const growth = Math.max(0, offset + bytes.length - inode.content.length);
-    const room = Math.max(0, this.capacityBytes - this.usedBytes());
-    if (growth <= room) {
-      inode.apply({ offset, bytes });
-      return;
-    }
-    const fits = Math.max(0, bytes.length - growth + room);
-    if (fits > 0) inode.apply({ offset, bytes: bytes.slice(0, fits) });
-    throw fault('ERR_DISK_FULL', path, 'writev', 'ENOSPC');
+  private reset(): void {
+    this.pending = [];
+    this.cutAt = Number.POSITIVE_INFINITY;
+    this.failures.clear();
+    this.isOff = false;
+    this.life += 1;
   }
 
-  private listed(path: string): { name: string; isDirectory: boolean }[] {
-    const prefix = path === '/' ? '/' : `${path}/`;
-    const inside = (name: string) =>
-      name.startsWith(prefix) &&
-      name.length > prefix.length &&
-      !name.slice(prefix.length).includes('/');
-    const files = [...this.names.keys()].filter(inside);
-    const folders = [...this.folders].filter(inside);
-    return [
-      ...files.map((name) => ({ name: name.slice(prefix.length), isDirectory: false })),
-      ...folders.map((name) => ({ name: name.slice(prefix.length), isDirectory: true })),
-    ].sort((a, b) => (a.name < b.name ? -1 : 1));
+  private rename_(folder: string, apply: (names: Map<string, Inode | null>) => void): void {
+    apply(this.names);
+    this.pending.push({ folder, apply });
   }
 
-  private makeFolders(path: string): void {
-    for (let at = path; !this.folders.has(at); at = dirname(at)) this.folders.add(at);
+  private inode(path: string): Inode {
+    const inode = this.names.get(path);
+    if (inode == null) throw this.error('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
+    return inode;
   }
 
-  private syncFolder(path: string): void {
-    this.changing('syncDirectory', path);
-    if (this.syncLies) return;
-    const rest: NameChange[] = [];
-    for (const change of this.unsyncedNames) {
-      if (dirname(change.path) !== path) rest.push(change);
-      else if (change.inode === null) this.durableNames.delete(change.path);
-      else this.durableNames.set(change.path, change.inode);
-    }
-    this.unsyncedNames = rest;
+  private needFolder(path: string): void {
+    if (this.names.get(path) === null) return;
+    throw this.error('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
   }
 }
 
-/** Some of the unsynced writes reach the medium, each whole, torn, or not at all. */
-function settle(inode: Inode, random: () => number): void {
-  let content = inode.durable.slice();
-  for (const change of inode.unsynced) {
-    const luck = random();
-    if (luck < 0.4) continue;
-    const { offset, bytes } = change;
-    const torn = luck < 0.6 && bytes !== null;
-    const kept = torn ? bytes.slice(0, Math.floor(random() * bytes.length)) : bytes;
-    content = applied(content, { offset, bytes: kept });
-  }
-  inode.content = content;
-  inode.durable = content.slice();
-  inode.unsynced = [];
+function hasFolders(names: ReadonlyMap<string, Inode | null>, path: string): boolean {
+  for (let at = path; at !== '/'; at = parent(at)) if (!names.has(parent(at))) return false;
+  return true;
 }
 
-const fault = (code: ErrorCode, path: string, syscall: string, errno: string): UnderstudyError =>
-  new UnderstudyError(code, `${syscall} of ${path}: ${errno}`, { path, syscall, errno });
+class FaultyFile implements DiskFile {
+  readonly path: string;
+  private readonly disk: FaultyDisk;
+  private readonly inode: Inode;
+  private readonly isWritable: boolean;
+  private readonly life: number;
+  private isClosed = false;
+
+  constructor(disk: FaultyDisk, path: string, inode: Inode, isWritable: boolean, life: number) {
+    this.disk = disk;
+    this.path = path;
+    this.inode = inode;
+    this.isWritable = isWritable;
+    this.life = life;
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<number> {
+    await this.use();
+    const { bytes, size } = this.inode;
+    const found = bytes.subarray(Math.min(offset, size), Math.min(offset + buffer.length, size));
+    buffer.set(found);
+    return found.length;
+  }
+
+  async write(buffers: readonly Uint8Array[], offset: number): Promise<void> {
+    await this.use();
+    this.needWritable('write');
+    const bytes = Buffer.concat(buffers);
+    const growth = Math.max(0, offset + bytes.length - this.inode.size);
+    const room = this.disk.capacityBytes - this.disk.usedBytes;
+    if (growth > room) {
+      // A real disk writes what fits, then fails.
+      const fits = Math.max(0, bytes.length - growth + Math.max(0, room));
+      this.inode.write(offset, new Uint8Array(bytes.subarray(0, fits)));
+      throw this.disk.error('ERR_DISK_FULL', this.path, 'write', 'ENOSPC');
+    }
+    try {
+      await this.disk.change(`write ${this.path}`, this.path, this.life);
+    } catch (error) {
+      // Cut in the middle: any part of the bytes may have gone to the disk.
+      this.inode.write(offset, new Uint8Array(bytes));
+      throw error;
+    }
+    this.inode.write(offset, new Uint8Array(bytes));
+  }
+
+  async truncate(size: number): Promise<void> {
+    await this.use();
+    this.needWritable('truncate');
+    await this.disk.change(`truncate ${this.path}`, this.path, this.life);
+    this.inode.truncate(size);
+  }
+
+  async size(): Promise<number> {
+    await this.use();
+    return this.inode.size;
+  }
+
+  async sync(): Promise<void> {
+    await this.use();
+    await this.disk.change(`sync ${this.path}`, this.path, this.life);
+    this.inode.unsynced = [];
+  }
+
+  async close(): Promise<void> {
+    await this.use();
+    this.isClosed = true;
+  }
+
+  private async use(): Promise<void> {
+    if (this.isClosed) throw this.disk.error('ERR_DISK_IO', this.path, 'use', 'EBADF');
+    await this.disk.look(this.life);
+  }
+
+  private needWritable(syscall: string): void {
+    if (!this.isWritable) throw this.disk.error('ERR_DISK_PERMISSION', this.path, syscall, 'EBADF');
+  }
+}

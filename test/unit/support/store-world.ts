@@ -2,7 +2,7 @@
  * A small source server for tests of the store: volumes in memory that are written to, and an agent that
  * sends what changed as offers or patches. Knows what every committed point must read as.
  */
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { compressSync } from 'lz4-napi';
 import { type IndexedEntry, type Piece, patchEntry, wholeEntry } from '../../../src/model/entry.ts';
 import { BLOCK_BYTES, CHUNK_BYTES, chunkCount, chunkLength } from '../../../src/model/geometry.ts';
@@ -12,7 +12,9 @@ import type { Random } from '../../simulation/random.ts';
 
 export const sha256 = (bytes: Uint8Array): Uint8Array =>
   new Uint8Array(createHash('sha256').update(bytes).digest());
-const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
+const zeros = Buffer.alloc(CHUNK_BYTES);
+const isZero = (bytes: Uint8Array): boolean =>
+  zeros.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 
 export const cut: CutInfo = { method: 'validated', passes: 1, durationMs: 1 };
 
@@ -26,6 +28,10 @@ export function pieceOf(content: Uint8Array): { piece: Piece; verified: Verified
   return { piece: digest, verified: { digest, codec, rawLength: copy.length, stored } };
 }
 
+/** Bytes that do not compress, quickly: a stream cipher's output under a random key. */
+const noise = (random: Random, length: number): Uint8Array =>
+  createCipheriv('aes-128-ctr', random.bytes(16), Buffer.alloc(16)).update(Buffer.alloc(length));
+
 export class SourceVolume {
   readonly volume: string;
   readonly content: Uint8Array;
@@ -34,6 +40,8 @@ export class SourceVolume {
   epoch = 0;
   /** Blocks written since they were last sent. */
   readonly dirty = new Set<number>();
+  /** Blocks sent since the last commit that was acknowledged. */
+  readonly outstanding = new Set<number>();
 
   constructor(volume: string, sizeBytes: number, generation: string) {
     this.volume = volume;
@@ -50,10 +58,8 @@ export class SourceVolume {
   write(random: Random, offset: number, length: number): void {
     const end = Math.min(offset + length, this.content.length);
     const kind = random.below(4);
-    const byte = kind === 0 ? 0 : random.below(256);
-    for (let at = offset; at < end; at += 1) {
-      this.content[at] = kind <= 1 ? byte : random.below(256);
-    }
+    if (kind <= 1) this.content.fill(kind === 0 ? 0 : random.below(256), offset, end);
+    else this.content.set(noise(random, end - offset), offset);
     const last = Math.floor((end - 1) / BLOCK_BYTES);
     for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) {
       this.dirty.add(block);
@@ -103,6 +109,7 @@ export async function drain(ingest: Ingest, index: number, volume: SourceVolume)
     const chunk = Math.floor((block * BLOCK_BYTES) / CHUNK_BYTES);
     byChunk.set(chunk, [...(byChunk.get(chunk) ?? []), block]);
   }
+  for (const block of volume.dirty) volume.outstanding.add(block);
   volume.dirty.clear();
   const entries: IndexedEntry[] = [];
   const contents: VerifiedPiece[] = [];
@@ -152,7 +159,10 @@ export async function commit(
     missingVolumes,
   });
   if (outcome.kind !== 'committed') throw new Error(`missing: ${JSON.stringify(outcome)}`);
-  for (const volume of volumes) volume.epoch += 1;
+  for (const volume of volumes) {
+    volume.epoch += 1;
+    volume.outstanding.clear();
+  }
   const contents = new Map(volumes.map(({ volume, content }) => [volume, content.slice()]));
   return { id: outcome.point.id, timeMs, contents };
 }

@@ -1,0 +1,141 @@
+/**
+ * A life of the store over a faulty disk, the same for the same seed: sessions, syncs, patches, commits,
+ * seals, restarts, retention, collection. Records what was acknowledged, so that after a power cut at any
+ * call it is known what must be there.
+ */
+import { silentLog } from '../../../src/base/log.ts';
+import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
+import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
+import type { StoreSettings } from '../../../src/store/core.ts';
+import { openStore } from '../../../src/store/open-store.ts';
+import type { Ingest, Store } from '../../../src/store/types.ts';
+import { Random } from '../../simulation/random.ts';
+import { VirtualClock } from '../../simulation/virtual-clock.ts';
+import type { FaultyDisk } from './faulty-disk.ts';
+import { commit, drain, type Expected, SourceVolume, sync } from './store-world.ts';
+
+/** So small that a short life meets everything: runs, rotations, bases, index objects, merges. */
+export const tinySettings: Partial<StoreSettings> = {
+  segmentBytes: 400_000,
+  openMemoryBytes: 700,
+  commitMemoryBytes: 600,
+  indexMemoryEntries: 30,
+  baseAfterDeltas: 2,
+  smallPackBytes: 100_000,
+  graceMs: 0,
+};
+
+export class StoreLife {
+  readonly disk: FaultyDisk;
+  readonly random: Random;
+  readonly clock = new VirtualClock();
+  readonly volumes: SourceVolume[];
+  /** Acknowledged and not dropped since. */
+  readonly acknowledged: Expected[] = [];
+  /** A commit that was asked for and not answered yet. */
+  attempted: Omit<Expected, 'id'> | null = null;
+  /** Points that were told to go: they may be there or not. */
+  readonly dropping = new Set<string>();
+  store: Store | null = null;
+  private timeMs = 1_700_000_000_000;
+
+  constructor(disk: FaultyDisk, seed: number) {
+    this.disk = disk;
+    this.random = new Random(seed);
+    this.volumes = [
+      new SourceVolume('/dev/a', 9 * CHUNK_BYTES + 5000, 'a'.repeat(32)),
+      new SourceVolume('/dev/b', 3 * CHUNK_BYTES, 'b'.repeat(32)),
+    ];
+  }
+
+  async open(settings: Partial<StoreSettings> = tinySettings): Promise<Store> {
+    this.store = await openStore({
+      disk: this.disk.mount(),
+      clock: this.clock,
+      randomBytes: (count) => this.random.bytes(count),
+      root: '/data',
+      catalog: new MemoryCatalog(),
+      log: silentLog,
+      settings,
+    });
+    return this.store;
+  }
+
+  /** A session in which every volume is brought up to date; from the beginning where it must be. */
+  async connect(): Promise<Ingest> {
+    const ingest = await this.store!.beginIngest(
+      'web',
+      this.volumes.map((volume) => volume.description),
+    );
+    for (const [i, volume] of this.volumes.entries()) {
+      const { committed, syncedChunks } = ingest.positions[i]!;
+      volume.epoch = committed?.generation === volume.generation ? committed.epoch : 0;
+      for (const block of volume.outstanding) volume.dirty.add(block);
+      if (volume.epoch === 0) await sync(ingest, i, volume, syncedChunks);
+      else if (this.random.chance(0.5)) await sync(ingest, i, volume);
+      await drain(ingest, i, volume);
+    }
+    return ingest;
+  }
+
+  async writeAndCommit(ingest: Ingest, writes = 5): Promise<Expected> {
+    for (const [i, volume] of this.volumes.entries()) {
+      for (let w = 0; w < writes; w += 1) {
+        const offset = this.random.below(volume.content.length);
+        volume.write(this.random, offset, 1 + this.random.below(20_000));
+      }
+      await drain(ingest, i, volume);
+      if (this.random.chance(0.5)) await ingest.durable();
+    }
+    this.timeMs += 1000;
+    const contents = new Map(this.volumes.map(({ volume, content }) => [volume, content.slice()]));
+    this.attempted = { timeMs: this.timeMs, contents };
+    const point = await commit(ingest, this.volumes, this.timeMs);
+    this.acknowledged.push(point);
+    this.attempted = null;
+    return point;
+  }
+
+  async retain(): Promise<void> {
+    const rules = [{ everyMs: 3000, forMs: 1e12 }];
+    const { drop } = await this.store!.planRetention(rules, this.timeMs);
+    for (const id of drop) this.dropping.add(id);
+    await this.store!.applyRetention({ drop });
+  }
+
+  /** The whole life. Throws where the power goes. */
+  async run(): Promise<void> {
+    this.volumes[0]!.write(this.random, CHUNK_BYTES, 5 * CHUNK_BYTES);
+    await this.open();
+    const ingest = await this.connect();
+    await this.writeAndCommit(ingest);
+    await this.writeAndCommit(ingest);
+    await this.store!.seal(this.acknowledged.at(-1)!.id);
+    for (let i = 0; i < 3; i += 1) await this.writeAndCommit(ingest);
+    await ingest.close();
+    await this.store!.close();
+    await this.open();
+    const again = await this.connect();
+    for (let i = 0; i < 3; i += 1) {
+      const { id } = await this.writeAndCommit(again);
+      await this.store!.seal(id);
+    }
+    await this.retain();
+    await this.store!.collect();
+    await this.writeAndCommit(again);
+    await this.store!.seal(this.acknowledged.at(-1)!.id);
+    await this.store!.collect();
+    await this.store!.close();
+  }
+}
+
+/** Every image of a point equals what was sent. */
+export async function readsAs(store: Store, { id, contents }: Expected): Promise<boolean> {
+  for (const [volume, content] of contents) {
+    const image = await store.openImage(id, volume);
+    const read = await image.read(0, content.length);
+    image.close();
+    if (Buffer.compare(read, content) !== 0) return false;
+  }
+  return true;
+}
