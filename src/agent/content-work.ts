@@ -4,6 +4,7 @@
  * in place. Frames come out ready for the wire.
  */
 
+import { freeBytes } from '../base/memory.ts';
 import type { IndexedEntry, Piece } from '../model/entry.ts';
 import { patchEntry, wholeEntry, ZERO_ENTRY } from '../model/entry.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
@@ -98,6 +99,11 @@ class PieceList {
     this.pieces.push({ digest, codec, rawLength: length, stored });
     this.bytes += stored.length;
   }
+
+  /** The frame has its copy. */
+  free(): void {
+    for (const { codec, stored } of this.pieces) if (codec === 1) freeBytes(stored);
+  }
 }
 
 /** `into`: the buffer's frame memory; without it the frame gets memory of its own. */
@@ -110,6 +116,7 @@ export function buildPatch(bytes: Buffer, task: PatchTask, into?: Buffer): Built
   const { seq, volume } = task;
   const message = { type: 'patch' as const, seq, volume, entries, pieces: list.pieces };
   const frame = encodeMessage(message, into?.subarray(task.frameAt));
+  list.free();
   return { frame, entries: encodeEntries(entries), pieceBytes: list.bytes };
 }
 
@@ -133,5 +140,6 @@ export function buildPieces(bytes: Buffer, task: PiecesTask, into?: Buffer): Bui
   }
   const message = { type: 'pieces' as const, seq: task.seq, pieces: list.pieces };
   const frame = encodeMessage(message, into?.subarray(task.frameAt));
+  list.free();
   return { frame, pieceBytes: list.bytes };
 }

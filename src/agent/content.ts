@@ -5,6 +5,7 @@
  */
 import { hash } from 'node:crypto';
 import { compressSync } from 'lz4-napi';
+import { freeBytes } from '../base/memory.ts';
 import { BLOCK_BYTES, CHUNK_BYTES } from '../model/geometry.ts';
 
 const zeros = Buffer.alloc(CHUNK_BYTES);
@@ -26,9 +27,9 @@ export function storedForm(bytes: Buffer, at: number, length: number): StoredCon
   const raw = bytes.subarray(at, at + length);
   if (!looksCompressible(raw)) return { codec: 0, stored: raw };
   const packed = compressSync(raw);
-  return packed.length <= length - length / 16
-    ? { codec: 1, stored: packed }
-    : { codec: 0, stored: raw };
+  if (packed.length <= length - length / 16) return { codec: 1, stored: packed };
+  freeBytes(packed);
+  return { codec: 0, stored: raw };
 }
 
 const SAMPLES = 512;
@@ -47,7 +48,10 @@ function looksCompressible(raw: Buffer): boolean {
   if (evenness > DOUBTFUL_BELOW || raw.length <= BLOCK_BYTES) return true;
   const at = Math.floor(raw.length / 2 / BLOCK_BYTES) * BLOCK_BYTES;
   const sample = raw.subarray(at, at + BLOCK_BYTES);
-  return compressSync(sample).length < sample.length * 0.97;
+  const packed = compressSync(sample);
+  const { length } = packed;
+  freeBytes(packed);
+  return length < sample.length * 0.97;
 }
 
 function sumOfSquares(raw: Buffer): number {

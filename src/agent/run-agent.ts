@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { keepYoungSmall } from '../base/memory.ts';
 import { MIB } from '../base/units.ts';
 import { VERSION } from '../base/version.ts';
 import {
@@ -56,7 +57,7 @@ export interface RunningAgent {
 }
 
 const BUFFER_BYTES = MIB;
-const DEFAULT_BUFFERS_BYTES = 24 * MIB;
+const DEFAULT_BUFFERS_BYTES = 20 * MIB;
 const MIN_BUFFERS = 8;
 
 /** Throws what refuses the volumes or the tracker (ERR_DEVICE_*, ERR_TRACKER_*), ERR_AGENT_RUNNING. */
@@ -74,6 +75,7 @@ export async function runAgent(options: RunAgentOptions): Promise<RunningAgent> 
 
 async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise<RunningAgent> {
   const { server, log } = options;
+  keepYoungSmall();
   let agent: Agent | null = null;
   const directory = options.runDirectory ?? DEFAULT_RUN_DIRECTORY;
   const socket = await serveStatus(directory, server, () => agent?.status() ?? null);

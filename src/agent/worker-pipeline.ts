@@ -32,7 +32,7 @@ class PipelineWorker {
     const script = new URL(`./pipeline-worker${extname(import.meta.filename)}`, import.meta.url);
     this.worker = new Worker(script, {
       workerData: { buffers, frames },
-      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
+      resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 3 },
     });
     this.worker.on('message', (reply: WorkReply) => this.done(reply));
     this.worker.on('error', (error) => this.failAll(error));
