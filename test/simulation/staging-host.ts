@@ -10,7 +10,7 @@ import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import type { Connection, ConnectionHandlers } from '../../src/transport/types.ts';
-import type { FaultyDisk } from '../unit/support/faulty-disk.ts';
+import type { FaultyDisk } from './disk.ts';
 import type { SimulatedNetwork } from './network.ts';
 import { ProcessClock } from './process-clock.ts';
 import type { Random } from './random.ts';

@@ -14,7 +14,7 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import { createLog, type Log, silentLog } from '../../src/base/log.ts';
 import { MIB } from '../../src/base/units.ts';
 import type { ListedPoint, Store } from '../../src/store/types.ts';
-import { FaultyDisk } from '../unit/support/faulty-disk.ts';
+import { FaultyDisk } from './disk.ts';
 import { SimulatedNetwork } from './network.ts';
 import { Random } from './random.ts';
 import { SERVER, SourceHost } from './source-host.ts';
