@@ -47,6 +47,7 @@ export interface RunningStaging {
   readonly url: string;
   /** Resolves after `close`; rejects when the service cannot go on (disk, corruption, a defect). */
   readonly ended: Promise<void>;
+  /** Agents are told, what is committed is sealed. Resolves or rejects as `ended` does. */
   close(): Promise<void>;
 }
 
@@ -75,9 +76,7 @@ export async function runStaging(options: StagingOptions): Promise<RunningStagin
   requireTls(address.host, options.tls !== undefined);
   const tls = await readIdentity(options.tls);
   const undo: (() => Promise<void>)[] = [];
-  const shutDown = async () => {
-    for (const each of undo.splice(0).reverse()) await each();
-  };
+  const shutDown = () => undoAll(undo);
   const ended = Promise.withResolvers<void>();
   // Whoever runs the service hears of it; without a listener it is not an unhandled rejection.
   ended.promise.catch(() => undefined);
@@ -92,15 +91,24 @@ export async function runStaging(options: StagingOptions): Promise<RunningStagin
     return {
       url,
       ended: ended.promise,
-      async close() {
-        await shutDown();
-        ended.resolve();
+      close() {
+        shutDown().then(ended.resolve, ended.reject);
+        return ended.promise;
       },
     };
   } catch (error) {
     await shutDown();
     throw error;
   }
+}
+
+/** The last done first; all of it, also where a part fails: the first failure is thrown. */
+async function undoAll(undo: (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const each of undo.splice(0).reverse()) {
+    await each().catch((error: unknown) => failures.push(error));
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 interface Core {

@@ -1,86 +1,31 @@
-/** Sessions and servers over a network in memory, with a store that notes what it is asked. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+/** Sessions and servers over a network in memory: what the agent and the operator are told. */
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Clock } from '../../src/base/clock.ts';
+import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
-import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { wholeEntry } from '../../src/model/entry.ts';
-import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { encodeMessage } from '../../src/protocol/codec.ts';
-import type { AgentMessage, HelloVolume, Patch } from '../../src/protocol/messages.ts';
 import { Register } from '../../src/staging/register.ts';
-import { Servers } from '../../src/staging/servers.ts';
-import { inlineVerifier } from '../../src/staging/verifier.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
-import { FakeStore } from './support/fake-store.ts';
-import { createMemoryNetwork, type MemoryNetwork } from './support/memory-transport.ts';
 import { digestOf, rawPiece } from './support/messages.ts';
 import { helloOf, ScriptedAgent } from './support/scripted-agent.ts';
+import {
+  first,
+  GENERATION,
+  hello,
+  makeWorld,
+  patchOf,
+  settled,
+  useFolder,
+  volumes,
+} from './support/servers-world.ts';
 
-const GENERATION = 'ab'.repeat(16);
-const volumes: HelloVolume[] = ['/a', '/b'].map((volume) => ({
-  volume,
-  sizeBytes: 8 * CHUNK_BYTES,
-  sectorBytes: 512,
-  generation: GENERATION,
-  committedEpoch: 0,
-  syncing: true,
-}));
-const hello = helloOf('web', volumes);
-
-interface World {
-  fake: FakeStore;
-  servers: Servers;
-  network: MemoryNetwork;
-  register: Register;
-  broken: UnderstudyError[];
-}
-
-let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'understudy-servers-'));
-});
-afterEach(async () => {
-  await rm(folder, { recursive: true });
-});
-
-async function make(clock: Clock = systemClock, fake = new FakeStore()): Promise<World> {
-  const network = createMemoryNetwork(clock);
-  const register = await Register.open(nodeDisk, folder);
-  const broken: UnderstudyError[] = [];
-  let ids = 0;
-  const servers = new Servers({
-    clock,
-    log: silentLog,
-    store: fake.store,
-    register,
-    verifier: inlineVerifier,
-    version: '0',
-    newId: () => `id-${++ids}`,
-    onBroken: (error) => broken.push(error),
-  });
-  await servers.load();
-  network.listen((connect) => servers.accept(connect));
-  return { fake, servers, network, register, broken };
-}
-
-const patchOf = (text: string, volume = 0, seq = 0): Patch => ({
-  type: 'patch',
-  seq,
-  volume,
-  entries: [{ index: 0, count: 1, entry: wholeEntry(digestOf(text)) }],
-  pieces: [rawPiece(text)],
-});
-const first = [{ volume: 0, generation: GENERATION, epoch: 1 }];
-const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
+const folder = useFolder();
 
 describe('a session', () => {
   it('carries offers, contents, patches and a commit to the store, and their answers back', async () => {
-    const { fake, servers, network } = await make();
+    const { fake, servers, network } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     agent.say({
       type: 'offer',
@@ -118,7 +63,7 @@ describe('a session', () => {
   });
 
   it('many batches share one sync', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.durableGate.isShut = true;
     for (let i = 0; i < 50; i += 1) agent.say(patchOf(`p${i}`));
@@ -131,7 +76,7 @@ describe('a session', () => {
   });
 
   it('says nothing is stored before the store says it is durable', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.durableGate.isShut = true;
     agent.say(patchOf('p'));
@@ -144,7 +89,7 @@ describe('a session', () => {
   });
 
   it('resumes at what was committed', async () => {
-    const world = await make();
+    const world = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(world.network.dialer, hello);
     agent.say(patchOf('p'));
     const contentDigest = agent.digests.current(0);
@@ -160,7 +105,7 @@ describe('a session', () => {
   });
 
   it('tells which chunks a commit lacks', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.missing = { kind: 'missing', volumes: [{ volume: 0, chunks: [1, 5], more: true }] };
     agent.commit(1000, first);
@@ -172,7 +117,7 @@ describe('a session', () => {
   });
 
   it('holds the network back while the store is slow, and loses nothing', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.offerGate.isShut = true;
     const entries = [{ index: 0, count: 1, entry: wholeEntry(digestOf('x')) }];
@@ -186,152 +131,9 @@ describe('a session', () => {
   });
 });
 
-describe('a hostile peer gets a coded close, and changes nothing', () => {
-  const offer = (seq: number): AgentMessage => ({
-    type: 'offer',
-    seq,
-    volume: 0,
-    synced: 0,
-    entries: [],
-  });
-  const damaged = (message: AgentMessage): Uint8Array => {
-    const frame = Buffer.from(encodeMessage(message));
-    frame[14] = frame[14]! ^ 1;
-    return frame;
-  };
-  const lying: Patch = {
-    ...patchOf('one'),
-    pieces: [{ ...rawPiece('two'), digest: digestOf('one') }],
-  };
-  const bomb: Patch = {
-    ...patchOf('one'),
-    pieces: [
-      {
-        digest: digestOf('one'),
-        codec: 1,
-        rawLength: 65_536,
-        stored: Uint8Array.of(255, 255, 255, 127, 0, 0),
-      },
-    ],
-  };
-  const cases: [string, (agent: ScriptedAgent) => void, string][] = [
-    ['a batch out of order', (agent) => agent.say(offer(7)), 'ERR_PROTOCOL_ORDER'],
-    ['an unknown volume', (agent) => agent.say(patchOf('p', 9)), 'ERR_PROTOCOL_VOLUME'],
-    ['a second Hello', (agent) => agent.say(hello), 'ERR_PROTOCOL_ORDER'],
-    [
-      'contents that nobody asked for',
-      (agent) => agent.say({ type: 'pieces', seq: 1, pieces: [rawPiece('p')] }),
-      'ERR_PROTOCOL_ORDER',
-    ],
-    [
-      'contents that are not what they are named',
-      (agent) => agent.say(lying),
-      'ERR_PROTOCOL_DIGEST',
-    ],
-    ['contents that claim another length', (agent) => agent.say(bomb), 'ERR_PROTOCOL_DIGEST'],
-    ['a damaged frame', (agent) => agent.sayFrame(damaged(offer(1))), 'ERR_PROTOCOL_CHECKSUM'],
-    [
-      'a damaged ping',
-      (agent) => agent.sayFrame(damaged({ type: 'ping', id: 1 })),
-      'ERR_PROTOCOL_CHECKSUM',
-    ],
-    [
-      'bytes that are no frame',
-      (agent) => agent.sayFrame(Buffer.from('GET / HTTP/1.1\r\n\r\n')),
-      'ERR_PROTOCOL_FRAME',
-    ],
-    [
-      'a message of ours',
-      (agent) => agent.sayFrame(encodeMessage({ type: 'stored', seq: 1, bytes: 0 })),
-      'ERR_PROTOCOL_ORDER',
-    ],
-    [
-      'a commit of the wrong epoch',
-      (agent) => agent.commit(1, [{ ...first[0]!, epoch: 2 }]),
-      'ERR_COMMIT_POSITION',
-    ],
-    [
-      'a commit of another generation',
-      (agent) => agent.commit(1, [{ ...first[0]!, generation: 'cd'.repeat(16) }]),
-      'ERR_COMMIT_POSITION',
-    ],
-    [
-      'a commit of other entries',
-      (agent) => {
-        agent.digests.add(0, Buffer.from('more'));
-        agent.commit(1, first);
-      },
-      'ERR_PROTOCOL_DIGEST',
-    ],
-  ];
-  it.each(cases)('%s', async (_name, attack, code) => {
-    const { fake, network, servers, broken } = await make();
-    const agent = await ScriptedAgent.connect(network.dialer, hello);
-    attack(agent);
-    expect(await agent.refusal()).toBe(code);
-    await agent.end();
-    await settled();
-    expect(fake.calls).toEqual(['begin web', 'close']);
-    expect(broken).toEqual([]);
-    expect(servers.describe()[0]).toMatchObject({
-      server: 'web',
-      connected: false,
-      state: 'disconnected',
-    });
-    const other = await ScriptedAgent.connect(network.dialer, hello);
-    other.say(patchOf('p'));
-    await other.next('stored');
-    await servers.stop();
-  });
-
-  it('more contents in flight than granted', async () => {
-    const { fake, network, servers } = await make();
-    const agent = await ScriptedAgent.connect(network.dialer, hello);
-    fake.durableGate.isShut = true;
-    const content = Buffer.alloc(CHUNK_BYTES, 'x').toString('latin1');
-    const pieces = Array.from({ length: 16 }, (_, i) =>
-      rawPiece(String(i).padStart(2, '0') + content.slice(2)),
-    );
-    for (let i = 0; i < 30; i += 1)
-      agent.say({ type: 'patch', seq: 0, volume: 0, entries: [], pieces });
-    expect(await agent.refusal()).toBe('ERR_PROTOCOL_WINDOW');
-    fake.durableGate.open();
-    await servers.stop();
-  });
-
-  it.each<[string, AgentMessage]>([
-    ['a batch', patchOf('p')],
-    [
-      'a commit',
-      {
-        type: 'commit',
-        timeMs: 1,
-        cut: { method: 'scan', passes: 1, durationMs: 0 },
-        requestId: '',
-        volumes: [{ ...first[0]!, contentDigest: '00'.repeat(32) }],
-      },
-    ],
-  ])('%s before Hello', async (_name, message) => {
-    const { fake, network, servers } = await make();
-    const agent = new ScriptedAgent(network.dialer, (each) => each.say(message));
-    expect(await agent.refusal()).toBe('ERR_PROTOCOL_ORDER');
-    await settled();
-    expect(fake.calls).toEqual([]);
-    await servers.stop();
-  });
-
-  it('a Hello of another version', async () => {
-    const { fake, network, servers } = await make();
-    const agent = ScriptedAgent.greet(network.dialer, { ...hello, version: 9 });
-    expect(await agent.refusal()).toBe('ERR_PROTOCOL_VERSION');
-    expect(fake.calls).toEqual([]);
-    await servers.stop();
-  });
-});
-
 describe('one live instance of a server', () => {
   it('a newer connection of the same machine takes over, when the former has given everything back', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const old = await ScriptedAgent.connect(network.dialer, hello);
     fake.commitGate.isShut = true;
     old.commit(1000, first);
@@ -350,7 +152,7 @@ describe('one live instance of a server', () => {
   });
 
   it('of three that come at once, the last stays', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agents = [1, 2, 3].map(() => ScriptedAgent.greet(network.dialer, hello));
     await agents[2]!.next('welcome');
     expect(await agents[0]!.refusal()).toBe('ERR_SESSION_REPLACED');
@@ -363,7 +165,7 @@ describe('one live instance of a server', () => {
   const clone = helloOf('web', volumes, 'other hardware');
 
   it('other hardware is refused and shown, the first goes on', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     const other = ScriptedAgent.greet(network.dialer, clone);
     expect(await other.refusal()).toBe('ERR_OTHER_HARDWARE');
@@ -378,12 +180,12 @@ describe('one live instance of a server', () => {
   });
 
   it('is remembered over a restart', async () => {
-    const before = await make();
+    const before = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(before.network.dialer, hello);
     agent.commit(1000, first);
     await agent.next('committed');
     await before.servers.stop();
-    const { network, servers } = await make(systemClock, before.fake);
+    const { network, servers } = await makeWorld(folder, systemClock, before.fake);
     const other = ScriptedAgent.greet(network.dialer, clone);
     expect(await other.refusal()).toBe('ERR_OTHER_HARDWARE');
     await ScriptedAgent.connect(network.dialer, hello);
@@ -391,7 +193,7 @@ describe('one live instance of a server', () => {
   });
 
   it('other hardware may take over once an operator has admitted it; then the first is the other', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     await ScriptedAgent.greet(network.dialer, clone).refusal();
     await expect(servers.admit('web', 'third')).rejects.toMatchObject({
@@ -412,12 +214,12 @@ describe('one live instance of a server', () => {
   });
 
   it('refuses a damaged register', async () => {
-    const { servers, network } = await make();
+    const { servers, network } = await makeWorld(folder);
     await ScriptedAgent.connect(network.dialer, hello);
     await servers.stop();
-    const path = join(folder, 'servers');
+    const path = join(folder.path, 'servers');
     await writeFile(path, (await readFile(path, 'utf8')).replace('"hardware"', '"hardwarf"'));
-    await expect(Register.open(nodeDisk, folder)).rejects.toMatchObject({
+    await expect(Register.open(nodeDisk, folder.path)).rejects.toMatchObject({
       code: 'ERR_REGISTER_DAMAGED',
     });
   });
@@ -425,7 +227,7 @@ describe('one live instance of a server', () => {
 
 describe('trouble of the store', () => {
   it('a full disk is told as such: the agent may try again, the service goes on', async () => {
-    const { fake, network, servers, broken } = await make();
+    const { fake, network, servers, broken } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.failures.set('patch', new UnderstudyError('ERR_DISK_FULL', 'no space'));
     agent.say(patchOf('p'));
@@ -443,7 +245,7 @@ describe('trouble of the store', () => {
     ['damage', new UnderstudyError('ERR_JOURNAL_DAMAGED', 'damaged')],
     ['a store that has stopped', new UnderstudyError('ERR_STORE_FAILED', 'fsync failed')],
   ])('%s stops the service; the agent is told to try again later', async (_name, failure) => {
-    const { fake, network, servers, broken } = await make();
+    const { fake, network, servers, broken } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.failures.set('durable', failure);
     agent.say(patchOf('p'));
@@ -454,7 +256,7 @@ describe('trouble of the store', () => {
   });
 
   it('a defect is one of the service', async () => {
-    const { fake, network, servers, broken } = await make();
+    const { fake, network, servers, broken } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     fake.failures.set('commit', new TypeError('undefined is not a function') as UnderstudyError);
     agent.commit(1000, first);
@@ -466,7 +268,7 @@ describe('trouble of the store', () => {
 
 describe('points on demand', () => {
   it('ask the agent, and come with its commit', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     const { requestId, committed } = servers.requestPoint('web', 5000);
     expect(await agent.next('cut-request')).toEqual({ type: 'cut-request', requestId });
@@ -476,7 +278,7 @@ describe('points on demand', () => {
   });
 
   it('are asked for again where the agent has connected anew', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     const { requestId, committed } = servers.requestPoint('web', 5000);
     await agent.next('cut-request');
@@ -489,7 +291,7 @@ describe('points on demand', () => {
   });
 
   it('have their time', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     await ScriptedAgent.connect(network.dialer, hello);
     const { committed } = servers.requestPoint('web', 10);
     await expect(committed).rejects.toMatchObject({ code: 'ERR_POINT_TIMEOUT' });
@@ -497,7 +299,7 @@ describe('points on demand', () => {
   });
 
   it('cannot be had of a server that is unknown, or away', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     expect(() => servers.requestPoint('none', 1)).toThrow(
       expect.objectContaining({ code: 'ERR_SERVER_NOT_FOUND' }),
     );
@@ -513,7 +315,7 @@ describe('points on demand', () => {
 
 describe('what is told of a server', () => {
   it('is what its agent reports, what came in, and how old the newest whole point is', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     agent.say({
       type: 'status',
@@ -565,7 +367,7 @@ describe('what is told of a server', () => {
   });
 
   it('a partial point does not count as the newest whole one', async () => {
-    const { network, servers } = await make();
+    const { network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     agent.commit(Date.now(), first);
     await agent.next('committed');
@@ -577,7 +379,7 @@ describe('what is told of a server', () => {
 describe('silence', () => {
   it('of an agent that has greeted ends the session within seconds', async () => {
     const clock = new VirtualClock();
-    const { fake, network, servers } = await make(clock);
+    const { fake, network, servers } = await makeWorld(folder, clock);
     const agent = ScriptedAgent.greet(network.dialer, hello);
     await clock.runUntil(100);
     await settled();
@@ -594,7 +396,7 @@ describe('silence', () => {
 
   it('instead of Hello ends the connection', async () => {
     const clock = new VirtualClock();
-    const { network } = await make(clock);
+    const { network } = await makeWorld(folder, clock);
     const agent = new ScriptedAgent(network.dialer, () => undefined);
     await clock.runUntil(9000);
     expect(agent.closed).toBeNull();
@@ -605,7 +407,7 @@ describe('silence', () => {
 
 describe('stopping', () => {
   it('ends all sessions, waits for a commit that is under way, and admits nobody any more', async () => {
-    const { fake, network, servers } = await make();
+    const { fake, network, servers } = await makeWorld(folder);
     const agent = await ScriptedAgent.connect(network.dialer, hello);
     const { committed } = servers.requestPoint('web', 60_000);
     const outcome = committed.then(String, (error: UnderstudyError) => error.code);
