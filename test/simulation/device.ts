@@ -8,6 +8,9 @@
  */
 import { SECTOR_BYTES } from '../../src/model/geometry.ts';
 
+/** No write is in flight for longer. */
+export const LONGEST_WRITE_MS = 50;
+
 export interface SimulatedWrite {
   readonly id: number;
   readonly firstSector: number;
@@ -73,6 +76,13 @@ export class SimulatedDevice {
     for (const listener of this.listeners) listener.completed(write);
   }
 
+  /** Writes in flight end with the sectors that have landed. */
+  powerCut(nowMs: number): void {
+    for (const write of this.writes) {
+      if (write.completedMs === Number.POSITIVE_INFINITY) write.completedMs = nowMs;
+    }
+  }
+
   read(offset: number, length: number): Uint8Array {
     return this.bytes.slice(offset, offset + length);
   }
@@ -90,25 +100,39 @@ export class SimulatedDevice {
    */
   violation(image: Uint8Array, timeMs: number): string | null {
     if (image.length !== this.sizeBytes) return `${this.path}: ${image.length} bytes`;
-    const inFlight = this.writes.filter((w) => w.queuedMs < timeMs && w.completedMs > timeMs);
+    const inFlight = this.inFlightAt(timeMs);
     for (let sector = 0; sector < this.sectors; sector += 1) {
       const found = image.subarray(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
       const newest = this.landed
         .get(sector)
         ?.findLast((id) => this.writes[id - 1]!.completedMs < timeMs);
-      const allowed = inFlight.filter(
+      const settled = newest === undefined ? null : this.writes[newest - 1]!;
+      if (this.holds(found, settled, sector)) continue;
+      const others = inFlight.filter(
         (w) => w.firstSector <= sector && sector < w.firstSector + w.sectors,
       );
-      if (newest !== undefined) allowed.push(this.writes[newest - 1]!);
-      const isAllowed =
-        (newest === undefined && isZero(found)) ||
-        allowed.some((write) => isEqual(found, sectorContent(this.path, write, sector)));
-      if (!isAllowed) {
-        const names = allowed.map((w) => w.id).join(',');
-        return `${this.path} sector ${sector} at T=${timeMs}: holds ${describe(found)}, may hold ${names}`;
-      }
+      if (others.some((write) => this.holds(found, write, sector))) continue;
+      const names = [settled, ...others].map((w) => w?.id ?? 'zeros').join(',');
+      const place = `${this.path} sector ${sector} at T=${timeMs}`;
+      return `${place}: holds ${describe(found)}, may hold ${names}`;
     }
     return null;
+  }
+
+  /** No write takes longer than this. */
+  private inFlightAt(timeMs: number): SimulatedWrite[] {
+    const found: SimulatedWrite[] = [];
+    for (let index = this.writes.length - 1; index >= 0; index -= 1) {
+      const write = this.writes[index]!;
+      if (write.queuedMs < timeMs - LONGEST_WRITE_MS) break;
+      if (write.queuedMs < timeMs && write.completedMs > timeMs) found.push(write);
+    }
+    return found;
+  }
+
+  private holds(found: Uint8Array, write: SimulatedWrite | null, sector: number): boolean {
+    if (write === null || write.zero) return isZero(found);
+    return isEqual(found, sectorContent(this.path, write, sector));
   }
 }
 
@@ -120,12 +144,12 @@ function sectorContent(path: string, write: SimulatedWrite, sector: number): Uin
   view.setUint32(0, write.id);
   view.setUint32(4, sector);
   view.setUint32(8, path.length);
-  for (let at = 12; at < SECTOR_BYTES; at += 1)
-    content[at] = (write.id * 31 + sector * 7 + at) & 255;
+  content.fill((write.id * 31 + sector * 7) & 255, 12);
   return content;
 }
 
-const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
+const zeros = new Uint8Array(SECTOR_BYTES);
+const isZero = (bytes: Uint8Array): boolean => Buffer.compare(bytes, zeros) === 0;
 const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 function describe(found: Uint8Array): string {
   const view = new DataView(found.buffer, found.byteOffset, found.byteLength);

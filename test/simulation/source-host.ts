@@ -45,7 +45,6 @@ export class SourceHost {
   agent: Agent | null = null;
   /** Set when the agent has given up by itself; a world that allows none of it fails on this. */
   givenUp: UnderstudyError | null = null;
-  isWriting = false;
   private trackers: SimulatedTracker[] = [];
   private engine: SimulatedEngine | null = null;
   private process: ProcessClock | null = null;
@@ -122,14 +121,22 @@ export class SourceHost {
   }
 
   startWriters(): void {
-    this.isWriting = true;
     for (let chain = 0; chain < this.options.chains; chain += 1) {
-      this.nextWrite(this.options.random.fork());
+      this.nextWrite(this.options.random.fork(), Number.POSITIVE_INFINITY);
+    }
+  }
+
+  /** More of them, for a while. */
+  burst(untilMs: number): void {
+    for (let chain = 0; chain < 8; chain += 1) {
+      this.nextWrite(this.options.random.fork(), untilMs);
     }
   }
 
   private boot(): void {
     this.bootId += 1;
+    // What was in flight when the power went is as it is: nothing more lands.
+    for (const device of this.devices) device.powerCut(this.options.clock.monotonicMs());
     for (const tracker of this.trackers) tracker.detach();
     this.word.epoch = 0;
     this.trackers = this.devices.map((device) => {
@@ -139,33 +146,46 @@ export class SourceHost {
   }
 
   /** One write after the other; a fifth of them goes to a few hot blocks, as a log's tail does. */
-  private nextWrite(random: Random): void {
-    if (!this.isWriting) return;
+  private nextWrite(random: Random, untilMs: number): void {
     const { clock } = this.options;
-    const pause = fractional(clock, random.between(0.5, 60));
+    if (clock.monotonicMs() > untilMs) return;
+    const pause = fractional(clock, random.between(1, 60));
     clock.after(pause, () => {
-      if (!this.isWriting) return;
       const device = random.pick(this.devices);
-      const sectors = random.chance(0.1) ? 1 + random.below(300) : 1 + random.below(16);
+      const sectors = random.chance(0.1) ? 1 + random.below(150) : 1 + random.below(16);
       const hot = random.chance(0.2);
       const first = hot ? 8 * random.below(16) : random.below(device.sectors - sectors);
       const count = hot ? 8 : sectors;
       const write = device.queue(first, count, random.chance(0.1), clock.monotonicMs());
-      this.land(device, write, random);
+      this.land(device, write, random, untilMs);
     });
   }
 
-  private land(device: SimulatedDevice, write: SimulatedWrite, random: Random): void {
+  private land(
+    device: SimulatedDevice,
+    write: SimulatedWrite,
+    random: Random,
+    untilMs: number,
+  ): void {
     const { clock } = this.options;
     const takes = random.between(0.2, 8);
-    for (let index = 0; index < write.sectors; index += 1) {
-      const sector = write.firstSector + index;
+    const boot = this.bootId;
+    // Sectors land in a few groups, in any order.
+    const groups = 1 + random.below(4);
+    for (let group = 0; group < groups; group += 1) {
       const delay = fractional(clock, random.next() * takes * 0.9);
-      clock.after(delay, () => device.land(write, sector));
+      clock.after(delay, () => {
+        if (boot !== this.bootId) return;
+        for (let at = group; at < write.sectors; at += groups) {
+          device.land(write, write.firstSector + at);
+        }
+      });
     }
     clock.after(fractional(clock, takes + 0.5), () => {
-      device.complete(write, clock.monotonicMs(), !random.chance(0.002));
-      this.nextWrite(random);
+      if (boot === this.bootId) {
+        device.complete(write, clock.monotonicMs(), !random.chance(0.002));
+      }
+      this.nextWrite(random, untilMs);
     });
   }
 }

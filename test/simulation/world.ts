@@ -41,8 +41,9 @@ export interface WorldReport {
 /** A breach of a promise, with the seed that shows it again. */
 export class Breach extends Error {}
 
-const FAULTS_UNTIL_MS = 40_000;
-const QUIET_MS = 90_000;
+const FAULTS_UNTIL_MS = 12_000;
+/** Longer than the longest wait of a reconnect, a retry and a cut together. */
+const QUIET_MS = 45_000;
 
 type FaultName =
   | 'kill-agent'
@@ -107,9 +108,9 @@ export class World {
       network,
       log,
       random: random.fork(),
-      volumes: 1 + random.below(3),
-      sizeBytes: random.pick([1, 2, 3]) * MIB + random.pick([0, 4096, 512, 65536 - 512]),
-      chains: 1 + random.below(6),
+      volumes: 1 + random.below(2),
+      sizeBytes: random.pick([0.5, 1, 1.5]) * MIB + random.pick([0, 4096, 512, 65536 - 512]),
+      chains: 1 + random.below(3),
       rules: options.rules ?? FULL_SCHEME,
       onAcknowledged: (generation, epoch) => this.acknowledged.add(`${generation}:${epoch}`),
     });
@@ -122,7 +123,7 @@ export class World {
     this.source.startWriters();
     let now = 0;
     while (now < FAULTS_UNTIL_MS) {
-      now += this.random.between(300, 4000);
+      now += this.random.between(200, 2000);
       await this.advance(now);
       await this.inflict(this.random.pick(FAULTS), now);
     }
@@ -152,7 +153,7 @@ export class World {
     this.faults[fault] = (this.faults[fault] ?? 0) + 1;
     this.log.info(`fault: ${fault}`);
     const { random, network, source, staging, disk } = this;
-    const later = random.between(50, 6000);
+    const later = random.between(50, 3000);
     switch (fault) {
       case 'kill-agent':
         source.killAgent();
@@ -199,7 +200,7 @@ export class World {
         staging.requestPoint(`request-${now}`);
         break;
       case 'burst':
-        source.startWriters();
+        source.burst(now + later);
         break;
     }
   }
