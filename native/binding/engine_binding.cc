@@ -73,15 +73,25 @@ Napi::Value resultObject(Napi::Env env, const JobResult& result) {
   return object;
 }
 
-// events.onFilled(job, buffer, pieces), events.onDone(result, faults).
+void call(Napi::Env env, const Napi::Function& onEvent, const Event& event) {
+  if (event.is_filled) {
+    onEvent.Call({Napi::Number::New(env, event.job), Napi::Number::New(env, event.buffer),
+                  piecesArray(env, event.pieces)});
+  } else {
+    onEvent.Call({resultObject(env, event.result), faultsArray(env, event.faults)});
+  }
+}
+
+// onEvent(job, buffer, pieces) or onEvent(result, faults).
 void deliver(Napi::Env env, Napi::Function onEvent, void*, Event* event) {
   const std::unique_ptr<Event> owner(event);
   if (env == nullptr || onEvent.IsEmpty()) return;
-  if (event->is_filled) {
-    onEvent.Call({Napi::Number::New(env, event->job), Napi::Number::New(env, event->buffer),
-                  piecesArray(env, event->pieces)});
-  } else {
-    onEvent.Call({resultObject(env, event->result), faultsArray(env, event->faults)});
+  try {
+    call(env, onEvent, *event);
+  } catch (const Napi::Error&) {
+    // The JavaScript side throws nothing of its own (src/native/engine.ts): the environment is being ended
+    // (worker.terminate), and nobody is left to be told.
+    return;
   }
 }
 
@@ -96,13 +106,18 @@ class ChannelListener : public EngineListener {
   void done(const JobResult& result, std::vector<ReadFault>&& faults) override {
     send(new Event{false, result.job, 0, {}, result, std::move(faults)});
   }
-  void end() { channel_.Release(); }
+  // The channel must not be touched once the environment has ended. Safe to call twice.
+  void end() {
+    if (!has_ended_) channel_.Release();
+    has_ended_ = true;
+  }
 
  private:
   void send(Event* event) {
     if (channel_.BlockingCall(event) != napi_ok) delete event;  // the environment is closing
   }
   Channel channel_;
+  bool has_ended_ = false;
 };
 
 class CloseTask : public Napi::AsyncWorker {
@@ -169,9 +184,12 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
       listener_->end();
       throw toError(env, failure);
     }
-    const std::weak_ptr<Engine> weak = engine_;
-    env.AddCleanupHook([weak] {
-      if (const std::shared_ptr<Engine> engine = weak.lock()) engine->close();
+    // Runs before the channel's own clean-up, because it is added after it.
+    const std::weak_ptr<Engine> weak_engine = engine_;
+    const std::weak_ptr<ChannelListener> weak_listener = listener_;
+    env.AddCleanupHook([weak_engine, weak_listener] {
+      if (const std::shared_ptr<Engine> engine = weak_engine.lock()) engine->close();
+      if (const std::shared_ptr<ChannelListener> listener = weak_listener.lock()) listener->end();
     });
   }
 

@@ -65,6 +65,20 @@ function toFlat(extents: readonly Extent[]): Float64Array {
   return flat;
 }
 
+/**
+ * An error thrown by a handler must not get lost in the addon, where Node only warns of it: it is thrown
+ * again where it counts as uncaught.
+ */
+function dispatchSafely(events: EngineEvents, event: unknown[]): void {
+  try {
+    dispatch(events, event);
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
+  }
+}
+
 function dispatch(events: EngineEvents, event: unknown[]): void {
   if (event.length === 3) {
     const [job, buffer, flat] = event as [number, number, Float64Array];
@@ -91,7 +105,7 @@ class NativeEngine implements Engine {
       ...extra,
     };
     this.#raw = guarded(
-      () => new native.Engine(settings, (...event) => dispatch(options.events, event)),
+      () => new native.Engine(settings, (...event) => dispatchSafely(options.events, event)),
     );
   }
 
