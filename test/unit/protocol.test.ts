@@ -4,10 +4,20 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import { replicationStates } from '../../src/model/replication.ts';
 import { decodeMessage, encodeMessage, peekType } from '../../src/protocol/codec.ts';
 import { EpochDigests } from '../../src/protocol/epoch-digests.ts';
 import { openFrame, sealFrame } from '../../src/protocol/frame.ts';
-import { MAX_FRAME_BYTES, MAX_MISSING_CHUNKS, MAX_TEXT_BYTES } from '../../src/protocol/limits.ts';
+import {
+  MAX_ENTRIES_BYTES,
+  MAX_FRAME_BYTES,
+  MAX_MISSING_CHUNKS,
+  MAX_PIECE_BYTES,
+  MAX_TEXT_BYTES,
+  MAX_VOLUME_ID_BYTES,
+  MAX_VOLUMES,
+  MAX_WORD_BYTES,
+} from '../../src/protocol/limits.ts';
 import type { Message, Status } from '../../src/protocol/messages.ts';
 import { anyMessage, rawPiece, samples } from './support/messages.ts';
 
@@ -244,5 +254,30 @@ describe('content digest of an epoch', () => {
     expect(digests.current(0)).toBe(empty);
     digests.clear();
     expect(digests.current(1)).toBe(empty);
+  });
+});
+
+describe('PROTOCOL.md', () => {
+  const text = readFileSync(join(import.meta.dirname, '../../src/protocol/PROTOCOL.md'), 'utf8');
+
+  it('has every type under its byte', () => {
+    for (const sample of samples) {
+      const byte = encodeMessage(sample)[1];
+      expect(text).toMatch(new RegExp(`^\\| ${byte} \\| ${sample.type} \\|`, 'm'));
+    }
+  });
+
+  it('has the states and methods in the order of their bytes', () => {
+    const listed = replicationStates.map((state, byte) => `${byte} ${state}`).join(', ');
+    expect(text.replaceAll('\n', ' ')).toContain(listed);
+  });
+
+  it('has the bounds', () => {
+    const bounds = [MAX_ENTRIES_BYTES / 1024, MAX_VOLUMES, MAX_VOLUME_ID_BYTES, MAX_WORD_BYTES];
+    for (const bound of bounds) expect(text).toContain(String(bound));
+    for (const bound of [MAX_MISSING_CHUNKS, MAX_TEXT_BYTES, MAX_PIECE_BYTES]) {
+      expect(text).toContain(bound.toLocaleString('en'));
+    }
+    expect(text).toContain(`at most ${MAX_FRAME_BYTES / 2 ** 20} MiB`);
   });
 });
