@@ -11,6 +11,7 @@
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Paths } from './layout.ts';
+import { Mutex } from './mutex.ts';
 import type { Batch, Segment } from './segment.ts';
 import type { Watermark } from './watermark.ts';
 
@@ -27,6 +28,11 @@ interface Append {
 interface Waiter {
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+}
+
+interface SyncWaiter extends Waiter {
+  /** Appends that were queued before it. */
+  readonly after: number;
 }
 
 export interface JournalOptions {
@@ -51,10 +57,15 @@ export class Journal {
   private active: Segment | null = null;
   private nextSequence: number;
   private queue: Append[] = [];
-  private waiters: Waiter[] = [];
-  private isRunning = false;
-  private isEndWanted = false;
+  /** Appends that were ever queued, and those of them that are written or rejected. */
+  private queued = 0;
+  private settled = 0;
+  private syncWaiters: SyncWaiter[] = [];
   private endWaiters: Waiter[] = [];
+  private isWriting = false;
+  private isSyncing = false;
+  /** Syncs one after the other; the end of a segment takes its turn among them. */
+  private readonly syncs = new Mutex();
   private failure: UnderstudyError | null = null;
 
   constructor(options: JournalOptions) {
@@ -76,7 +87,8 @@ export class Journal {
     return new Promise((resolve, reject) => {
       if (this.failure !== null) return reject(this.failure);
       this.queue.push({ batch, bytes, resolve, reject });
-      this.kick();
+      this.queued += 1;
+      this.kickWriter();
     });
   }
 
@@ -84,8 +96,8 @@ export class Journal {
   durable(): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.failure !== null) return reject(this.failure);
-      this.waiters.push({ resolve, reject });
-      this.kick();
+      this.syncWaiters.push({ after: this.queued, resolve, reject });
+      this.kickSync();
     });
   }
 
@@ -93,9 +105,8 @@ export class Journal {
   end(): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.failure !== null) return reject(this.failure);
-      this.isEndWanted = true;
       this.endWaiters.push({ resolve, reject });
-      this.kick();
+      this.kickWriter();
     });
   }
 
@@ -123,9 +134,8 @@ export class Journal {
     }
     const { failure } = this;
     for (const { reject } of this.queue.splice(0)) reject(failure);
-    for (const { reject } of [...this.waiters.splice(0), ...this.endWaiters.splice(0)]) {
-      reject(failure);
-    }
+    for (const { reject } of this.syncWaiters.splice(0)) reject(failure);
+    for (const { reject } of this.endWaiters.splice(0)) reject(failure);
     return failure;
   }
 
@@ -134,54 +144,68 @@ export class Journal {
     await this.options.watermark.close();
   }
 
-  private kick(): void {
-    if (this.isRunning) return;
-    this.isRunning = true;
-    this.run().catch((error: unknown) => this.fail(error));
+  private kickWriter(): void {
+    if (this.isWriting) return;
+    this.isWriting = true;
+    this.runWriter().catch((error: unknown) => this.fail(error));
   }
 
-  /** One turn: write what is queued, sync what was asked for, end the segment where wanted. */
-  private async run(): Promise<void> {
+  /** Writes what is queued; ends the segment once nothing is and somebody wants it. */
+  private async runWriter(): Promise<void> {
     try {
-      while (this.failure === null) {
-        const isIdle = this.queue.length + this.waiters.length + this.endWaiters.length === 0;
-        if (isIdle) return;
-        const waiters = this.waiters.splice(0);
-        const lastQueued = this.queue.at(-1);
-        while (this.queue.length > 0 && this.failure === null) {
-          const isLast = await this.writeSome(lastQueued);
-          if (isLast) break;
-        }
-        if (this.failure === null && waiters.length > 0) await this.sync(waiters);
-        if (this.failure === null && this.isEndWanted) await this.endWanted();
+      while (this.failure === null && this.queue.length + this.endWaiters.length > 0) {
+        if (this.queue.length > 0) await this.writeSome();
+        else await this.endWanted();
+        this.kickSync();
       }
     } finally {
-      this.isRunning = false;
+      this.isWriting = false;
     }
   }
 
-  /** Writes one batch of appends; true once `last` is among them. */
-  private async writeSome(last: Append | undefined): Promise<boolean> {
+  private async writeSome(): Promise<void> {
     const appends: Append[] = [];
     let bytes = 0;
     while (this.queue.length > 0 && (appends.length === 0 || bytes < MAX_WRITE_BYTES)) {
       const next = this.queue.shift()!;
       appends.push(next);
       bytes += next.bytes;
-      if (next === last) break;
     }
     try {
       await this.write(appends, bytes);
     } catch (error) {
-      if (!isFull(error)) throw this.rejectAll(appends, this.fail(error));
-      for (const { reject } of appends) reject(error);
+      const reason = isFull(error) ? error : this.fail(error);
+      for (const { reject } of appends) reject(reason);
     }
-    return last === undefined || appends.includes(last);
+    this.settled += appends.length;
   }
 
-  private rejectAll(appends: readonly Append[], failure: UnderstudyError): UnderstudyError {
-    for (const { reject } of appends) reject(failure);
-    return failure;
+  private kickSync(): void {
+    if (this.isSyncing) return;
+    this.isSyncing = true;
+    this.runSync().catch((error: unknown) => this.fail(error));
+  }
+
+  /** One sync for all who wait for what is written by now; writing goes on meanwhile. */
+  private async runSync(): Promise<void> {
+    try {
+      for (;;) {
+        const isReady = ({ after }: SyncWaiter) => after <= this.settled;
+        const ready = this.syncWaiters.filter(isReady);
+        if (ready.length === 0 || this.failure !== null) return;
+        this.syncWaiters = this.syncWaiters.filter((waiter) => !isReady(waiter));
+        try {
+          await this.syncs.run(() => this.syncActive());
+        } catch (error) {
+          const failure = this.fail(error);
+          for (const { reject } of ready) reject(failure);
+          return;
+        }
+        for (const { resolve } of ready) resolve();
+      }
+    } finally {
+      this.isSyncing = false;
+    }
   }
 
   private async write(appends: readonly Append[], pieceBytes: number): Promise<void> {
@@ -217,16 +241,6 @@ export class Journal {
   }
 
   /** Makes everything written so far acknowledged. */
-  private async sync(waiters: readonly Waiter[]): Promise<void> {
-    try {
-      await this.syncActive();
-    } catch (error) {
-      this.waiters.push(...waiters);
-      throw this.fail(error);
-    }
-    for (const { resolve } of waiters) resolve();
-  }
-
   private async syncActive(): Promise<void> {
     if (this.active === null) return;
     const { sequence, size, file } = this.active;
@@ -237,16 +251,12 @@ export class Journal {
   }
 
   private async endWanted(): Promise<void> {
-    this.isEndWanted = false;
     const waiters = this.endWaiters.splice(0);
     try {
       if (this.active !== null) await this.endActive();
     } catch (error) {
-      if (!isFull(error)) {
-        this.endWaiters.push(...waiters);
-        throw this.fail(error);
-      }
-      for (const { reject } of waiters) reject(error);
+      const reason = isFull(error) ? error : this.fail(error);
+      for (const { reject } of waiters) reject(reason);
       return;
     }
     for (const { resolve } of waiters) resolve();
@@ -264,7 +274,7 @@ export class Journal {
         throw error;
       }
     }
-    await this.syncActive();
+    await this.syncs.run(() => this.syncActive());
     this.active = null;
     this.options.onEnded(segment);
   }

@@ -141,7 +141,7 @@ export interface StoreStatistics {
   readonly points: number;
   readonly stagedPoints: number;
   readonly servers: number;
-  /** Sum of the images' sizes that points stand for; bytes of distinct contents before and after compression; bytes on disk. */
+  /** Sum of the images' sizes that points stand for; distinct contents, uncompressed; on disk. */
   readonly logicalBytes: number;
   readonly pieceBytes: number;
   readonly storedBytes: number;
@@ -153,7 +153,10 @@ export interface StoreStatistics {
 export type { KeepRule };
 
 export interface Store {
-  /** ERR_INGEST_BUSY where the server has an ingest already. A changed size or generation drops the former open epoch. */
+  /**
+   * ERR_INGEST_BUSY where the server has an ingest already. A changed size or generation drops the
+   * former open epoch.
+   */
   beginIngest(server: ServerId, volumes: readonly VolumeDescription[]): Promise<Ingest>;
   servers(): Promise<
     {
@@ -167,7 +170,10 @@ export interface Store {
   point(id: string): Promise<ListedPoint>;
   /** Resolves once the point is sealed; seals now rather than at the next turn. */
   seal(id: string): Promise<void>;
-  /** Holds the point against retention until the reader is closed. ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND. */
+  /**
+   * Holds the point against retention until the reader is closed. ERR_POINT_NOT_FOUND,
+   * ERR_VOLUME_NOT_FOUND.
+   */
   openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
   /** Which points the rules would drop and which stay. The newest whole point of a server always stays. */
   planRetention(
