@@ -15,24 +15,28 @@ make_scratch() {
 
 # Processes with the scratch folder in their command line, other than this shell and its ancestors.
 scratch_processes() {
-  local file id
+  local file id words
   for file in /proc/[0-9]*/cmdline; do
     id=${file#/proc/}
     id=${id%/cmdline}
     [ "$id" = "$$" ] || [ "$id" = "$BASHPID" ] || [ "$id" = "$PPID" ] && continue
-    if tr '\0' ' ' 2>/dev/null <"$file" | grep -qF -- "$scratch"; then
-      printf '%s\n' "$id"
-    fi
+    # No pipe into grep -q here: it ends early, and pipefail takes the broken pipe for "not found".
+    words=$(tr '\0' ' ' 2>/dev/null <"$file") || continue
+    if [[ $words == *"$scratch"* ]]; then printf '%s\n' "$id"; fi
   done
 }
 
 stop_scratch_processes() {
-  local signal ids
+  local signal ids _
   for signal in TERM KILL; do
     mapfile -t ids < <(scratch_processes)
     [ "${#ids[@]}" -gt 0 ] || return 0
     kill "-$signal" "${ids[@]}" 2>/dev/null || true
-    sleep 1
+    for _ in {1..50}; do
+      mapfile -t ids < <(scratch_processes)
+      [ "${#ids[@]}" -gt 0 ] || return 0
+      sleep 0.1
+    done
   done
 }
 
