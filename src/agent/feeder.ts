@@ -24,6 +24,7 @@ import {
 import type { Outbox } from './outbox.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { ScanTable } from './scan-table.ts';
+import { Speculation } from './speculation.ts';
 import type { SyncCursor } from './sync-cursor.ts';
 
 export interface FeederPorts {
@@ -45,6 +46,8 @@ export interface OpenSlice {
   /** Set for scanned volumes: offers only what differs from it. */
   readonly table: ScanTable | null;
   hasChanged: boolean;
+  /** Up to where the cursor had come with the last batch that was sent without asking. */
+  toldChunk: number;
 }
 
 /** A commit without its digests. */
@@ -60,6 +63,7 @@ export class Feeder {
   readonly counts = { dedupeHits: 0, neededChunks: 0, patchedBytes: 0 };
   private readonly ports: FeederPorts;
   private readonly offers = new OpenOffers();
+  private speculation = new Speculation();
   /** Numbers the sessions: what was begun in a former one must not reach this one. */
   private session = 0;
   private digesting: Promise<void>[] = [];
@@ -74,6 +78,7 @@ export class Feeder {
     this.ports.outbox.drop();
     this.offers.clear();
     this.digests.clear();
+    this.speculation = new Speculation();
     this.digesting = [];
     this.ports.holds.dropAll();
   }
@@ -96,11 +101,21 @@ export class Feeder {
     }
   }
 
-  /** A buffer of a sync: whole chunks are offered, holes before them are told. */
+  /** A buffer of a sync: whole chunks are offered (or told), holes before them are told. */
   feedSlice(filled: FilledBuffer, slice: OpenSlice): void {
     const batches = this.batches(filled);
     assert(batches.length <= 1, 'a slice of a sync is of one volume');
     const parts = batches[0]?.parts ?? [];
+    const end = parts.at(-1)?.chunk ?? -1;
+    const holes = slice.cursor.holesBefore(end);
+    cover(slice.cursor, parts, holes);
+    const isFirst = slice.isResumable && slice.table === null && parts.length > 0;
+    if (isFirst && holes.length === 0 && this.speculation.mayTell()) {
+      slice.toldChunk = slice.cursor.chunk;
+      const [hold] = this.ports.holds.take(filled.buffer, 1);
+      this.patch(hold!, { volume: slice.volume, parts });
+      return;
+    }
     const partial = parts.filter((part) => part.mask !== 0);
     const whole = parts.filter((part) => part.mask === 0);
     const [first, second] = this.ports.holds.take(filled.buffer, partial.length > 0 ? 2 : 1);
@@ -109,9 +124,6 @@ export class Feeder {
       first!.frameAt = frameBytes(partial);
       this.patch(second, { volume: slice.volume, parts: partial });
     }
-    const end = parts.at(-1)?.chunk ?? -1;
-    const holes = slice.cursor.holesBefore(end);
-    cover(slice.cursor, parts, holes);
     this.offer(first!, slice, whole, holes);
   }
 
@@ -119,7 +131,9 @@ export class Feeder {
   async endSlice(slice: OpenSlice): Promise<void> {
     const holes = slice.cursor.holesBefore(Number.POSITIVE_INFINITY);
     cover(slice.cursor, [], holes);
-    if (holes.length > 0) this.offer(null, slice, [], holes);
+    // What was told moves the cursor by an offer that says nothing more.
+    const isTold = slice.toldChunk === slice.cursor.chunk;
+    if (holes.length > 0 || isTold) this.offer(null, slice, [], holes);
     const digesting = this.digesting;
     this.digesting = [];
     if (slice.table !== null) await Promise.all(digesting);
@@ -154,6 +168,7 @@ export class Feeder {
     const offer = this.offers.take(answer.seq);
     if (offer === undefined || answer.need.length !== offer.wanted.length) return false;
     const wanted = offer.wanted.filter((_, i) => answer.need[i] !== 0);
+    this.speculation.answered(offer.wanted.length, wanted.length);
     this.counts.neededChunks += wanted.length;
     this.counts.dedupeHits += offer.wanted.length - wanted.length;
     const hold = offer.hold;

@@ -72,6 +72,7 @@ export class Slices {
       isResumable: effect.isResumable,
       table: this.tableOf(volume),
       hasChanged: false,
+      toldChunk: -1,
     };
     this.open = { job, slice, nextChunk: plan.nextChunk };
     const extents = extentsOf(plan, sizeBytes);
