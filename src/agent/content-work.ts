@@ -72,11 +72,18 @@ export function digestRanges(bytes: Buffer, { ranges }: DigestTask): Digested {
   return { digests, zeros };
 }
 
+/** The first six bytes as a number; two digests that share them are compared whole. */
+const shortKey = (digest: Uint8Array): number => {
+  let key = 0;
+  for (let i = 0; i < 6; i += 1) key = key * 256 + digest[i]!;
+  return key;
+};
+
 /** Contents of one frame, each once. */
 class PieceList {
   readonly pieces: WirePiece[] = [];
   bytes = 0;
-  private readonly known = new Set<string>();
+  private readonly known = new Map<number, Uint8Array>();
   private readonly source: Buffer;
 
   constructor(source: Buffer) {
@@ -92,9 +99,10 @@ class PieceList {
   }
 
   add(at: number, length: number, digest: Uint8Array): void {
-    const key = Buffer.from(digest.buffer, digest.byteOffset, digest.length).toString('latin1');
-    if (this.known.has(key)) return;
-    this.known.add(key);
+    const key = shortKey(digest);
+    const same = this.known.get(key);
+    if (same !== undefined && Buffer.compare(same, digest) === 0) return;
+    this.known.set(key, digest);
     const { codec, stored } = storedForm(this.source, at, length);
     this.pieces.push({ digest, codec, rawLength: length, stored });
     this.bytes += stored.length;

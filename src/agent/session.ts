@@ -126,7 +126,10 @@ export class Session implements FrameSink {
     }
     if (message.type === 'ping') this.sendMessage({ type: 'pong', id: message.id });
     else if (message.type === 'refusal') this.refused(message);
-    else if (!isForAgent(message)) this.refuse(`staging does not say ${message.type}`);
+    else if (message.type === 'welcome' && message.version !== PROTOCOL_VERSION) {
+      const text = `staging ${message.stagingVersion} speaks version ${message.version} of the protocol`;
+      this.refused({ type: 'refusal', code: 'ERR_PROTOCOL_VERSION', message: text });
+    } else if (!isForAgent(message)) this.refuse(`staging does not say ${message.type}`);
     else this.events.onMessage(message);
   }
 
