@@ -113,7 +113,14 @@ export async function findPoint(
 }
 
 async function latestPoint(client: RestClient, server: string | undefined): Promise<ListedPoint> {
-  const points = await listPoints(client, { server, limit: PAGE_POINTS });
+  return newestWhole(await listPoints(client, { server, limit: PAGE_POINTS }), server);
+}
+
+/** What `latest` means among `points`, newest first. */
+export function newestWhole(
+  points: readonly ListedPoint[],
+  server: string | undefined,
+): ListedPoint {
   const newest = points.find((point) => point.missingVolumes.length === 0);
   if (newest === undefined) {
     const whose = server === undefined ? '' : ` of ${server}`;

@@ -59,11 +59,21 @@ const agentWords = (scratch: Scratch, staging: Staging, ...volumes: string[]): s
   ...['--server', scratch.server, '--volume', ...volumes],
 ];
 
+/** Runs an agent that is expected to end by itself; what it has pinned goes with the scratch. */
+function tryAgent(
+  scratch: Scratch,
+  words: readonly string[],
+  wrap: readonly string[] = [],
+): Promise<Ran> {
+  scratch.defer(() => detachAgent(scratch.server));
+  return understudy(words, {}, wrap);
+}
+
 describe('agent run', () => {
   it('refuses a device that does not exist', async () => {
     await withScratch('unknown', async (scratch) => {
       const staging = await Staging.start(scratch);
-      const ran = await understudy(agentWords(scratch, staging, '/dev/no-such-device'));
+      const ran = await tryAgent(scratch, agentWords(scratch, staging, '/dev/no-such-device'));
       expectRefusal(ran, 'ERR_DEVICE_OPEN', 3);
       expect(ran.err).toContain('/dev/no-such-device');
     });
@@ -72,7 +82,7 @@ describe('agent run', () => {
   it('refuses the place where a file system is mounted, in place of its device', async () => {
     await withScratch('folder', async (scratch) => {
       const staging = await Staging.start(scratch);
-      const ran = await understudy(agentWords(scratch, staging, scratch.folder));
+      const ran = await tryAgent(scratch, agentWords(scratch, staging, scratch.folder));
       expectRefusal(ran, 'ERR_DEVICE_NOT_VOLUME', 2);
     });
   });
@@ -84,7 +94,7 @@ describe('agent run', () => {
       writeFileSync(volume, Buffer.alloc(MIB));
       chmodSync(volume, 0);
       const powerless = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'];
-      const ran = await understudy(agentWords(scratch, staging, volume), {}, powerless);
+      const ran = await tryAgent(scratch, agentWords(scratch, staging, volume), powerless);
       expectRefusal(ran, 'ERR_DEVICE_OPEN', 3);
       expect(ran.err).toContain('EACCES');
     });
@@ -97,7 +107,10 @@ describe('agent run', () => {
       sh('bash', '-c', `echo ',,L' | sfdisk -q ${disk.device}`);
       sh('partx', '-a', disk.device);
       scratch.defer(() => void sh('partx', '-d', disk.device));
-      const ran = await understudy(agentWords(scratch, staging, disk.device, `${disk.device}p1`));
+      const ran = await tryAgent(
+        scratch,
+        agentWords(scratch, staging, disk.device, `${disk.device}p1`),
+      );
       expectRefusal(ran, /overlap/, 6);
       expect((await staging.json<unknown[]>('server', 'list')).length).toBe(0);
     });
@@ -107,7 +120,7 @@ describe('agent run', () => {
     await withScratch('twice', async (scratch) => {
       const staging = await Staging.start(scratch);
       const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
-      const ran = await understudy(agentWords(scratch, staging, disk.device, disk.device));
+      const ran = await tryAgent(scratch, agentWords(scratch, staging, disk.device, disk.device));
       expect(ran.exitCode).not.toBe(0);
       expect(ran.err).toMatch(/^error: .*\n/m);
     });
@@ -131,7 +144,7 @@ describe('agent run', () => {
       writeFileSync(wrong, 'not-the-token-of-this-service\n');
       const words = agentWords(scratch, staging, disk.device);
       words[words.indexOf('--token-file') + 1] = wrong;
-      expectRefusal(await understudy(words), 'ERR_UNAUTHORIZED', 6);
+      expectRefusal(await tryAgent(scratch, words), 'ERR_UNAUTHORIZED', 6);
       const asOperator = await understudy(['server', 'list'], {
         UNDERSTUDY_STAGING: staging.url,
         UNDERSTUDY_TOKEN_FILE: wrong,
@@ -154,8 +167,8 @@ describe('agent run', () => {
         volumes: hello.volumes.map(() => ({ committed: null, syncedChunks: 0 })),
       }));
       const line = ['agent', 'run', '--staging', url, '--token-file', scratch.path('token')];
-      const ran = await understudy([...line, '--server', scratch.server, '--volume', disk.device]);
-      await detachAgent(scratch.server);
+      const words = [...line, '--server', scratch.server, '--volume', disk.device];
+      const ran = await tryAgent(scratch, words);
       expectRefusal(ran, 'ERR_PROTOCOL_VERSION', 6);
     });
   });
@@ -175,7 +188,7 @@ describe('agent run', () => {
       writeFileSync(machineId, `${'0123456789abcdef'.repeat(2)}\n`);
       const script = `mount --bind ${machineId} /etc/machine-id && exec "$@"`;
       const elsewhere = ['unshare', '--mount', 'bash', '-c', script, 'bash'];
-      const refused = await understudy(agentWords(scratch, staging, disk.device), {}, elsewhere);
+      const refused = await tryAgent(scratch, agentWords(scratch, staging, disk.device), elsewhere);
       expectRefusal(refused, /hardware/, 6);
       expect((await staging.points()).length).toBe(points);
       expect((await staging.server(scratch.server)).pendingHardwareId).not.toBeNull();
@@ -197,13 +210,16 @@ describe('staging run', () => {
     });
   });
 
-  it('refuses a folder that holds something else', async () => {
+  it('refuses a data directory of another version, and leaves it as it is', async () => {
     await withScratch('foreign', async (scratch) => {
-      writeFileSync(scratch.path('holiday.jpg'), 'not ours');
-      const before = digestOfTree(scratch.folder);
-      const words = ['staging', 'run', '--data', scratch.folder, '--listen', '127.0.0.1:0'];
+      const staging = await Staging.start(scratch);
+      expect(await staging.daemon.stop()).toBe(0);
+      const format = join(staging.dataFolder, 'repo/format.json');
+      writeFileSync(format, readFileSync(format, 'utf8').replace(/"version": *1/, '"version": 99'));
+      const before = digestOfTree(staging.dataFolder);
+      const words = ['staging', 'run', '--data', staging.dataFolder, '--listen', '127.0.0.1:0'];
       expectRefusal(await understudy(words), 'ERR_DATA_FORMAT', 6);
-      expect(digestOfTree(scratch.folder)).toBe(before);
+      expect(digestOfTree(staging.dataFolder)).toBe(before);
     });
   });
 

@@ -1,6 +1,6 @@
-// P2 on real loop devices: every cut under load is a state in which a power cut at T could have left both
-// volumes, judged by the oracle of ordered writes; with a rule of the cut taken out, the oracle notices. And a
-// tracker outlives its agent, however it dies.
+// P2 on real loop devices: every cut under load is a state in which a power cut at T could have
+// left both volumes, judged by the oracle of ordered writes; with a rule of the cut taken out, the
+// oracle notices. And a tracker outlives its agent, however it dies.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -9,15 +9,18 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { detachTracker } from '../../src/native/index.ts';
-import { createLoopDevice, type LoopDevice } from '../tools/loop-device.ts';
+import {
+  createLoopDevice,
+  diskFolder,
+  type LoopDevice,
+  memoryFolder,
+} from '../tools/loop-device.ts';
 import { Checker, type LoadOptions, Writer } from '../tools/ordered-load.ts';
 import { omissions, Replica, type ReplicaOptions } from '../tools/replica.ts';
 
 const MIB = 1024 * 1024;
 const SIZE_BYTES = 128 * MIB;
 const isFull = Boolean(process.env.TEST_FULL);
-const memory = '/dev/shm';
-const scratch = process.env.TEST_SCRATCH ?? '/tmp';
 const cleanups: (() => unknown)[] = [];
 let instances = 0;
 
@@ -79,29 +82,29 @@ describe('every valid cut is a prefix of the ordered writes', () => {
     {
       name: '10,000 writes/s in memory',
       least: 15,
-      trial: { parent: memory, cuts, load: { rate: 10_000 } },
+      trial: { parent: memoryFolder, cuts, load: { rate: 10_000 } },
     },
-    { name: 'all writes that memory takes', least: 10, trial: { parent: memory, cuts } },
+    { name: 'all writes that memory takes', least: 10, trial: { parent: memoryFolder, cuts } },
     {
       name: 'all writes, half of them hot',
       least: 5,
-      trial: { parent: memory, cuts, load: { hotPercent: 50 } },
+      trial: { parent: memoryFolder, cuts, load: { hotPercent: 50 } },
     },
     {
       name: '10,000 writes/s on a disk',
       least: 10,
-      trial: { parent: scratch, cuts, load: { rate: 10_000 } },
+      trial: { parent: diskFolder, cuts, load: { rate: 10_000 } },
     },
     {
       name: 'all writes that a disk takes',
       least: 1,
-      trial: { parent: scratch, cuts, load: { rate: 30_000 } },
+      trial: { parent: diskFolder, cuts, load: { rate: 30_000 } },
     },
     {
       name: 'buffers far smaller than the set: spilled and overridden',
       least: 10,
       trial: {
-        parent: memory,
+        parent: memoryFolder,
         cuts,
         load: { rate: 40_000 },
         replica: { buffers: 2, bufferBytes: MIB },
@@ -111,7 +114,7 @@ describe('every valid cut is a prefix of the ordered writes', () => {
       name: 'marks of 64 KiB',
       least: 5,
       trial: {
-        parent: memory,
+        parent: memoryFolder,
         cuts,
         load: { rate: 5_000 },
         replica: { memoryBudgetBytes: 16 * 1024 },
@@ -120,7 +123,7 @@ describe('every valid cut is a prefix of the ordered writes', () => {
     {
       name: 'one in a thousand completions unseen',
       least: 10,
-      trial: { parent: scratch, cuts, load: { rate: 5_000 }, replica: { loseOneIn: 997 } },
+      trial: { parent: diskFolder, cuts, load: { rate: 5_000 }, replica: { loseOneIn: 997 } },
     },
   ];
   for (const { name, least, trial } of trials) {
@@ -132,7 +135,7 @@ describe('every valid cut is a prefix of the ordered writes', () => {
   }
 
   it('needs more than one pass under full load', async () => {
-    const { passes } = await tryCuts({ parent: memory, cuts: 5 });
+    const { passes } = await tryCuts({ parent: memoryFolder, cuts: 5 });
     expect(Math.max(...passes)).toBeGreaterThan(1);
   });
 });
@@ -145,17 +148,17 @@ describe('a rule taken out shows (canaries)', () => {
 
   it('validation: the first reading accepted', async () => {
     const rules = { skipsValidation: true };
-    expect(await hasBad({ parent: memory, cuts: 15, replica: { rules } })).toBe(true);
+    expect(await hasBad({ parent: memoryFolder, cuts: 15, replica: { rules } })).toBe(true);
   });
 
   it('writes in flight: neither completions nor counts followed', async () => {
     const rules = { ignoresFlight: true };
-    expect(await hasBad({ parent: scratch, cuts: 40, replica: { rules } })).toBe(true);
+    expect(await hasBad({ parent: diskFolder, cuts: 40, replica: { rules } })).toBe(true);
   });
 
   it('marks at queue and issue', async () => {
     const omit = omissions.queueMarks | omissions.issueMarks;
-    expect(await hasBad({ parent: memory, cuts: 15, replica: { omit } })).toBe(true);
+    expect(await hasBad({ parent: memoryFolder, cuts: 15, replica: { omit } })).toBe(true);
   });
 });
 
@@ -179,7 +182,7 @@ async function runAndKill(instance: string, pairs: string[], lines: number, afte
 
 describe('an agent that is killed', () => {
   it('is followed by one that goes on where it was, and nothing is lost', async () => {
-    const devices = pair(memory);
+    const devices = pair(memoryFolder);
     const instance = `kill-test-${process.pid}`;
     const paths = devices.map((device) => device.path);
     const images = devices.map((device) => join(device.directory, 'replica'));

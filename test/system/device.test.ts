@@ -1,4 +1,5 @@
-// Volumes on real block devices: geometry, refusals, and what the tracker finds when it is opened again.
+// Volumes on real block devices: geometry, refusals, and what the tracker finds when it is opened
+// again.
 import { execFile } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';

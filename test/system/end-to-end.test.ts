@@ -56,7 +56,6 @@ describe('replication of busy disks', () => {
         expect(point.volumes.map((volume) => volume.volume).sort()).toEqual(
           [...world.disks].sort(),
         );
-        expect(point.missingVolumes).toEqual([]);
         expect(point.cut.method).toBe('validated');
       }
       const times = points.map((point) => Date.parse(point.time));
@@ -177,7 +176,7 @@ describe('a volume in trouble', () => {
         await waitFor(
           'a whole point at the new size',
           async () => {
-            const newest = (await staging.points('--limit', '1'))[0];
+            const newest = await staging.newest();
             const held = newest?.volumes.find((volume) => volume.volume === grown);
             return newest?.missingVolumes.length === 0 && held?.sizeBytes === 96 * MIB;
           },
@@ -217,7 +216,7 @@ describe('a volume in trouble', () => {
         await waitFor(
           'a partial point of the sound volume, and a reason at the broken one',
           async () => {
-            const newest = (await staging.points('--limit', '1'))[0];
+            const newest = await staging.newest();
             const reason = (await volumeState(staging, server, broken!))?.reason ?? '';
             return (
               newest !== undefined &&

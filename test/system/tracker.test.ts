@@ -1,8 +1,14 @@
-// P1 on real loop devices: what the tracker reports covers every byte that changed, whatever changed it and
-// wherever it came from; and each part of the tracker, taken out, is missed.
+// P1 on real loop devices: what the tracker reports covers every byte that changed, whatever
+// changed it and wherever it came from; and each part of the tracker, taken out, is missed.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createLoopDevice, type LoopDevice, run } from '../tools/loop-device.ts';
+import {
+  createLoopDevice,
+  diskFolder,
+  type LoopDevice,
+  memoryFolder,
+  run,
+} from '../tools/loop-device.ts';
 import { readMarks } from '../tools/pinned-marks.ts';
 import { changeOnce, mixChanges, sweepBlocks } from '../tools/random-changes.ts';
 import { omissions, Replica, type ReplicaOptions } from '../tools/replica.ts';
@@ -10,9 +16,6 @@ import { omissions, Replica, type ReplicaOptions } from '../tools/replica.ts';
 const MIB = 1024 * 1024;
 const rounds = process.env.TEST_FULL ? 20 : 4;
 const cleanups: (() => unknown)[] = [];
-/** Loop devices in memory complete at once; on a disk writes are long in flight. */
-const memory = '/dev/shm';
-const scratch = process.env.TEST_SCRATCH ?? '/tmp';
 let instances = 0;
 
 afterEach(async () => {
@@ -58,10 +61,10 @@ function partitioned(parent: string): { disk: string; partition: string } {
 
 describe('differential', () => {
   const cases = [
-    { which: 'disk', parent: memory },
-    { which: 'disk', parent: scratch },
-    { which: 'partition', parent: memory },
-    { which: 'partition', parent: scratch },
+    { which: 'disk', parent: memoryFolder },
+    { which: 'disk', parent: diskFolder },
+    { which: 'partition', parent: memoryFolder },
+    { which: 'partition', parent: diskFolder },
   ] as const;
   for (const { which, parent } of cases) {
     it(`covers every change of a ${which} in ${parent}, through disk and partition`, async () => {
@@ -101,7 +104,7 @@ describe('differential', () => {
 });
 
 describe('every block written once, 64 at a time', () => {
-  for (const parent of [memory, scratch]) {
+  for (const parent of [memoryFolder, diskFolder]) {
     it(`loses none while drains go on, on loop devices in ${parent}`, async () => {
       const { path } = loop(64 * MIB, parent);
       const replica = await open([path]);
@@ -114,7 +117,7 @@ describe('every block written once, 64 at a time', () => {
   }
 
   it('loses some where neither completions nor flight are followed (canary)', async () => {
-    const { path } = loop(64 * MIB, scratch);
+    const { path } = loop(64 * MIB, diskFolder);
     const omit = omissions.completionMarks | omissions.flightCounts;
     const replica = await open([path], { omit });
     await replica.readAll();

@@ -7,7 +7,7 @@ import { formatDuration, formatSize } from '../../base/units.ts';
 import { convertImage, type ImageFormat, imageFormats } from '../../recovery/convert.ts';
 import { type ExportReport, exportImage, type ImageSource } from '../../recovery/export.ts';
 import type { ApiDigests } from '../../staging/api-types.ts';
-import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
 import {
   connect,
   findPoint,
@@ -103,48 +103,48 @@ export function reportExport(
   context.print(`verified against the point, ${formatDuration(tookMs)}`);
 }
 
+export const imageOptions: readonly OptionSpec[] = [
+  {
+    name: 'point',
+    type: 'text',
+    value: 'ID',
+    describe: 'Recovery point, or "latest"',
+    required: true,
+  },
+  {
+    name: 'volume',
+    type: 'text',
+    value: 'V',
+    describe: 'Volume, as given to the agent',
+    required: true,
+  },
+  {
+    name: 'server',
+    type: 'text',
+    value: 'NAME',
+    describe: 'Whose latest point, where several servers are kept',
+  },
+  {
+    name: 'format',
+    type: 'text',
+    choices: imageFormats,
+    describe: 'Format of the file',
+    default: 'raw',
+  },
+  {
+    name: 'out',
+    type: 'text',
+    value: 'FILE',
+    describe: 'File to write; raw images are sparse, and an interrupted one is resumed',
+    required: true,
+  },
+  { ...yesOption, describe: 'Replace FILE if it exists' },
+];
+
 const exportCommand: CommandSpec = {
   path: ['image', 'export'],
   summary: 'Write a volume as it was at a recovery point into a file, and verify it',
-  options: [
-    ...operatorOptions,
-    {
-      name: 'point',
-      type: 'text',
-      value: 'ID',
-      describe: 'Recovery point, or "latest"',
-      required: true,
-    },
-    {
-      name: 'volume',
-      type: 'text',
-      value: 'V',
-      describe: 'Volume, as given to the agent',
-      required: true,
-    },
-    {
-      name: 'server',
-      type: 'text',
-      value: 'NAME',
-      describe: 'Whose latest point, where several servers are kept',
-    },
-    {
-      name: 'format',
-      type: 'text',
-      choices: imageFormats,
-      describe: 'Format of the file',
-      default: 'raw',
-    },
-    {
-      name: 'out',
-      type: 'text',
-      value: 'FILE',
-      describe: 'File to write; raw images are sparse and an interrupted export resumes',
-      required: true,
-    },
-    { ...yesOption, describe: 'Replace FILE if it exists' },
-    jsonOption,
-  ],
+  options: [...operatorOptions, ...imageOptions, jsonOption],
   examples: [
     {
       line: 'understudy image export --point latest --volume /dev/vdb --out vdb.raw',

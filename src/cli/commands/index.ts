@@ -3,6 +3,7 @@ import type { CommandGroup } from '../command.ts';
 import { agentGroup } from './agent.ts';
 import { imageGroup } from './image.ts';
 import { pointGroup } from './point.ts';
+import { repoGroup } from './repo.ts';
 import { serverGroup } from './server.ts';
 import { stagingGroup } from './staging.ts';
 
@@ -12,4 +13,5 @@ export const commandGroups: readonly CommandGroup[] = [
   serverGroup,
   pointGroup,
   imageGroup,
+  repoGroup,
 ];

@@ -2,7 +2,7 @@
  * A folder for one test, and a stack of what must be undone at its end: devices, mounts, processes. All
  * names are made here, none is fixed; what a killed run leaves is found by this folder's path (scripts/test).
  */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
@@ -28,6 +28,16 @@ export class Scratch {
     this.undo.push(undo);
   }
 
+  /** The ends of the logs of the processes that ran here. */
+  lastWords(): string {
+    const logs = readdirSync(this.folder).filter((name) => name.endsWith('.err'));
+    const tails = logs.map((name) => {
+      const lines = readFileSync(this.path(name), 'utf8').trimEnd().split('\n');
+      return `${name}:\n${lines.slice(-15).join('\n')}`;
+    });
+    return tails.join('\n');
+  }
+
   /** Undoes everything; throws the first failure after having tried the rest. */
   async clean(): Promise<void> {
     const failures: unknown[] = [];
@@ -51,6 +61,10 @@ export async function withScratch(
   const scratch = new Scratch(name);
   try {
     await body(scratch);
+  } catch (error) {
+    // What the processes had to say goes with the failure; the folder goes away.
+    console.log(scratch.lastWords());
+    throw error;
   } finally {
     await scratch.clean();
   }

@@ -13,6 +13,8 @@ import { waitFor } from './wait.ts';
 
 const main = process.env.TEST_MAIN ?? resolve(import.meta.dirname, '../../../src/cli/main.ts');
 
+const COMMAND_TIMEOUT_MS = 180_000;
+
 export interface Ran {
   readonly exitCode: number;
   readonly out: string;
@@ -41,8 +43,12 @@ export function understudy(
     child.stderr.on('data', (data: Buffer) => {
       err += data.toString();
     });
+    const timer = setTimeout(() => child.kill('SIGKILL'), COMMAND_TIMEOUT_MS);
     child.on('error', fail);
-    child.on('close', (code, signal) => done({ exitCode: code ?? (signal ? 128 : 1), out, err }));
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      done({ exitCode: code ?? (signal ? 128 : 1), out, err });
+    });
   });
 }
 
@@ -185,7 +191,11 @@ export class Staging {
     const { exitCode, err } = await this.run(...line);
     if (exitCode !== 0) throw new Error(`export: exit ${exitCode}: ${err}`);
   }
-  /** Waits until at least `count` points are listed; returns them, newest first. */
+  /** Of all points, partial ones too. */
+  async newest(): Promise<ListedPoint | undefined> {
+    return (await this.json<ListedPoint[]>('point', 'list', '--limit', '1'))[0];
+  }
+  /** Waits until at least `count` whole points are listed; returns those, newest first. */
   async waitForPoints(
     count: number,
     timeoutMs = 120_000,
@@ -195,7 +205,8 @@ export class Staging {
     await waitFor(
       `${count} points`,
       async () => {
-        points = await this.points(...words);
+        const listed = await this.points(...words);
+        points = listed.filter((point) => point.missingVolumes.length === 0);
         return points.length >= count;
       },
       { timeoutMs, everyMs: 300 },

@@ -1,0 +1,230 @@
+/**
+ * `understudy repo ...`: the repository's health and figures, through the service or from its directory
+ * alone; and restoring from the directory, which needs neither service nor catalog (P7).
+ */
+import { resolve } from 'node:path';
+import { sleep } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import { formatSize } from '../../base/units.ts';
+import { imageSourceOf } from '../../recovery/export.ts';
+import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
+import type { OfflineRepository } from '../../store/offline.ts';
+import type { CheckReport, Finding, ListedPoint, StoreStatistics } from '../../store/types.ts';
+import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
+import { connect, jsonOption, newestWhole, operatorOptions } from '../operator.ts';
+import { errorFromService, type RestClient } from '../rest-client.ts';
+import type { Settings } from '../settings.ts';
+import { renderFields } from '../table.ts';
+import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
+
+const POLL_MS = 300;
+const EXIT_CORRUPTION = 4;
+
+const repoOption: OptionSpec = {
+  name: 'repo',
+  type: 'text',
+  value: 'DIR',
+  describe: 'Data directory of staging (or its "repo"), read without a service',
+};
+/** Without --repo the service is asked, and must be named. */
+const eitherOptions: readonly OptionSpec[] = [
+  repoOption,
+  ...operatorOptions.map((option) => ({ ...option, required: false })),
+];
+
+function connectRequired(context: CommandContext, settings: Settings): Promise<RestClient> {
+  for (const name of ['staging', 'token-file']) {
+    if (settings.optionalText(name) === undefined) {
+      throw new UnderstudyError('ERR_USAGE', `give --repo, or --${name} of the service to ask`);
+    }
+  }
+  return connect(context, settings);
+}
+
+/** Runs a check in the service and follows it to its end. */
+async function checkByService(
+  context: CommandContext,
+  client: RestClient,
+  readData: boolean,
+): Promise<CheckReport> {
+  const progress = context.progress('check');
+  let job = await client.call<ApiCheckJob>('POST', '/v1/check', { body: { readData } });
+  while (job.state === 'running') {
+    context.stop.throwIfAborted();
+    await sleep(context.clock, POLL_MS);
+    job = await client.call<ApiCheckJob>('GET', `/v1/checks/${job.jobId}`);
+    progress.update(job.done, job.total);
+  }
+  progress.finish();
+  if (job.report === null) throw errorFromService(job.error, client.url);
+  return job.report;
+}
+
+const findingLine = (finding: Finding): string =>
+  `${finding.kind}: ${finding.object}: ${finding.detail}` +
+  (finding.points.length === 0 ? '' : `; hurts ${finding.points.length} points`);
+
+export function renderReport(report: CheckReport): string {
+  const { points, objects, pieces, bytesRead, findings } = report;
+  const read = bytesRead > 0 ? `, ${formatSize(bytesRead)} read` : '';
+  const looked = `${points} points, ${objects} objects, ${pieces} pieces${read}`;
+  return [...findings.map(findingLine), `${looked}: ${verdict(findings)}`].join('\n');
+}
+
+/** What nothing refers to, and an index that is behind, are no harm. */
+const isHarm = (finding: Finding): boolean =>
+  finding.kind !== 'unreferenced' && finding.kind !== 'stale-index';
+
+function verdict(findings: readonly Finding[]): string {
+  const harm = findings.filter(isHarm).length;
+  return harm === 0 ? 'all well' : `${harm} damaged`;
+}
+
+const check: CommandSpec = {
+  path: ['repo', 'check'],
+  summary: 'Check that every recovery point can be restored',
+  options: [
+    ...eitherOptions,
+    { name: 'read-data', type: 'flag', describe: 'Read every byte and compare its digest' },
+    jsonOption,
+  ],
+  examples: [
+    { line: 'understudy repo check --read-data', does: 'every byte, by the service' },
+    {
+      line: 'understudy repo check --repo /srv/understudy',
+      does: 'the structure, without a service',
+    },
+  ],
+  async run(context, settings) {
+    const readData = settings.flag('read-data');
+    const folder = settings.optionalText('repo');
+    const report =
+      folder === undefined
+        ? await checkByService(context, await connectRequired(context, settings), readData)
+        : await checkByDirectory(context, resolve(folder), readData);
+    context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderReport(report));
+    return report.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
+  },
+};
+
+export function renderStatistics(figures: StoreStatistics): string {
+  const ratio = figures.storedBytes > 0 ? figures.logicalBytes / figures.storedBytes : 0;
+  return renderFields([
+    ['servers', String(figures.servers)],
+    ['points', `${figures.points}, ${figures.stagedPoints} of them not sealed yet`],
+    ['images', `${formatSize(figures.logicalBytes)}, all points together`],
+    ['contents', `${formatSize(figures.pieceBytes)} that differ`],
+    ['on disk', `${formatSize(figures.storedBytes)} in ${figures.packs} packs`],
+    ['images per byte on disk', ratio.toFixed(1)],
+    ['journal', formatSize(figures.journalBytes)],
+    ['dedupe hits', String(figures.dedupeHits)],
+  ]);
+}
+
+const stats: CommandSpec = {
+  path: ['repo', 'stats'],
+  summary: 'Show what the repository holds, and how much space it takes',
+  options: [...eitherOptions, jsonOption],
+  examples: [
+    { line: 'understudy repo stats', does: 'asks the service' },
+    { line: 'understudy repo stats --repo /srv/understudy --json', does: 'from the directory' },
+  ],
+  async run(context, settings) {
+    const folder = settings.optionalText('repo');
+    const figures =
+      folder === undefined
+        ? await (await connectRequired(context, settings)).call<ApiStatistics>(
+            'GET',
+            '/v1/statistics',
+          )
+        : await withRepository(context, resolve(folder), (repository) => repository.statistics());
+    const isJson = settings.flag('json');
+    context.print(isJson ? JSON.stringify(figures, null, 2) : renderStatistics(figures));
+    return 0;
+  },
+};
+
+/** Opens the directory for reading; nothing in it is changed. */
+async function withRepository<Result>(
+  context: CommandContext,
+  folder: string,
+  use: (repository: OfflineRepository) => Promise<Result>,
+): Promise<Result> {
+  const { openRepository } = await import('../../store/offline.ts');
+  const repository = await openRepository(folder, context.log);
+  try {
+    return await use(repository);
+  } finally {
+    await repository.close();
+  }
+}
+
+async function checkByDirectory(
+  context: CommandContext,
+  folder: string,
+  readData: boolean,
+): Promise<CheckReport> {
+  const progress = context.progress('check');
+  const onProgress = (done: number, total: number) => progress.update(done, total);
+  const report = await withRepository(context, folder, (repository) =>
+    repository.check({ readData, onProgress }),
+  );
+  progress.finish();
+  return report;
+}
+
+/** By id, or for `latest` the newest whole one (of --server, where several servers are kept). */
+async function pointOf(
+  repository: OfflineRepository,
+  id: string,
+  server: string | undefined,
+): Promise<ListedPoint> {
+  if (id !== 'latest') return repository.point(id);
+  return newestWhole(await repository.points(server === undefined ? {} : { server }), server);
+}
+
+const restore: CommandSpec = {
+  path: ['repo', 'restore'],
+  summary:
+    'Write a volume at a point into a file, from the directory alone: no service, no catalog',
+  options: [
+    { ...repoOption, required: true },
+    ...imageOptions.filter((option) => option.name !== 'format'),
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy repo restore --repo /mnt/copy --point latest --volume /dev/vda --out vda.raw',
+      does: 'after the loss of the staging machine',
+    },
+  ],
+  async run(context, settings) {
+    const volume = settings.text('volume');
+    const target: ImageTarget = {
+      out: resolve(settings.text('out')),
+      format: 'raw',
+      replace: settings.flag('yes'),
+    };
+    const startMs = context.clock.monotonicMs();
+    await withRepository(context, resolve(settings.text('repo')), async (repository) => {
+      const server = settings.optionalText('server');
+      const point = await pointOf(repository, settings.text('point'), server);
+      const reader = await repository.openImage(point.id, volume);
+      try {
+        const report = await writeImageFile(context, imageSourceOf(reader), target);
+        const tookMs = Math.round(context.clock.monotonicMs() - startMs);
+        const isJson = settings.flag('json');
+        reportExport(context, { point: point.id, volume, target, report, tookMs, isJson });
+      } finally {
+        reader.close();
+      }
+    });
+    return 0;
+  },
+};
+
+export const repoGroup: CommandGroup = {
+  word: 'repo',
+  summary: 'The repository: check, figures, restore without a service',
+  commands: [check, stats, restore],
+};
