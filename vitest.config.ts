@@ -1,10 +1,12 @@
-// Test runner settings. Projects: `unit` runs anywhere and fast; `system` needs root, loop devices and eBPF.
+// Test runner settings. Projects: `unit` runs anywhere and fast; `simulation` runs whole worlds in virtual
+// time; `system` needs root, loop devices and eBPF.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
+      { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },
       {
         test: {
           name: 'system',

@@ -19,7 +19,10 @@ let points = 0;
 let images = 0;
 for (let seed = first; seed < end; seed += 1) {
   try {
-    const report = await new World({ seed, verbose: values.verbose }).run();
+    const report = await new World({
+      seed,
+      ...(values.verbose ? { onLog: console.log } : {}),
+    }).run();
     points += report.points;
     images += report.imagesChecked;
     if (values.verbose) console.log(JSON.stringify(report));

@@ -27,7 +27,8 @@ export interface WorldOptions {
   readonly rules?: SchemeRules;
   /** A canary: staging's disk says that it has synced, and has not. */
   readonly syncLies?: boolean;
-  readonly verbose?: boolean;
+  /** Receives the log of agent, staging and faults. */
+  readonly onLog?: (line: string) => void;
 }
 
 export interface WorldReport {
@@ -95,9 +96,10 @@ export class World {
     this.options = options;
     this.random = new Random(options.seed);
     const { clock, random } = this;
-    this.log = options.verbose
-      ? createLog({ clock, level: 'debug', sink: (line) => process.stdout.write(`${line}\n`) })
-      : silentLog;
+    this.log =
+      options.onLog === undefined
+        ? silentLog
+        : createLog({ clock, level: 'debug', sink: options.onLog });
     const latency = random.fork();
     this.disk = new FaultyDisk({ clock, latencyMs: () => latency.between(0.001, 0.3) });
     this.disk.syncLies = options.syncLies ?? false;
