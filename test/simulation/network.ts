@@ -23,6 +23,7 @@ class SimulatedEnd implements Connection {
   other!: SimulatedEnd;
   private readonly network: SimulatedNetwork;
   private isOpen = true;
+  private hasGap = false;
   private isPaused = false;
   private readonly inbox: Uint8Array[] = [];
   private lastArrivalMs = 0;
@@ -42,7 +43,9 @@ class SimulatedEnd implements Connection {
     const arrival = clock.monotonicMs() + this.network.delayMs(frame.length);
     this.lastArrivalMs = Math.max(this.lastArrivalMs, arrival);
     clock.after(this.lastArrivalMs - clock.monotonicMs(), () => {
-      if (this.network.isHalfOpen || !this.isOpen) return;
+      // No stream goes on after a gap: what follows a lost frame is lost too.
+      if (this.network.isHalfOpen) this.hasGap = true;
+      if (this.hasGap || !this.isOpen) return;
       this.bufferedBytes -= copy.length;
       if (this.isDraining && this.bufferedBytes <= LOW_WATER_BYTES) {
         this.isDraining = false;
