@@ -64,19 +64,22 @@ export class Register {
     return [...this.holders.values()];
   }
 
-  /** Durable once it resolves. */
+  /** Durable, and known, once it resolves. */
   set(holder: Holder): Promise<void> {
-    this.holders.set(holder.server, holder);
-    const write = () => this.write();
-    const written = this.writing.then(write, write);
-    this.writing = written;
+    const write = async () => {
+      const next = new Map(this.holders).set(holder.server, holder);
+      await this.write([...next.values()]);
+      this.holders.set(holder.server, holder);
+    };
+    const written = this.writing.then(write);
+    this.writing = written.catch(() => undefined);
     return written;
   }
 
-  private async write(): Promise<void> {
+  private async write(holders: readonly Holder[]): Promise<void> {
     const { disk, folder } = this;
     const path = `${folder}/${NAME}`;
-    const bytes = encode([...this.holders.values()]);
+    const bytes = encode(holders);
     const file = await disk.open(`${path}.new`, 'write');
     try {
       await file.truncate(0);

@@ -12,7 +12,7 @@ import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { admit, admitPending } from './admission-state.ts';
 import type { ApiServer } from './api-types.ts';
 import { PointRequests } from './point-requests.ts';
-import type { Register } from './register.ts';
+import type { Holder, Register } from './register.ts';
 import { ServerRecord } from './server-record.ts';
 import { type CommittedPoint, Session, type SessionHost } from './session.ts';
 import { defaultLimits, type SessionLimits } from './session-types.ts';
@@ -139,30 +139,37 @@ export class Servers implements SessionHost {
 
   async open(session: Session, hello: Hello): Promise<{ ingest: Ingest; sessionId: string }> {
     if (this.isStopping) throw stopping();
-    const { server, hardwareId } = hello;
-    const { register, store, log, newId } = this.ports;
-    const admission = admit(register.get(server), server, hardwareId);
-    if (admission.kind === 'refused') {
-      log.error('other hardware was refused', {
-        server,
-        hardwareId,
-        peer: session.connection.peer,
-      });
-      await register.set(admission.holder);
-      throw otherHardware(server, `${server} is another machine`);
-    }
+    const { server } = hello;
+    const { register, store, newId } = this.ports;
+    await this.checkHolder(session, hello);
     const record = this.record(server);
     await this.replace(record, session);
+    // Anew, as another machine may have been admitted meanwhile.
+    const news = await this.checkHolder(session, hello);
     const ingest = await store.beginIngest(server, hello.volumes);
     try {
-      if (admission.holder !== null) await register.set(admission.holder);
       if (this.isStopping) throw stopping();
+      if (record.session !== session) throw replaced(server);
+      if (news !== null) await register.set(news);
     } catch (error) {
       await ingest.close();
       throw error;
     }
     record.greeted(hello);
     return { ingest, sessionId: newId() };
+  }
+
+  /** Throws ERR_OTHER_HARDWARE. Returns what the register has to learn, if anything. */
+  private async checkHolder(
+    session: Session,
+    { server, hardwareId }: Hello,
+  ): Promise<Holder | null> {
+    const { register, log } = this.ports;
+    const admission = admit(register.get(server), server, hardwareId);
+    if (admission.kind === 'admitted') return admission.holder;
+    log.error('other hardware was refused', { server, hardwareId, peer: session.connection.peer });
+    await register.set(admission.holder);
+    throw otherHardware(server, `${server} is another machine`);
   }
 
   /** The newest connection of the same machine counts: the one before is half open, or forgotten. */
@@ -172,12 +179,10 @@ export class Servers implements SessionHost {
     if (former !== null) {
       const { server } = record;
       this.ports.log.warn('a newer connection takes over', { server });
-      former.end(new UnderstudyError('ERR_SESSION_REPLACED', `${server} has connected anew`));
+      former.end(replaced(server));
       await former.ended;
     }
-    if (record.session !== session) {
-      throw new UnderstudyError('ERR_SESSION_REPLACED', `${record.server} has connected anew`);
-    }
+    if (record.session !== session) throw replaced(record.server);
   }
 
   opened(session: Session): void {
@@ -251,6 +256,9 @@ export class Servers implements SessionHost {
 
 const stopping = (): UnderstudyError =>
   new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
+
+const replaced = (server: ServerId): UnderstudyError =>
+  new UnderstudyError('ERR_SESSION_REPLACED', `${server} has connected anew`);
 
 const otherHardware = (server: ServerId, message: string): UnderstudyError =>
   new UnderstudyError('ERR_OTHER_HARDWARE', message, { server });

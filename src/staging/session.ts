@@ -63,6 +63,9 @@ const SILENCE_MS = 10_000;
 const PAUSE_BYTES = 8 * 2 ** 20;
 const RESUME_BYTES = 2 * 2 ** 20;
 
+/** Answers that the agent has not taken. */
+const MAX_UNREAD_BYTES = 16 * 2 ** 20;
+
 interface Arrived {
   readonly bytes: number;
   readonly frame: Promise<Uint8Array>;
@@ -134,6 +137,8 @@ export class Session {
 
   private send(message: StagingMessage): void {
     this.connection.send(encodeMessage(message));
+    if (this.connection.bufferedBytes <= MAX_UNREAD_BYTES || this.isEnded()) return;
+    this.silent('the agent does not read what it is told');
   }
 
   private arrived(frame: Uint8Array): void {

@@ -143,6 +143,34 @@ describe('a hostile peer gets a coded close, and changes nothing', () => {
     await servers.stop();
   });
 
+  it('answers that pile up unread', async () => {
+    const { fake, network, servers } = await makeWorld(folder);
+    let unread = 0;
+    network.listen((connect) =>
+      servers.accept((handlers) => {
+        const connection = connect(handlers);
+        return {
+          peer: connection.peer,
+          get bufferedBytes() {
+            return unread;
+          },
+          send: (frame) => connection.send(frame),
+          pause: () => connection.pause(),
+          resume: () => connection.resume(),
+          close: (reason) => connection.close(reason),
+          abort: () => connection.abort(),
+        };
+      }),
+    );
+    const agent = await ScriptedAgent.connect(network.dialer, hello);
+    unread = 2 ** 25;
+    agent.say(patchOf('p'));
+    expect((await agent.end()).code).toBe('ERR_CONNECTION_LOST');
+    await settled();
+    expect(fake.calls.at(-1)).toBe('close');
+    await servers.stop();
+  });
+
   it('a Hello of another version', async () => {
     const { fake, network, servers } = await makeWorld(folder);
     const agent = ScriptedAgent.greet(network.dialer, { ...hello, version: 9 });

@@ -213,6 +213,18 @@ describe('one live instance of a server', () => {
     await servers.stop();
   });
 
+  it('of two machines that come at once under a new name, one stays', async () => {
+    const { network, servers, register } = await makeWorld(folder);
+    const agents = [hello, clone].map((each) => ScriptedAgent.greet(network.dialer, each));
+    await expect.poll(() => agents.every(({ received }) => received.length > 0)).toBe(true);
+    await settled();
+    const welcomed = agents.filter((agent) => agent.closed === null);
+    expect(welcomed).toHaveLength(1);
+    const held = welcomed[0] === agents[0] ? hello.hardwareId : clone.hardwareId;
+    expect(register.get('web')?.hardwareId).toBe(held);
+    await servers.stop();
+  });
+
   it('refuses a damaged register', async () => {
     const { servers, network } = await makeWorld(folder);
     await ScriptedAgent.connect(network.dialer, hello);
