@@ -16,6 +16,7 @@ import { nextTickMs, reduce, startState } from './replication-state.ts';
 import { type AgentStatus, agentStatus, wireStatus } from './report.ts';
 import { Session } from './session.ts';
 import { type SliceOutcome, Slices } from './slices.ts';
+import { StallWatch } from './stall-watch.ts';
 import type { AgentEvent, AgentState, Effect, Instant, VolumeHealth } from './state-types.ts';
 import { TokenBucket } from './token-bucket.ts';
 
@@ -50,6 +51,7 @@ class AgentCore implements Agent {
   private timer: Timer | null = null;
   private timerAtMs = 0;
   private nextStatusMs = 0;
+  private readonly stall = new StallWatch();
   private cuts = 0;
   private lastError: UnderstudyError | null = null;
 
@@ -184,9 +186,16 @@ class AgentCore implements Agent {
   private tick(): void {
     this.dispatch({ type: 'tick' });
     const now = this.now().monotonicMs;
-    if (this.state.connection.kind !== 'open' || now < this.nextStatusMs) return;
+    if (this.state.connection.kind !== 'open') return;
+    this.watch(now);
+    if (now < this.nextStatusMs) return;
     this.nextStatusMs = now + STATUS_INTERVAL_MS;
     this.session.sendMessage({ type: 'status', volumes: wireStatus(this.state) });
+  }
+
+  private watch(nowMs: number): void {
+    if (!this.feeder.isWaiting && this.state.cut.kind !== 'committing') this.stall.progress(nowMs);
+    else if (this.stall.isStalled(nowMs)) this.session.stalled();
   }
 
   private perform(effect: Effect): void {
@@ -330,6 +339,7 @@ class AgentCore implements Agent {
   }
 
   private received(message: StagingMessage): void {
+    this.stall.progress(this.now().monotonicMs);
     switch (message.type) {
       case 'welcome':
         this.outbox.open(this.session, message.windowBytes);

@@ -72,6 +72,11 @@ export class Feeder {
     this.ports = ports;
   }
 
+  /** Something that was sent has not been answered, or is not durable yet. */
+  get isWaiting(): boolean {
+    return this.offers.isAnyOpen || this.ports.outbox.inFlightBytes > 0;
+  }
+
   /** The session has ended. */
   reset(): void {
     this.session += 1;

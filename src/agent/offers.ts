@@ -181,6 +181,10 @@ export class OpenOffers {
     return chunk;
   }
 
+  get isAnyOpen(): boolean {
+    return this.bySeq.size > 0;
+  }
+
   isOpen(volume: number): boolean {
     return (this.byVolume.get(volume)?.length ?? 0) > 0;
   }

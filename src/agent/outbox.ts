@@ -59,8 +59,8 @@ export class Outbox {
     this.bucket = bucket;
   }
 
-  get waiting(): number {
-    return this.queue.length + this.replies.length;
+  get inFlightBytes(): number {
+    return this.window.inFlightBytes;
   }
 
   open(sink: FrameSink, windowBytes: number): void {

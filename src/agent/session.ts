@@ -114,6 +114,12 @@ export class Session implements FrameSink {
     this.lost(new UnderstudyError('ERR_PROTOCOL_MESSAGE', detail), false);
   }
 
+  /** The peer is alive and gets nowhere. */
+  stalled(): void {
+    const message = 'staging answers pings and nothing else';
+    this.lost(new UnderstudyError('ERR_CONNECTION_SILENT', message), false);
+  }
+
   private receive(frame: Uint8Array): void {
     this.heartbeat?.heard();
     let message: Message;
@@ -130,7 +136,7 @@ export class Session implements FrameSink {
       const text = `staging ${message.stagingVersion} speaks version ${message.version} of the protocol`;
       this.refused({ type: 'refusal', code: 'ERR_PROTOCOL_VERSION', message: text });
     } else if (!isForAgent(message)) this.refuse(`staging does not say ${message.type}`);
-    else this.events.onMessage(message);
+    else if (message.type !== 'pong') this.events.onMessage(message);
   }
 
   private refused({ code, message }: Refusal): void {

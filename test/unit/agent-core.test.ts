@@ -243,6 +243,22 @@ describe('lost acknowledgements', () => {
   });
 });
 
+describe('a staging that answers pings and nothing else', () => {
+  it('is left and dialed again after minutes', async () => {
+    const world = new AgentWorld(26, one());
+    world.start();
+    await world.points(1);
+    world.staging.isStuck = true;
+    await world.run(290_000);
+    expect(world.staging.hellos).toHaveLength(1);
+    await world.run(20_000);
+    expect(world.staging.hellos).toHaveLength(2);
+    world.staging.isStuck = false;
+    await world.points(2);
+    expect(world.violations()).toEqual([]);
+  });
+});
+
 describe('disagreement', () => {
   it('with a staging that is behind ends in a rescan by digests, and in an alarm', async () => {
     const world = new AgentWorld(16, one());

@@ -62,8 +62,8 @@ export class FakeStaging {
   missing: number[] = [];
   /** Holds `stored` back. */
   isSlow = false;
-  /** Says nothing at all. */
-  isMute = false;
+  /** Swallows commits. */
+  isStuck = false;
   /** Refuses a session with this code. */
   refusal = '';
   private connection: Connection | null = null;
@@ -94,7 +94,7 @@ export class FakeStaging {
   }
 
   say(message: StagingMessage): void {
-    if (!this.isMute) this.connection?.send(encodeMessage(message));
+    this.connection?.send(encodeMessage(message));
   }
 
   /** Ends the session from this side. */
@@ -253,6 +253,7 @@ export class FakeStaging {
   }
 
   private commit(commit: Commit): void {
+    if (this.isStuck) return;
     const volumes = commit.volumes.map((each) => ({
       ...each,
       held: this.held.get(this.names[each.volume]!)!,
