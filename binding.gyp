@@ -1,5 +1,5 @@
-# Builds the addon and the loader of the change tracker, and of each a second one that only tests use, in
-# which rules can be taken out. Node's headers: see native/node/include/node/common.gypi.
+# Builds the addon and the loader of the change tracker, and of each a second one that only tests
+# use, in which rules can be taken out. Node's headers: see native/node/include/node/common.gypi.
 {
   'variables': {
     'engine_sources': [
@@ -88,7 +88,8 @@
           'inputs': ['<@(program_sources)'],
           'outputs': ['<(INTERMEDIATE_DIR)/tracker_test.skel.h'],
           'action': [
-            'native/tracker/make-skeleton', '<@(_outputs)', '<(bpf_machine)', '-DUNDERSTUDY_TEST_KNOBS',
+            'native/tracker/make-skeleton', '<@(_outputs)', '<(bpf_machine)',
+            '-DUNDERSTUDY_TEST_KNOBS',
           ],
         },
       ],

@@ -1,4 +1,5 @@
-// The module: classes Device and Engine, the tracker's pins, and the address of a buffer, by which aligned memory is found.
+// The module: classes Device and Engine, the tracker's pins, and the address of a buffer, by which
+// aligned memory is found.
 #include "binding/bindings.h"
 #include "binding/convert.h"
 

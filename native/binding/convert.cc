@@ -4,7 +4,10 @@ namespace understudy {
 
 uint64_t toUint(const Napi::Value& value, const char* what) {
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (!(number >= 0) || number >= 9007199254740992.0 || number != static_cast<double>(static_cast<uint64_t>(number))) {
+  constexpr double kLimit = 9007199254740992.0;  // 2^53
+  const bool is_whole = number >= 0 && number < kLimit &&
+                        number == static_cast<double>(static_cast<uint64_t>(number));
+  if (!is_whole) {
     throw Napi::TypeError::New(value.Env(), std::string(what) + " must be a whole number");
   }
   return static_cast<uint64_t>(number);
@@ -31,7 +34,8 @@ std::vector<Extent> toExtents(const Napi::Value& value) {
   const Napi::Float64Array array = value.As<Napi::Float64Array>();
   std::vector<Extent> extents(array.ElementLength() / 2);
   for (size_t i = 0; i < extents.size(); i++) {
-    extents[i] = Extent{static_cast<uint64_t>(array[2 * i]), static_cast<uint64_t>(array[2 * i + 1])};
+    extents[i] = Extent{static_cast<uint64_t>(array[2 * i]),
+                        static_cast<uint64_t>(array[2 * i + 1])};
   }
   return extents;
 }

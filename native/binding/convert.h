@@ -1,5 +1,5 @@
-// Between JavaScript values and the engine's: numbers that are offsets, typed arrays over shared memory,
-// Failures as error objects. The binding folder alone sees napi.h.
+// Between JavaScript values and the engine's: numbers that are offsets, typed arrays over shared
+// memory, Failures as error objects. The binding folder alone sees napi.h.
 #pragma once
 
 #include <napi.h>

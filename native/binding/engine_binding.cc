@@ -89,8 +89,8 @@ void deliver(Napi::Env env, Napi::Function onEvent, void*, Event* event) {
   try {
     call(env, onEvent, *event);
   } catch (const Napi::Error&) {
-    // The JavaScript side throws nothing of its own (src/native/engine.ts): the environment is being ended
-    // (worker.terminate), and nobody is left to be told.
+    // The JavaScript side throws nothing of its own (src/native/engine.ts): the environment is
+    // being ended (worker.terminate), and nobody is left to be told.
     return;
   }
 }
@@ -159,8 +159,8 @@ class EngineBinding : public Napi::ObjectWrap<EngineBinding> {
                         InstanceMethod("close", &EngineBinding::close)});
   }
 
-  // new Engine({paths, buffers, depth, control, pins}, onEvent); `control` is '' for volumes that are only
-  // read.
+  // new Engine({paths, buffers, depth, control, pins}, onEvent); `control` is '' for volumes that
+  // are only read.
   explicit EngineBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineBinding>(info) {
     Napi::Env env = info.Env();
     const Napi::Object options = info[0].As<Napi::Object>();

@@ -1,5 +1,5 @@
-// The tracker's pins to JavaScript: one agent at a time, and what a header says. Which history may be taken
-// over, and attaching, are TypeScript's.
+// The tracker's pins to JavaScript: one agent at a time, and what a header says. Which history may
+// be taken over, and attaching, are TypeScript's.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
-// The few bpf(2) calls that a reader of pins needs: open a pin, ask what it is. Loading is the loader's.
+// The few bpf(2) calls that a reader of pins needs: open a pin, ask what it is. Loading is the
+// loader's.
 #pragma once
 
 #include <cstdint>

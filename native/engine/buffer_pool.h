@@ -1,6 +1,6 @@
-// The caller's buffers and what lies in them. A buffer is free, being filled, filled, or handed over;
-// buffers are handed over in the order in which they were opened, because later bytes override earlier ones.
-// Belongs to the engine thread; only `release` may be called from another.
+// The caller's buffers and what lies in them. A buffer is free, being filled, filled, or handed
+// over; buffers are handed over in the order in which they were opened, because later bytes
+// override earlier ones. Belongs to the engine thread; only `release` may be called from another.
 #pragma once
 
 #include <sys/uio.h>
@@ -37,15 +37,16 @@ class BufferPool {
 
   // All buffers, as the kernel wants them.
   std::vector<iovec> memory() const;
-  // Where the next `length` bytes go, or nullptr when the buffer being filled has no room (or there is none).
-  // The place stays in flight until `landed` or `failed`.
+  // Where the next `length` bytes go, or nullptr when the buffer being filled has no room (or there
+  // is none). The place stays in flight until `landed` or `failed`.
   uint8_t* reserve(uint32_t length, uint32_t& buffer, uint32_t& at);
   void landed(uint32_t buffer, const Piece& piece);
   void failed(uint32_t buffer);
 
   // Ends the buffer being filled and begins with a free one; false when none is free.
   bool openNext();
-  // Hands over the oldest filled buffer if all its reads have ended; false when there is no such buffer.
+  // Hands over the oldest filled buffer if all its reads have ended; false when there is no such
+  // buffer.
   bool handOverOldest();
   // Hands over, in order, every filled buffer whose reads have ended.
   void handOverFilled();
@@ -53,7 +54,8 @@ class BufferPool {
   void handOverAll();
   // Forgets everything that has been filled and not handed over.
   void discard();
-  // Replaces each piece of what is held back, from the newest to the oldest, by what `keep` puts out for it.
+  // Replaces each piece of what is held back, from the newest to the oldest, by what `keep` puts
+  // out for it.
   void reduce(const std::function<void(const Piece&, std::vector<Piece>&)>& keep);
 
   // From any thread: the buffer may be filled again.

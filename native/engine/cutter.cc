@@ -111,8 +111,8 @@ void Cutter::addItems(uint32_t index, std::vector<ReadItem>& items, JobResult& r
   result.carried_blocks += carried_blocks;
 }
 
-// Of blocks that several passes read, only the newest reading stays. Done once, when no pass follows: between
-// a flip and its reads every microsecond costs convergence.
+// Of blocks that several passes read, only the newest reading stays. Done once, when no pass
+// follows: between a flip and its reads every microsecond costs convergence.
 void Cutter::dropSuperseded() {
   pool_.reduce([this](const Piece& piece, std::vector<Piece>& kept) {
     Pending& newer = volumes_[piece.volume]->scratch();

@@ -1,14 +1,16 @@
-// The cut: flips, harvests, reads and validates until the image of all volumes of the job is that of one
-// instant T (P2). A pass:
+// The cut: flips, harvests, reads and validates until the image of all volumes of the job is that
+// of one instant T (P2). A pass:
 //
 //   1. what is left in the planes about to become active is harvested
 //   2. T: the wall clock is read, then the epoch word exchanged: marks go to the other planes
-//   3. the old planes are harvested, at queue and at completion; blocks with a write that may still be in flight
-//      stay pending for the next pass
-//   4. what is pending is read; as each read ends, a mark at queue in the now active plane makes its blocks
-//      contested: they may hold a write issued after T, and are by construction in the next pass's set
+//   3. the old planes are harvested, at queue and at completion; blocks with a write that may still
+//      be in flight stay pending for the next pass
+//   4. what is pending is read; as each read ends, a mark at queue in the now active plane makes
+//      its blocks contested: they may hold a write issued after T, and are by construction in the
+//      next pass's set
 //
-// No contested block: the cut is valid at T. Why no grace period is needed is said in tracker.bpf.c.
+// No contested block: the cut is valid at T. Why no grace period is needed is said in
+// tracker.bpf.c.
 #pragma once
 
 #include <cstdint>

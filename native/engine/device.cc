@@ -74,7 +74,9 @@ void Device::close() {
 
 void Device::readBlockGeometry(uint64_t device_number) {
   int sector = 0;
-  if (ioctl(fd_, BLKSSZGET, &sector) != 0) throw Failure("ERR_DEVICE_OPEN", "BLKSSZGET", errno, path_);
+  if (ioctl(fd_, BLKSSZGET, &sector) != 0) {
+    throw Failure("ERR_DEVICE_OPEN", "BLKSSZGET", errno, path_);
+  }
   geometry_.sector_bytes = static_cast<uint32_t>(sector);
   const std::string node = resolve("/sys/dev/block/" + std::to_string(major(device_number)) + ":" +
                                    std::to_string(minor(device_number)));
@@ -88,7 +90,8 @@ void Device::readBlockGeometry(uint64_t device_number) {
   if (colon == std::string::npos) throw Failure("ERR_DEVICE_OPEN", "sysfs", ENODEV, path_);
   geometry_.disk_minor = static_cast<uint32_t>(atoi(number.c_str() + colon + 1));
   if (is_partition) {
-    geometry_.start_bytes = strtoull(readSmallFile(node + "/start").c_str(), nullptr, 10) * kSectorBytes;
+    const std::string start = readSmallFile(node + "/start");
+    geometry_.start_bytes = strtoull(start.c_str(), nullptr, 10) * kSectorBytes;
   }
   geometry_.disk_sequence = currentSequence();
 }

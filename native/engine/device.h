@@ -1,7 +1,8 @@
-// A volume as a file descriptor: opening (O_DIRECT, because a buffered read of a block device may return a
-// stale page), geometry from ioctls and sysfs, positioned reads, SEEK_DATA. Regular files are volumes too;
-// where their file system refuses O_DIRECT they are read through the page cache, which is coherent for files.
-// Read-only by construction (P5). Which volumes may be tracked is decided in TypeScript.
+// A volume as a file descriptor: opening (O_DIRECT, because a buffered read of a block device may
+// return a stale page), geometry from ioctls and sysfs, positioned reads, SEEK_DATA. Regular files
+// are volumes too; where their file system refuses O_DIRECT they are read through the page cache,
+// which is coherent for files. Read-only by construction (P5). Which volumes may be tracked is
+// decided in TypeScript.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +37,11 @@ class Device {
   const std::string& path() const { return path_; }
   const Geometry& geometry() const { return geometry_; }
 
-  // Reads until `length` bytes or the end of the volume. The buffer has room for `capacity` bytes: the tail
-  // of a file is read by a whole sector. Throws ERR_DEVICE_READ.
+  // Reads until `length` bytes or the end of the volume. The buffer has room for `capacity` bytes:
+  // the tail of a file is read by a whole sector. Throws ERR_DEVICE_READ.
   size_t read(uint8_t* buffer, size_t length, size_t capacity, uint64_t offset) const;
-  // First data extent at or after `offset`; nothing when only a hole is left. Throws ERR_DEVICE_READ.
+  // First data extent at or after `offset`; nothing when only a hole is left. Throws
+  // ERR_DEVICE_READ.
   std::optional<std::pair<uint64_t, uint64_t>> nextData(uint64_t offset) const;
   // Size now. Throws ERR_DEVICE_GONE.
   uint64_t currentSize() const;

@@ -1,6 +1,7 @@
-// The engine's thread: takes jobs in order, one at a time, at high priority, because priority decides whether
-// cuts converge. It owns reader, buffers and (through the cutter) the harvest; all it does is mechanism,
-// decided by the caller job by job. Results go to a listener, called on this thread.
+// The engine's thread: takes jobs in order, one at a time, at high priority, because priority
+// decides whether cuts converge. It owns reader, buffers and (through the cutter) the harvest; all
+// it does is mechanism, decided by the caller job by job. Results go to a listener, called on this
+// thread.
 #pragma once
 
 #include <atomic>

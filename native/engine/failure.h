@@ -1,5 +1,5 @@
-// What went wrong in a system call, as an exception: which call, errno, and on what. The binding turns it
-// into an UnderstudyError; nothing in C++ retries, logs or decides.
+// What went wrong in a system call, as an exception: which call, errno, and on what. The binding
+// turns it into an UnderstudyError; nothing in C++ retries, logs or decides.
 #pragma once
 
 #include <cstdint>

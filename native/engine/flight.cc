@@ -23,17 +23,19 @@ size_t Flight::regionBucket(uint64_t block) const {
 }
 
 uint32_t Flight::secondsAt(Time now) const {
-  return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::seconds>(now - origin_).count());
+  const auto since = std::chrono::duration_cast<std::chrono::seconds>(now - origin_);
+  return static_cast<uint32_t>(since.count());
 }
 
 bool Flight::mayHold(uint64_t block) {
   bool result = false;
-  for (const size_t bucket : {static_cast<size_t>(block % FLIGHT_DATA_WORDS), regionBucket(block)}) {
+  const size_t buckets[] = {block % FLIGHT_DATA_WORDS, regionBucket(block)};
+  for (const size_t bucket : buckets) {
     const int64_t sectors = static_cast<int64_t>(loadWord(buckets_ + bucket));
     if (sectors == 0) continue;
     result = true;
-    // Below zero: writes queued before the programs came have completed. What is in flight is never below
-    // zero, so what is added here can at most be too little.
+    // Below zero: writes queued before the programs came have completed. What is in flight is never
+    // below zero, so what is added here can at most be too little.
     if (sectors < 0) takeOff(buckets_ + bucket, static_cast<Word>(sectors));
   }
   return result;

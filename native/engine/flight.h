@@ -1,10 +1,13 @@
-// Sectors in flight by hash of their place, as the programs count them. Exactly additive under splits and
-// merges, so a count is zero when nothing is in flight, unless the programs missed a completion: then it is
-// stuck above zero, which costs readings and loses nothing, until it is taken off. That is sound in two cases:
+// Sectors in flight by hash of their place, as the programs count them. Exactly additive under
+// splits and merges, so a count is zero when nothing is in flight, unless the programs missed a
+// completion: then it is stuck above zero, which costs readings and loses nothing, until it is
+// taken off. That is sound in two cases:
 //
-//   at rest     everything queued has completed by the block layer's own count: all that is left is stuck
-//   by age      no block of the bucket was marked at queue for kStuckAfter, and the count stood still while two
-//               harvests went by: no write of that time is in it, and none lasts that long
+//   at rest     everything queued has completed by the block layer's own count: all that is left is
+//               stuck
+//   by age      no block of the bucket was marked at queue for kStuckAfter, and the count stood
+//               still while two harvests went by: no write of that time is in it, and none lasts
+//               that long
 #pragma once
 
 #include <chrono>
@@ -22,7 +25,8 @@ class Flight {
   static constexpr std::chrono::minutes kStuckAfter{10};
   static constexpr std::chrono::seconds kSweepInterval{60};
 
-  // `buckets`: FLIGHT_DATA_WORDS, then FLIGHT_REGION_WORDS. What was touched before `now` is not known.
+  // `buckets`: FLIGHT_DATA_WORDS, then FLIGHT_REGION_WORDS. What was touched before `now` is not
+  // known.
   Flight(Word* buckets, uint32_t block_shift, Time now);
 
   // After a harvest: may a write on this block have been issued and not completed?

@@ -30,7 +30,9 @@ void Pending::add(size_t word, Word bits) {
 }
 
 void Pending::addRange(uint64_t first, uint64_t last) {
-  for (size_t word = first / 64; word <= last / 64; word++) add(word, bitsWithin(word, first, last));
+  for (size_t word = first / 64; word <= last / 64; word++) {
+    add(word, bitsWithin(word, first, last));
+  }
 }
 
 void Pending::removeRange(uint64_t first, uint64_t last) {

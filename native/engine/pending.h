@@ -1,6 +1,6 @@
-// The blocks of one volume that are still to be read: a plane in ordinary memory, of which only the touched
-// pages cost anything. What it holds is lost with the process, and does not matter: it is rebuilt from what
-// is pinned.
+// The blocks of one volume that are still to be read: a plane in ordinary memory, of which only the
+// touched pages cost anything. What it holds is lost with the process, and does not matter: it is
+// rebuilt from what is pinned.
 #pragma once
 
 #include <cstddef>

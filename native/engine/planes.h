@@ -1,7 +1,7 @@
-// Bit planes as they lie in the pinned map, and the harvest that moves marks from one to another. Every state
-// between two stores may be the last one of this process: a mark is in `outstanding` before it leaves its
-// plane, so whoever takes over finds it in one or the other. The stores go through `Access`, so that a test
-// can die at each of them; nothing here knows of BPF.
+// Bit planes as they lie in the pinned map, and the harvest that moves marks from one to another.
+// Every state between two stores may be the last one of this process: a mark is in `outstanding`
+// before it leaves its plane, so whoever takes over finds it in one or the other. The stores go
+// through `Access`, so that a test can die at each of them; nothing here knows of BPF.
 #pragma once
 
 #include <cstddef>
@@ -31,18 +31,21 @@ struct Plane {
   static size_t summaryWords(size_t words) { return (words / LINE_WORDS + 63) / 64; }
 };
 
-// Sets bits of a plane that only one thread writes: leaf before summary. Returns the bits that are new.
+// Sets bits of a plane that only one thread writes: leaf before summary. Returns the bits that are
+// new.
 template <typename Access>
 Word setBits(Access& access, const Plane& plane, size_t word, Word bits) {
   const Word before = loadWord(plane.leaf + word);
   if ((bits & ~before) != 0) access.fetchOr(plane.leaf + word, bits);
   const size_t line = word / LINE_WORDS;
   const Word mark = Word{1} << (line % 64);
-  if (!(loadWord(plane.summary + line / 64) & mark)) access.fetchOr(plane.summary + line / 64, mark);
+  Word* summary = plane.summary + line / 64;
+  if (!(loadWord(summary) & mark)) access.fetchOr(summary, mark);
   return bits & ~before;
 }
 
-// Calls `visit(word)` for every leaf word of the lines that are set in `lines`, the summary word `index`.
+// Calls `visit(word)` for every leaf word of the lines that are set in `lines`, the summary word
+// `index`.
 template <typename Visit>
 void forEachWordOf(size_t index, Word lines, size_t words, Visit&& visit) {
   for (; lines != 0; lines &= lines - 1) {
@@ -64,9 +67,9 @@ void harvestWord(Access& access, const Plane& plane, const Plane& outstanding, s
   }
 }
 
-// Moves all marks of `plane` to `outstanding`; `take(word, bits, fresh)` gets them, `fresh` being those that
-// were not outstanding. The summary is cleared before its leaves: a program that marks meanwhile finds it
-// cleared and sets it again.
+// Moves all marks of `plane` to `outstanding`; `take(word, bits, fresh)` gets them, `fresh` being
+// those that were not outstanding. The summary is cleared before its leaves: a program that marks
+// meanwhile finds it cleared and sets it again.
 template <typename Access, typename Take>
 void harvest(Access& access, const Plane& plane, const Plane& outstanding, Take&& take) {
   const size_t summaries = Plane::summaryWords(plane.words);

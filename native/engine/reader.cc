@@ -70,7 +70,8 @@ void Reader::submitOne(const ReadItem& item, uint8_t* data, uint32_t buffer, uin
   slots_[slot] = Slot{item, buffer, at, data};
   const Device& device = *devices_[item.volume];
   uint32_t length = item.length;
-  // The place is a multiple of the alignment, so the odd tail of a file can be read by a whole sector.
+  // The place is a multiple of the alignment, so the odd tail of a file can be read by a whole
+  // sector.
   if (device.isFile()) length = (length + kAlignment - 1) / kAlignment * kAlignment;
   ring_.read({buffer, data, item.volume, device.fd()}, length, item.offset, slot);
 }

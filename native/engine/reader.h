@@ -1,6 +1,6 @@
-// Reads what a source asks for, many reads in flight, into the buffer pool; tells the source as each read
-// ends, at once, because the cutter looks at the marks at that moment. A read that fails becomes a fault;
-// it is never retried here.
+// Reads what a source asks for, many reads in flight, into the buffer pool; tells the source as
+// each read ends, at once, because the cutter looks at the marks at that moment. A read that fails
+// becomes a fault; it is never retried here.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,8 @@
 
 #include "engine/failure.h"
 
-#ifndef IORING_SETUP_SINGLE_ISSUER  // Linux 6.0 and 6.1; older kernels refuse them, see the constructor
+// Linux 6.0 and 6.1; older kernels refuse them, see the constructor.
+#ifndef IORING_SETUP_SINGLE_ISSUER
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
 #endif
 #ifndef IORING_SETUP_DEFER_TASKRUN

@@ -18,8 +18,8 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  // Registers memory and files, which makes every read cheaper. The kernel may refuse (locked memory is
-  // limited): reads are then by address and descriptor.
+  // Registers memory and files, which makes every read cheaper. The kernel may refuse (locked
+  // memory is limited): reads are then by address and descriptor.
   void registerMemory(const std::vector<iovec>& memory);
   void registerFiles(const std::vector<int>& fds);
 

@@ -1,5 +1,5 @@
-// One volume's marks as the cutter uses them: taken from the planes into `pending`, asked whether a write may
-// be in flight, looked at for contested blocks, let go once committed.
+// One volume's marks as the cutter uses them: taken from the planes into `pending`, asked whether a
+// write may be in flight, looked at for contested blocks, let go once committed.
 #pragma once
 
 #include <atomic>
@@ -48,7 +48,8 @@ class TrackedVolume {
 
   void pend(uint64_t offset, uint64_t length);
   void pendOutstanding();
-  // Epoch first, then the outstanding bits that are not pending: a death in between leaves too many.
+  // Epoch first, then the outstanding bits that are not pending: a death in between leaves too
+  // many.
   void committed(uint64_t epoch);
 
   // What JavaScript is told from now on.

@@ -37,14 +37,16 @@ void Tripwire::pollPrograms() {
   misses_ = now;
 }
 
-// Fields of /sys/block/X/stat: 6 sectors written, 8 requests in flight, 13 sectors discarded (all from 0).
+// Fields of /sys/block/X/stat: 6 sectors written, 8 requests in flight, 13 sectors discarded (all
+// from 0).
 std::optional<Tripwire::Stat> Tripwire::readStat() const {
   const std::string line = readSmallFile(sysfs_ + "/stat");
   uint64_t fields[17] = {0};
   int position = 0;
   int count = 0;
   int used = 0;
-  while (count < 17 && sscanf(line.c_str() + position, "%" SCNu64 "%n", &fields[count], &used) == 1) {
+  const char* text = line.c_str();
+  while (count < 17 && sscanf(text + position, "%" SCNu64 "%n", &fields[count], &used) == 1) {
     position += used;
     count++;
   }
@@ -80,8 +82,9 @@ void Tripwire::pollCounts() {
   if (completed == look.queued_before && look.queued_before == look.queued_after) atRest(look);
 }
 
-// The block layer counted from boot on, the programs since they were attached. The difference is known at a
-// quiet instant; two looks that agree, because a bio between its tracepoint and its request is in neither.
+// The block layer counted from boot on, the programs since they were attached. The difference is
+// known at a quiet instant; two looks that agree, because a bio between its tracepoint and its
+// request is in neither.
 void Tripwire::calibrate(const Look& look) {
   const bool is_quiet = look.stat.in_flight == 0 && look.queued_before == look.queued_after;
   const bool agrees = last_quiet_ && last_quiet_->queued_after == look.queued_before &&
@@ -104,8 +107,8 @@ void Tripwire::atRest(const Look& look) {
   if (swept_at_ != look.queued_after) takeOffStuck(look);
 }
 
-// The programs count a write as queued before they count it as in flight, so while the first count stands
-// still the second holds nothing but what is stuck.
+// The programs count a write as queued before they count it as in flight, so while the first count
+// stands still the second holds nothing but what is stuck.
 void Tripwire::takeOffStuck(const Look& look) {
   flight_.takeOffAll([&] {
     const bool is_at_rest = queuedNet() == look.queued_after;

@@ -1,9 +1,11 @@
-// Is the tracker still telling the truth? Compares what the programs counted with what the block layer
-// counted (the disk's `stat`), asks the kernel whether programs were skipped or detached, and whether the disk
-// is still the one it was. Doubt becomes a taint in the volume's header: a new generation (P6).
+// Is the tracker still telling the truth? Compares what the programs counted with what the block
+// layer counted (the disk's `stat`), asks the kernel whether programs were skipped or detached, and
+// whether the disk is still the one it was. Doubt becomes a taint in the volume's header: a new
+// generation (P6).
 //
-// At rest (everything queued has completed, by the block layer's own count) what is left in the in-flight
-// counts is exactly what completions that the programs never saw have left there: it is taken off.
+// At rest (everything queued has completed, by the block layer's own count) what is left in the
+// in-flight counts is exactly what completions that the programs never saw have left there: it is
+// taken off.
 #pragma once
 
 #include <cstdint>

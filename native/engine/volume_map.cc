@@ -26,7 +26,8 @@ MapInfo checkedInfo(const Handle& map, const std::string& path, uint64_t least_w
 }  // namespace
 
 MappedWords::MappedWords(const Handle& map, uint64_t words) : count_(words) {
-  void* memory = mmap(nullptr, words * sizeof(Word), PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0);
+  const size_t bytes = words * sizeof(Word);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0);
   if (memory == MAP_FAILED) throw Failure("ERR_TRACKER_PIN", "mmap", errno);
   words_ = static_cast<Word*>(memory);
 }
@@ -73,7 +74,9 @@ void VolumeMap::openPrograms(const std::string& folder, const ControlMap& contro
     program.id = linkProgram(program.link);
     program.program = openProgram(program.id);
     const std::vector<uint32_t> maps = programInfo(program.program).map_ids;
-    const auto uses = [&](uint32_t id) { return std::find(maps.begin(), maps.end(), id) != maps.end(); };
+    const auto uses = [&](uint32_t id) {
+      return std::find(maps.begin(), maps.end(), id) != maps.end();
+    };
     const bool marks = std::string(pin) != "bio_complete";
     if (!uses(info_.id) || (marks && !uses(control.id()))) {
       throw Failure("ERR_TRACKER_DAMAGED", "program of another map", EINVAL, path);

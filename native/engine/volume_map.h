@@ -1,6 +1,6 @@
-// The pinned maps of a volume and of an agent, mapped into memory, and the programs that write them.
-// Opening checks that the memory is what it says it is and that all programs are attached to it; whether
-// its history may be taken over is decided from the header in TypeScript.
+// The pinned maps of a volume and of an agent, mapped into memory, and the programs that write
+// them. Opening checks that the memory is what it says it is and that all programs are attached to
+// it; whether its history may be taken over is decided from the header in TypeScript.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,8 @@ class ControlMap {
 
 class VolumeMap {
  public:
-  // `folder` holds the pins of one volume. Throws Failure ERR_TRACKER_PIN (a pin is missing, a program is
-  // detached) or ERR_TRACKER_DAMAGED (the header does not describe this map).
+  // `folder` holds the pins of one volume. Throws Failure ERR_TRACKER_PIN (a pin is missing, a
+  // program is detached) or ERR_TRACKER_DAMAGED (the header does not describe this map).
   VolumeMap(const std::string& folder, const ControlMap& control);
 
   Word header(int index) const { return loadWord(words_.words() + index); }

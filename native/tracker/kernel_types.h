@@ -1,6 +1,6 @@
 /*
- * The few kernel structs that the programs read, with only the fields that they need: CO-RE finds the real
- * offsets in the running kernel's BTF, so a whole vmlinux.h is not needed.
+ * The few kernel structs that the programs read, with only the fields that they need: CO-RE finds
+ * the real offsets in the running kernel's BTF, so a whole vmlinux.h is not needed.
  */
 #ifndef UNDERSTUDY_KERNEL_TYPES_H
 #define UNDERSTUDY_KERNEL_TYPES_H

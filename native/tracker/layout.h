@@ -1,16 +1,16 @@
 /*
- * The pinned memory of the change tracker: one control map for all volumes of an agent, one volume map for
- * each volume, both arrays of 64-bit words that the programs write and the agent maps. Shared by the BPF
- * programs, the loader and the engine, so plain C without includes.
+ * The pinned memory of the change tracker: one control map for all volumes of an agent, one volume
+ * map for each volume, both arrays of 64-bit words that the programs write and the agent maps.
+ * Shared by the BPF programs, the loader and the engine, so plain C without includes.
  *
  * Volume map, in words; every part begins on a page:
  *   header                        HEADER_WORDS
  *   in flight, data writes        FLIGHT_DATA_WORDS    sectors in flight by hash of the block
- *   in flight, writes of no data  FLIGHT_REGION_WORDS  sectors in flight by hash of the 16 MiB region
+ *   in flight, writes of no data  FLIGHT_REGION_WORDS  the same by hash of the 16 MiB region
  *   planes Q0 Q1 C0 C1 O          each: summary, then leaf
- * Leaf: one bit a block. Summary: one bit a line of LINE_WORDS leaf words. Q holds marks at queue and issue,
- * C marks at completion; of each pair the one numbered by the control map's epoch & 1 is active. O holds
- * what has been harvested and not been committed.
+ * Leaf: one bit a block. Summary: one bit a line of LINE_WORDS leaf words. Q holds marks at queue
+ * and issue, C marks at completion; of each pair the one numbered by the control map's epoch & 1 is
+ * active. O holds what has been harvested and not been committed.
  */
 #ifndef UNDERSTUDY_TRACKER_LAYOUT_H
 #define UNDERSTUDY_TRACKER_LAYOUT_H
@@ -52,7 +52,7 @@ enum header_word {
   HEADER_MISSED_BASE = 19, /* queued minus completed, when the offset was taken */
   HEADER_STAT_KNOWN = 20,  /* 1 once both are known */
 
-  /* Bits of enum taint_bit, set by programs and agent, never cleared: the volume needs a new generation. */
+  /* Bits of enum taint_bit, set by programs and agent, never cleared: a new generation is due. */
   HEADER_TAINT = 24,
 
   /* Counters, each on a cache line of its own. */

@@ -1,8 +1,9 @@
 /*
- * understudy-loader: loads the tracker's programs for one volume, attaches them and pins everything below a
- * folder of bpffs; and takes the pins away again. A program of its own because libbpf does not link into a
- * .node file, because the maps are better not charged to the agent's cgroup, and because only this needs the
- * privilege of loading. Prints nothing on success; on failure one line of JSON on standard error.
+ * understudy-loader: loads the tracker's programs for one volume, attaches them and pins everything
+ * below a folder of bpffs; and takes the pins away again. A program of its own because libbpf does
+ * not link into a .node file, because the maps are better not charged to the agent's cgroup, and
+ * because only this needs the privilege of loading. Prints nothing on success; on failure one line
+ * of JSON on standard error.
  *
  *   understudy-loader prepare --pins DIR
  *   understudy-loader attach --pins DIR --name NAME --disk MAJOR:MINOR --start SECTORS --sectors N
@@ -10,8 +11,8 @@
  *   understudy-loader detach --pins DIR --name NAME
  *   understudy-loader remove --pins DIR
  *
- * DIR/control is made by the first attach and shared by all volumes of DIR. A volume's pins appear under
- * DIR/NAME by one rename, complete or not at all.
+ * DIR/control is made by the first attach and shared by all volumes of DIR. A volume's pins appear
+ * under DIR/NAME by one rename, complete or not at all.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -155,7 +156,9 @@ struct shape {
   uint64_t blocks, plane_words, summary_words, words;
 };
 
-static uint64_t whole_pages(uint64_t words) { return (words + PAGE_WORDS - 1) / PAGE_WORDS * PAGE_WORDS; }
+static uint64_t whole_pages(uint64_t words) {
+  return (words + PAGE_WORDS - 1) / PAGE_WORDS * PAGE_WORDS;
+}
 
 static struct shape shape_of(const struct options *options) {
   struct shape shape;

@@ -1,6 +1,6 @@
 /*
- * What the tests take out of the programs to see that the oracles notice. In the shipped object every one
- * of these is a constant and leaves nothing behind.
+ * What the tests take out of the programs to see that the oracles notice. In the shipped object
+ * every one of these is a constant and leaves nothing behind.
  */
 #ifndef UNDERSTUDY_TEST_KNOBS_H
 #define UNDERSTUDY_TEST_KNOBS_H

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * The change tracker's programs, one object for each volume, the volume's numbers being constants of the
- * object. Promise P1: what changes content is marked before the driver sees it, and again when it has
- * completed. A mark cannot be dropped: it is a bit, not a message.
+ * The change tracker's programs, one object for each volume, the volume's numbers being constants
+ * of the object. Promise P1: what changes content is marked before the driver sees it, and again
+ * when it has completed. A mark cannot be dropped: it is a bit, not a message.
  *
- *   block_bio_queue     count in flight, mark Q. A bio is seen here once, whole, before it is split.
+ *   block_bio_queue     count in flight, mark Q. A bio is seen here once, whole, before any split.
  *   block_rq_issue      mark Q again: md linear re-aims a bio that was traced already.
- *   block_rq_complete   mark C, then take off what was in flight. Twice, the second copy only marks: the
- *                       recursion guard drops a completion nested in the same program.
+ *   block_rq_complete   mark C, then take off what was in flight. Twice, the second copy only
+ *                       marks: the recursion guard drops a completion nested in the same program.
  *   block_bio_complete  a bio that ended without becoming a request (REQ_NOWAIT): take off.
  *
- * Marking and flips need no grace period: a program stores its mark, then reads the epoch again; the agent
- * stores the epoch, then harvests. Whichever comes first, the mark is harvested or repeated in the new plane.
- * In-flight counts are exactly additive in sectors, so splits and merges cancel; what was missed leaves a
- * count that is not zero, which costs extra reads and never a change.
+ * Marking and flips need no grace period: a program stores its mark, then reads the epoch again;
+ * the agent stores the epoch, then harvests. Whichever comes first, the mark is harvested or
+ * repeated in the new plane. In-flight counts are exactly additive in sectors, so splits and merges
+ * cancel; what was missed leaves a count that is not zero, which costs extra reads and never a
+ * change.
  */
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
@@ -75,8 +76,8 @@ static __always_inline void taint(__u64 bit) {
 }
 
 /*
- * Sets bits, unless they are set already. Skipping the store is sound where loads are not reordered: the
- * epoch is loaded afterwards. Elsewhere the value-returning form is a full barrier.
+ * Sets bits, unless they are set already. Skipping the store is sound where loads are not
+ * reordered: the epoch is loaded afterwards. Elsewhere the value-returning form is a full barrier.
  */
 static __always_inline void set_bits(__u64 index, __u64 bits) {
   __u64 *at = word(index);
@@ -160,8 +161,8 @@ static long flight_step(__u32 index, struct flight_loop *loop) {
 }
 
 /*
- * Data writes count by block. Writes of no data can be 4 GiB long and count by region. Which one it is
- * depends on the operation alone, which no split or merge changes.
+ * Data writes count by block. Writes of no data can be 4 GiB long and count by region. Which one it
+ * is depends on the operation alone, which no split or merge changes.
  */
 static __noinline int count_flight(__u32 operation, __u64 first, __u64 sectors, __s64 sign) {
   if (OMITS(OMIT_FLIGHT_COUNTS) || !sectors) return 0;

@@ -1,6 +1,6 @@
 /**
- * The addon as it is, untyped by itself: the one place that loads the .node file, and where its errors
- * become UnderstudyErrors. Everything above sees the classes of this folder's other files.
+ * The addon as it is, untyped by itself: the one place that loads the .node file, and where its
+ * errors become UnderstudyErrors. Everything above sees the classes of this folder's other files.
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * Which volumes the bpf tracker may take: what cannot be tracked soundly is refused by name, with a reason
- * (P1, P6). Decided from sysfs alone, read through a small interface so that tests can show any machine.
+ * Which volumes the bpf tracker may take: what cannot be tracked soundly is refused by name, with a
+ * reason (P1, P6). Decided from sysfs alone, read through a small interface so that tests can show
+ * any machine.
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { TrackedVolumeOptions } from './types.ts';
@@ -14,7 +15,7 @@ export interface Sysfs {
   resolve(path: string): string;
 }
 
-/** Levels of md that re-aim a bio which was traced already: no count of what was queued would be right. */
+/** Levels of md that re-aim a bio which was traced already: what was queued would be miscounted. */
 const REAIMING_LEVELS = ['linear', 'raid0'];
 
 function holderReason(sysfs: Sysfs, node: string): string | null {

@@ -1,6 +1,6 @@
 /**
- * Volumes as files: opening, geometry, reads off the main thread, data extents; and memory that O_DIRECT
- * can read into. Errors: ERR_DEVICE_* with {path, syscall, errno, offset}.
+ * Volumes as files: opening, geometry, reads off the main thread, data extents; and memory that
+ * O_DIRECT can read into. Errors: ERR_DEVICE_* with {path, syscall, errno, offset}.
  */
 import { addon, guarded, guardedAsync, type RawDevice } from './addon.ts';
 import type { Device } from './types.ts';

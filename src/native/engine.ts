@@ -1,6 +1,6 @@
 /**
- * The engine: reads and cuts on a native thread of its own. This file turns its flat events into the types
- * of the contract; what a job means is in `types.ts`, how it is done in native/engine.
+ * The engine: reads and cuts on a native thread of its own. This file turns its flat events into
+ * the types of the contract; what a job means is in `types.ts`, how it is done in native/engine.
  */
 import { assert } from '../base/errors.ts';
 import type { Extent } from '../model/geometry.ts';
@@ -66,8 +66,8 @@ function toFlat(extents: readonly Extent[]): Float64Array {
 }
 
 /**
- * An error thrown by a handler must not get lost in the addon, where Node only warns of it: it is thrown
- * again where it counts as uncaught.
+ * An error thrown by a handler must not get lost in the addon, where Node only warns of it: it is
+ * thrown again where it counts as uncaught.
  */
 function dispatchSafely(events: EngineEvents, event: unknown[]): void {
   try {
@@ -156,8 +156,9 @@ class NativeEngine implements Engine {
 }
 
 /**
- * Opens the volumes and starts the engine's thread. With the `scan` tracker only `read`, `release`, `renew`
- * and `close` work; the rest throws ERR_TRACKER_UNTRACKED. Throws ERR_DEVICE_*, ERR_ENGINE_*, ERR_TRACKER_*.
+ * Opens the volumes and starts the engine's thread. With the `scan` tracker only `read`, `release`,
+ * `renew` and `close` work; the rest throws ERR_TRACKER_UNTRACKED. Throws ERR_DEVICE_*,
+ * ERR_ENGINE_*, ERR_TRACKER_*.
  */
 export function createEngine(options: EngineOptions): Engine {
   return createEngineOf(addon(), options, {});

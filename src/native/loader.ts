@@ -1,6 +1,6 @@
 /**
- * Calls the loader, which attaches the tracker's programs and pins them (native/tracker/loader.c), and the
- * sysfs of this machine. The loader is a program of its own; this file is its only caller.
+ * Calls the loader, which attaches the tracker's programs and pins them (native/tracker/loader.c),
+ * and the sysfs of this machine. The loader is a program of its own; this file is its only caller.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
@@ -86,7 +86,7 @@ function orEmpty<T>(read: () => T, empty: T): T {
   }
 }
 
-/** What a missing or unreadable file says is nothing, which no rule of admission takes for a yes. */
+/** What a missing or unreadable file says is '', which no rule of admission takes for a yes. */
 export const machineSysfs: Sysfs = {
   read: (path) => orEmpty(() => readFileSync(path, 'utf8').split('\n')[0]!.trim(), ''),
   exists: (path) => existsSync(path),

@@ -1,10 +1,10 @@
 /**
  * Opening a change tracker: which backend, and what it found of each volume's history (P6).
  *
- * `bpf` takes over what is pinned when boot, disk, place, size and health are all as they were; otherwise the
- * volume is attached afresh, as a new generation, and says why. `scan` has no help from the kernel: every
- * volume is fresh for ever, and the agent compares digests. An explicit backend that cannot work throws;
- * 'auto' tells what it chose and why.
+ * `bpf` takes over what is pinned when boot, disk, place, size and health are all as they were;
+ * otherwise the volume is attached afresh, as a new generation, and says why. `scan` has no help
+ * from the kernel: every volume is fresh for ever, and the agent compares digests. An explicit
+ * backend that cannot work throws; 'auto' tells what it chose and why.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
@@ -265,7 +265,7 @@ function openBpf(options: TrackerOptions, backendReason: string): Tracker {
   return tracker;
 }
 
-/** What 'auto' may take as a reason to scan; anything else (another agent, a defect) is an error. */
+/** What 'auto' may take as a reason to scan; the rest (another agent, a defect) is an error. */
 const FALLBACK_CODES = ['ERR_TRACKER_REFUSED', 'ERR_TRACKER_LOAD', 'ERR_TRACKER_PERMISSION'];
 
 /** Opens or takes over the tracker of a set of volumes. Throws ERR_TRACKER_*. */
@@ -282,7 +282,7 @@ export async function openTracker(options: TrackerOptions): Promise<Tracker> {
   }
 }
 
-/** Takes all programs and marks of an agent out of the kernel. Throws ERR_TRACKER_IN_USE, ERR_TRACKER_LOAD. */
+/** Takes all programs and marks of an agent out of the kernel. Throws ERR_TRACKER_*. */
 export function detachTracker(instance?: string, loader: Loader = programLoader()): void {
   const directory = pinDirectoryOf(instance);
   if (!machineSysfs.exists(directory)) return;

@@ -1,7 +1,8 @@
 /**
- * The boundary to the addon: what C++ does for us and how it reports. C++ holds no policy, no retry and
- * no logging; all of that is TypeScript's. All errors arrive as UnderstudyErrors with {syscall, errno,
- * path, offset}. Buffers are caller-owned Uint8Arrays over SharedArrayBuffers, aligned by `alignedBuffer`.
+ * The boundary to the addon: what C++ does for us and how it reports. C++ holds no policy, no retry
+ * and no logging; all of that is TypeScript's. All errors arrive as UnderstudyErrors with {syscall,
+ * errno, path, offset}. Buffers are caller-owned Uint8Arrays over SharedArrayBuffers, aligned by
+ * `alignedBuffer`.
  */
 import type { Extent } from '../model/geometry.ts';
 
@@ -21,7 +22,10 @@ export interface DeviceGeometry {
 export interface Device {
   readonly path: string;
   readonly geometry: DeviceGeometry;
-  /** O_DIRECT read off the main thread; offset, length and address aligned to 4096 (the tail of a volume excepted). */
+  /**
+   * O_DIRECT read off the main thread; offset, length and address aligned to 4096 (the tail of a
+   * volume excepted).
+   */
   read(buffer: Uint8Array, offset: number): Promise<number>;
   /** Data extents by SEEK_DATA/SEEK_HOLE from `offset`, for files; a block device is one extent. */
   nextData(offset: number): Promise<Extent | null>;
@@ -38,12 +42,15 @@ export interface TrackedVolumeOptions {
   geometry: DeviceGeometry;
 }
 
-/** What opening the tracker found for a volume. A `fresh` one has lost (or never had) its history: P6. */
+/** What the tracker found of a volume. A `fresh` one has lost (or never had) its history: P6. */
 export interface TrackedVolume {
   path: string;
   generation: string;
   fresh: boolean;
-  /** Why it is fresh: 'first', 'reboot', 'device-replaced', 'resized', 'moved', 'tainted', 'program-gone', 'damaged'. */
+  /**
+   * Why it is fresh: 'first', 'reboot', 'device-replaced', 'resized', 'moved', 'tainted',
+   * 'program-gone', 'damaged', 'scan', or what `renew` was given.
+   */
   freshReason: string;
   granularityBytes: number;
   /** Kept in the pinned header for the agent's next life. */
@@ -55,17 +62,23 @@ export interface TrackedVolume {
 export interface VolumeCounters {
   queuedSectors: number;
   completedSectors: number;
-  /** Sectors whose completion the block layer counted and the program did not see, at the last rest. */
+  /** Sectors that completed by the block layer's count, unseen by the programs, at the last rest. */
   missedCompletions: number;
   recursionMisses: number;
-  /** Not empty: the history can no longer be trusted (passthrough write, unstable flip, untracked writes, beyond the end, detached). */
+  /**
+   * Not empty: the history can no longer be trusted (passthrough write, unstable flip, untracked
+   * writes, beyond the end, resized, replaced, program gone).
+   */
   taint: string;
   suspectBlocks: number;
-  /** Blocks harvested and not yet read, blocks in the outstanding plane; and a lower bound of bytes written since the last flip. */
+  /**
+   * Blocks harvested and not yet read, blocks in the outstanding plane; and a lower bound of bytes
+   * written since the last flip.
+   */
   pendingBlocks: number;
   outstandingBlocks: number;
   writtenBytesSinceFlip: number;
-  /** False where the block layer keeps no counts (iostats off): missed completions would not be found. */
+  /** False where the block layer keeps no counts (iostats off): missed completions go unfound. */
   isStatAlive: boolean;
 }
 
@@ -73,13 +86,19 @@ export interface VolumeCounters {
 export interface FilledBuffer {
   buffer: number;
   job: number;
-  /** Extents of volumes (by index) and where their bytes begin in the buffer. Never superseded within a validated cut. */
+  /**
+   * Extents of volumes (by index) and where their bytes begin in the buffer. Of the blocks of a cut
+   * that was not spilled only the newest reading is among them.
+   */
   pieces: { volume: number; offset: number; length: number; at: number }[];
 }
 
 export interface PassResult {
   job: number;
-  /** 'valid': all blocks are the state at `timeMs`. 'deadline': still contested. 'drained': a pass without validation. */
+  /**
+   * 'valid': all blocks are the state at `timeMs`. 'deadline': still contested. 'drained': a pass
+   * without validation, or a read. 'aborted': what was read is lost, and pending again.
+   */
   outcome: 'valid' | 'deadline' | 'drained' | 'aborted';
   timeMs: number;
   durationMs: number;
@@ -105,8 +124,9 @@ export interface EngineEvents {
 }
 
 /**
- * Reads devices and cuts, on a thread of its own at high priority. One job at a time; a job's buffers are
- * handed over in order, and a job waits (for `drain` and `read`; a cut spills) while no buffer is free.
+ * Reads devices and cuts, on a thread of its own at high priority. One job at a time; a job's
+ * buffers are handed over in order, and a job waits (for `drain` and `read`; a cut spills) while no
+ * buffer is free.
  */
 export interface Engine {
   /** Reads extents (initial sync, rescan, chunks asked for again). */
@@ -124,8 +144,9 @@ export interface Engine {
   /** The epoch is committed: header updated, then outstanding bits that are not pending cleared. */
   committed(volume: number, epoch: number): void;
   /**
-   * Begins a new generation of the volume (resized, tainted, staging behind): its history is forgotten, its
-   * planes are cleared, its geometry is read anew. Called only while no job is running.
+   * Begins a new generation of the volume (resized, tainted, staging behind): its history is
+   * forgotten, its planes are cleared, its geometry is read anew. Called only while no job is
+   * running.
    */
   renew(volume: number, reason: string): { tracked: TrackedVolume; geometry: DeviceGeometry };
   counters(volume: number): VolumeCounters;

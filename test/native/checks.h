@@ -1,4 +1,5 @@
-// A few lines of test framework for the C++ pieces: checks that say where, tests that register themselves.
+// A few lines of test framework for the C++ pieces: checks that say where, tests that register
+// themselves.
 #pragma once
 
 #include <cstdio>

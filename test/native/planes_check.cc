@@ -1,4 +1,5 @@
-// The harvest over plain memory: whole, in the face of new marks, and dying at every one of its stores.
+// The harvest over plain memory: whole, in the face of new marks, and dying at every one of its
+// stores.
 #include <map>
 #include <random>
 
@@ -83,7 +84,8 @@ TEST("fresh bits are those that were not outstanding") {
   mark(outstanding, 5);
   AtomicAccess access;
   Word fresh = 0;
-  harvest(access, plane.plane(), outstanding.plane(), [&](size_t, Word, Word bits) { fresh |= bits; });
+  harvest(access, plane.plane(), outstanding.plane(),
+          [&](size_t, Word, Word bits) { fresh |= bits; });
   CHECK(fresh == Word{1} << 6);
 }
 

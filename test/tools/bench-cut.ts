@@ -1,6 +1,6 @@
-// Cuts under ordered writers of rising rates: up to which rate they end valid, in how many passes and
-// milliseconds. Two volumes, 32 chains, a fifth of the writes to 16 blocks, a cut every 180 ms; without the
-// oracle, which would take the processor from the writer (the system tests run it).
+// Cuts under ordered writers of rising rates: up to which rate they end valid, in how many passes
+// and milliseconds. Two volumes, 32 chains, a fifth of the writes to 16 blocks, a cut every 180 ms;
+// without the oracle, which would take the processor from the writer (the system tests run it).
 // usage: bench-cut.ts FOLDER RATE... (0: all that the writer can)
 import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,7 +41,7 @@ function row(folder: string, perSecond: number, results: PassResult[]): string {
     `${percentile(passes, 0.5)} passes, most ${percentile(passes, 1)}`,
     `${valid.length} of ${results.length} valid`,
   ];
-  const how = `loop devices in ${where}, 2 x 128 MiB, 32 chains, every 180 ms, ${percentile(first, 0.5)} blocks first`;
+  const how = `2 loop devices in ${where}, ${percentile(first, 0.5)} blocks in the first pass`;
   return `| validated cut at ${Math.round(perSecond)} writes/s | ${figures.join('; ')} | ${how} |`;
 }
 

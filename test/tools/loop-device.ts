@@ -12,21 +12,33 @@ export interface LoopDevice {
 export const run = (command: string, ...args: string[]): string =>
   execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
 
+/** Loop devices in memory complete at once; on a disk writes are long in flight. */
+export const memoryFolder = '/dev/shm';
+export const diskFolder = process.env.TEST_DISK_FOLDER ?? '/var/tmp';
+
+const alive = new Set<LoopDevice>();
+process.on('exit', () => {
+  for (const device of alive) device.remove();
+});
+
 /** `parent`: /dev/shm for memory, a folder on a disk to see real completions. */
-export function createLoopDevice(sizeBytes: number, parent = '/dev/shm'): LoopDevice {
+export function createLoopDevice(sizeBytes: number, parent = memoryFolder): LoopDevice {
   const directory = mkdtempSync(join(parent, 'understudy-loop-'));
   const file = join(directory, 'image');
   const fd = openSync(file, 'w');
   ftruncateSync(fd, sizeBytes);
   closeSync(fd);
-  const direct = parent === '/dev/shm' ? [] : ['--direct-io=on'];
+  const direct = parent === memoryFolder ? [] : ['--direct-io=on'];
   const path = run('losetup', '-f', '--show', ...direct, file);
-  return {
+  const device: LoopDevice = {
     path,
     directory,
     remove() {
+      if (!alive.delete(device)) return;
       run('losetup', '-d', path);
       rmSync(directory, { recursive: true, force: true });
     },
   };
+  alive.add(device);
+  return device;
 }

@@ -1,12 +1,13 @@
 /*
- * The oracle of ordered writes (see ordered.h): keeps images of the volumes from what it is sent, and says
- * for each cut whether they are a state in which a power cut at T could have left them.
+ * The oracle of ordered writes (see ordered.h): keeps images of the volumes from what it is sent,
+ * and says for each cut whether they are a state in which a power cut at T could have left them.
  *
- *   ordered-checker --seed N --chains N --hot BLOCKS --hot-percent P --blocks N --volumes N --log FILE
+ *   ordered-checker --seed N --chains N --hot BLOCKS --hot-percent P --blocks N --volumes N
+ *       --log FILE
  *
- * Standard input: frames {u32 kind, u32 volume, u64 offset, u64 length}, kind 1 followed by `length` bytes
- * that lie at `offset`; kind 2 a cut at `offset` nanoseconds of the wall clock. For each cut one line:
- * "ok WRITES" or "bad REASON".
+ * Standard input: frames {u32 kind, u32 volume, u64 offset, u64 length}, kind 1 followed by
+ * `length` bytes that lie at `offset`; kind 2 a cut at `offset` nanoseconds of the wall clock. For
+ * each cut one line: "ok WRITES" or "bad REASON".
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,7 +44,7 @@ static struct plan plan;
 static struct seen *seen[MAX_VOLUMES];
 static uint64_t *expected[MAX_VOLUMES];
 static struct chain chains[MAX_CHAINS];
-/* Of each chain: the newest write in the images, and the newest that any write in them had seen completed. */
+/* Of each chain: the newest write in the images, and the newest that any had seen completed. */
 static uint64_t newest[MAX_CHAINS], witnessed[MAX_CHAINS];
 static struct log_entry *log_entries;
 static char reason[512];
@@ -61,7 +62,8 @@ static int bad(const char *format, ...) {
   return 0;
 }
 
-static void take_sector(uint32_t volume, uint64_t block, uint32_t index, const struct sector *sector) {
+static void take_sector(uint32_t volume, uint64_t block, uint32_t index,
+                        const struct sector *sector) {
   struct seen *place = &seen[volume][block];
   static const unsigned char zeros[SECTOR_BYTES];
   place->witness_sequence[index] = place->witness_chain[index] = 0;
@@ -70,7 +72,8 @@ static void take_sector(uint32_t volume, uint64_t block, uint32_t index, const s
   const uint32_t owner = (uint32_t)(block / stripe_blocks(&plan));
   const int is_sound = sector->magic == MAGIC && sector->end == MAGIC && sector->volume == volume &&
                        sector->block == block && sector->index == index && sector->chain == owner &&
-                       sector->checksum == checksum_of(sector) && sector->witness_chain < plan.chains;
+                       sector->checksum == checksum_of(sector) &&
+                       sector->witness_chain < plan.chains;
   place->sequence[index] = is_sound ? sector->sequence : BAD_SECTOR;
   if (!is_sound) return;
   place->witness_chain[index] = sector->witness_chain;
@@ -86,7 +89,8 @@ static void find_newest(void) {
       const struct seen *place = &seen[volume][block];
       uint64_t *most = &newest[block / stripe_blocks(&plan)];
       for (uint32_t i = 0; i < SECTORS; i++) {
-        if (place->sequence[i] != BAD_SECTOR && place->sequence[i] > *most) *most = place->sequence[i];
+        const uint64_t sequence = place->sequence[i];
+        if (sequence != BAD_SECTOR && sequence > *most) *most = sequence;
         uint64_t *witness = &witnessed[place->witness_chain[i]];
         if (place->witness_sequence[i] > *witness) *witness = place->witness_sequence[i];
       }
@@ -115,13 +119,15 @@ static void take_piece(const struct frame *frame) {
 }
 
 /*
- * `newest` is the newest write of which anything is there. All before it must be there whole, and nothing else.
+ * `newest` is the newest write of which anything is there. All before it must be there whole, and
+ * nothing else.
  */
 static int check_chain(uint32_t index) {
   const uint64_t last = newest[index];
   struct chain *chain = &chains[index];
   if (last == 0) return 1;
-  if (last < chain->applied) return bad("chain %u went back from %llu to %llu", index, chain->applied, last);
+  if (last < chain->applied)
+    return bad("chain %u went back from %llu to %llu", index, chain->applied, last);
   for (uint64_t sequence = chain->applied + 1; sequence < last; sequence++) {
     const struct place place = place_of(&plan, index, sequence);
     expected[place.volume][place.block] = sequence;
@@ -136,8 +142,8 @@ static int check_chain(uint32_t index) {
       for (uint32_t i = 0; i < SECTORS; i++) {
         const uint64_t have = seen[volume][block].sequence[i];
         if (have == want || (may_be_new && have == last)) continue;
-        return bad("chain %u volume %u block %llu sector %u: write %lld where the newest is %llu and %llu is due",
-                   index, volume, block, i, (long long)have, last, want);
+        return bad("chain %u volume %u block %llu sector %u: write %lld, %llu due, newest %llu",
+                   index, volume, block, i, (long long)have, want, last);
       }
     }
   }
@@ -163,8 +169,8 @@ static int check_cut(uint64_t time) {
   for (uint32_t index = 0; index < plan.chains; index++) {
     if (!check_chain(index) || !check_times(index, time)) return 0;
     if (witnessed[index] > newest[index])
-      return bad("chain %u: write %llu had completed before a write that is there, and is missing", index,
-                 witnessed[index]);
+      return bad("chain %u: write %llu had completed before one that is there, and is missing",
+                 index, witnessed[index]);
   }
   return 1;
 }

@@ -1,7 +1,8 @@
 /*
  * Writes in order (see ordered.h) until it is told to stop by SIGTERM, with O_DIRECT and io_uring.
  *
- *   ordered-writer --seed N --chains N --rate WRITES_PER_SECOND (0: all it can) --hot BLOCKS --hot-percent P
+ *   ordered-writer --seed N --chains N --rate WRITES_PER_SECOND (0: all it can)
+ *       --hot BLOCKS --hot-percent P
  *       --blocks N --log FILE [--start SEQUENCE] DEVICE...
  *
  * Prints "ready" once it writes; at the end one line: writes, seconds, sequences reached.
@@ -65,7 +66,8 @@ static void fill_block(uint32_t index, struct place place) {
     sector->index = i;
     sector->witness_chain = witness;
     sector->witness_sequence = witnessed;
-    for (int word = 0; word < 56; word++) sector->fill[word] = chain->sequence * 0x9e3779b97f4a7c15ULL + word;
+    for (int word = 0; word < 56; word++)
+      sector->fill[word] = chain->sequence * 0x9e3779b97f4a7c15ULL + word;
     sector->checksum = checksum_of(sector);
     sector->end = MAGIC;
   }
@@ -81,7 +83,8 @@ static void issue(struct io_uring *ring, uint32_t index) {
   const struct place place = place_of(&plan, index, chain->sequence);
   fill_block(index, place);
   struct io_uring_sqe *entry = io_uring_get_sqe(ring);
-  io_uring_prep_write(entry, devices[place.volume], chain->buffer, BLOCK_BYTES, place.block * BLOCK_BYTES);
+  io_uring_prep_write(entry, devices[place.volume], chain->buffer, BLOCK_BYTES,
+                      place.block * BLOCK_BYTES);
   io_uring_sqe_set_data64(entry, index);
   chain->in_flight = 1;
   struct log_entry *log = entry_of(index, chain->sequence);

@@ -1,10 +1,11 @@
 /*
- * What writer and checker of ordered writes agree on. A chain issues its writes one at a time: the next is
- * issued after the last has completed. Write `sequence` of a chain goes to a place that both compute from the
- * seed, so a state of the volumes is right exactly if for every chain it is what the writes 1..n leave, for
- * some n, with the sectors of the one in flight either way. Every sector describes itself. It also names a
- * witness: a write of another chain that had completed before this one was issued, so that a state in which
- * effect comes without its cause shows, whatever the clocks say.
+ * What writer and checker of ordered writes agree on. A chain issues its writes one at a time: the
+ * next is issued after the last has completed. Write `sequence` of a chain goes to a place that
+ * both compute from the seed, so a state of the volumes is right exactly if for every chain it is
+ * what the writes 1..n leave, for some n, with the sectors of the one in flight either way. Every
+ * sector describes itself. It also names a witness: a write of another chain that had completed
+ * before this one was issued, so that a state in which effect comes without its cause shows,
+ * whatever the clocks say.
  */
 #ifndef ORDERED_H
 #define ORDERED_H
@@ -33,7 +34,7 @@ struct sector {
   uint64_t end;
 };
 
-/* When a write was issued and when it had completed; nanoseconds of the wall clock, in shared memory. */
+/* When a write was issued and had completed: nanoseconds of the wall clock, in shared memory. */
 struct log_entry {
   uint64_t sequence;
   uint64_t issued;
@@ -62,8 +63,10 @@ static inline uint64_t mix(uint64_t x) {
   return x ^ x >> 33;
 }
 
-/* Blocks of a volume that one chain owns: a stripe of its own, so that no two chains meet in a block. */
-static inline uint64_t stripe_blocks(const struct plan *plan) { return plan->blocks / plan->chains; }
+/* Blocks of a volume that one chain owns, a stripe: no two chains meet in a block. */
+static inline uint64_t stripe_blocks(const struct plan *plan) {
+  return plan->blocks / plan->chains;
+}
 
 /* The hot blocks of a chain are the first of its stripe on the first volume. */
 static inline uint32_t hot_blocks_of(const struct plan *plan, uint32_t chain) {
@@ -79,7 +82,8 @@ static inline struct place place_of(const struct plan *plan, uint32_t chain, uin
   /* Over all chains, hot_percent of the writes are hot. */
   const uint64_t percent = owners ? (uint64_t)plan->hot_percent * plan->chains / owners : 0;
   if (hot && number % 100 < percent) return (struct place){0, begin + (number >> 32) % hot};
-  return (struct place){(uint32_t)(number >> 16) % plan->volumes, begin + (number >> 24) % stripe_blocks(plan)};
+  const uint32_t volume = (uint32_t)(number >> 16) % plan->volumes;
+  return (struct place){volume, begin + (number >> 24) % stripe_blocks(plan)};
 }
 
 static inline uint64_t checksum_of(const struct sector *sector) {

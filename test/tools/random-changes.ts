@@ -1,4 +1,5 @@
-// Random changes of block devices, by a program of test/tools, awaited without blocking the event loop.
+// Random changes of block devices, by a program of test/tools, awaited without blocking the event
+// loop.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { buildTool } from './build-tool.ts';
@@ -8,7 +9,7 @@ const call = async (...args: string[]) => {
   await start(buildTool('random-writer'), args);
 };
 
-/** Letters: d O_DIRECT, b buffered, m mmap and msync, t discard, z zeroout, p punch hole, r zero range. */
+/** Letters: d O_DIRECT, b buffered, m mmap and msync, t discard, z, p, r zeroes in three ways. */
 export function mixChanges(
   paths: string[],
   options: { seed: number; operations: number; kinds?: string },

@@ -2,8 +2,9 @@
  * Changes block devices in every way there is.
  *
  *   random-writer mix --seed N --operations N [--kinds LETTERS] DEVICE...
- *       one after the other, each on a random device at a random sector: d O_DIRECT write, b buffered write,
- *       m mmap and msync, t discard, z BLKZEROOUT, p punch hole, r zero range; sync at the end
+ *       one after the other, each on a random device at a random sector: d O_DIRECT write,
+ *       b buffered write, m mmap and msync, t discard, z BLKZEROOUT, p punch hole, r zero range;
+ *       sync at the end
  *   random-writer sweep --seed N DEVICE
  *       every block once, in random order, 64 at a time, with content that names seed and block
  *   random-writer once KIND OFFSET LENGTH DEVICE
@@ -77,21 +78,29 @@ static void write_mapped(const struct device *device, uint64_t offset, uint64_t 
   munmap(memory, offset + length - begin);
 }
 
+static int write_at(int fd, uint64_t offset, uint64_t length) {
+  return pwrite(fd, payload(length), length, (off_t)offset) != (ssize_t)length;
+}
+
+static int allocate(const struct device *device, int mode, uint64_t offset, uint64_t length) {
+  mode |= FALLOC_FL_KEEP_SIZE;
+  /* Once a loop device's file system has refused to zero a range, the kernel refuses by itself. */
+  return fallocate(device->buffered, mode, (off_t)offset, (off_t)length) && errno != EOPNOTSUPP;
+}
+
 static void change(const struct device *device, char kind, uint64_t offset, uint64_t length) {
   uint64_t range[2] = {offset, length};
   int failed = 0;
   switch (kind) {
-    case 'd': failed = pwrite(device->direct, payload(length), length, (off_t)offset) != (ssize_t)length; break;
-    case 'b': failed = pwrite(device->buffered, payload(length), length, (off_t)offset) != (ssize_t)length; break;
+    case 'd': failed = write_at(device->direct, offset, length); break;
+    case 'b': failed = write_at(device->buffered, offset, length); break;
     case 'm': write_mapped(device, offset, length); break;
     case 't': failed = ioctl(device->buffered, BLKDISCARD, range); break;
     case 'z': failed = ioctl(device->buffered, BLKZEROOUT, range); break;
-    case 'p': failed = fallocate(device->buffered, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length); break;
-    case 'r': failed = fallocate(device->buffered, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length); break;
+    case 'p': failed = allocate(device, FALLOC_FL_PUNCH_HOLE, offset, length); break;
+    case 'r': failed = allocate(device, FALLOC_FL_ZERO_RANGE, offset, length); break;
     default: errno = EINVAL; failed = 1;
   }
-  /* Once a loop device's file system has refused to zero a range, the kernel refuses by itself. */
-  if (failed && errno == EOPNOTSUPP && strchr("pr", kind)) return;
   if (failed) die((char[]){kind, 0});
 }
 
@@ -170,7 +179,8 @@ int main(int count, char **arguments) {
   if (!strcmp(command, "once") && count == 6) {
     state = 88172645463325252ULL;
     const struct device device = open_device(arguments[5]);
-    change(&device, arguments[2][0], strtoull(arguments[3], NULL, 10), strtoull(arguments[4], NULL, 10));
+    const uint64_t offset = strtoull(arguments[3], NULL, 10);
+    change(&device, arguments[2][0], offset, strtoull(arguments[4], NULL, 10));
     return fsync(device.buffered) ? 1 : 0;
   }
   int i = 2;

@@ -1,5 +1,5 @@
-// A replica in memory of what the engine hands over: tracker, engine and one image a volume, with jobs as
-// promises. What the tests of the tracker and of the cut stand on.
+// A replica in memory of what the engine hands over: tracker, engine and one image a volume, with
+// jobs as promises. What the tests of the tracker and of the cut stand on.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadAddon } from '../../src/native/addon.ts';
 import { createEngineOf } from '../../src/native/engine.ts';

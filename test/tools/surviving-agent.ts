@@ -1,5 +1,5 @@
-// An agent in little, to be killed: takes over the tracker, cuts for ever, writes what it gets into image files
-// and says that it is committed. What is in the files survives it, as staging would.
+// An agent in little, to be killed: takes over the tracker, cuts for ever, writes what it gets into
+// image files and says that it is committed. What is in the files survives it, as staging would.
 // usage: surviving-agent.ts INSTANCE DEVICE=IMAGE...
 import { openSync, writeSync } from 'node:fs';
 import { Replica } from './replica.ts';

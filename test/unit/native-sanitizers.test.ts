@@ -1,4 +1,5 @@
-// The C++ pieces under AddressSanitizer and UndefinedBehaviorSanitizer; what they check is in test/native.
+// The C++ pieces under AddressSanitizer and UndefinedBehaviorSanitizer; what they check is in
+// test/native.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// What the tracker decides in TypeScript: admission, granularity, whether a history is unbroken; and that its
-// tables equal those of the C headers.
+// What the tracker decides in TypeScript: admission, granularity, whether a history is unbroken;
+// and that its tables equal those of the C headers.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

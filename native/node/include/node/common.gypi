@@ -1,5 +1,6 @@
-# What node-gyp expects beside Node's headers. The addon uses Node-API alone, whose headers come from the
-# package node-api-headers; so it builds on any machine, without a download and without Node's own headers.
+# What node-gyp expects beside Node's headers. The addon uses Node-API alone, whose headers come
+# from the package node-api-headers; so it builds on any machine, without a download and without
+# Node's own headers.
 {
   'variables': {
     'visibility%': 'hidden',
@@ -14,7 +15,9 @@
       'Release': { 'cflags': ['-O2', '-g1'] },
       'Debug': { 'cflags': ['-O0', '-g'] },
     },
-    'cflags': ['-pthread', '-Wall', '-Wextra', '-Wno-missing-field-initializers', '-fvisibility=hidden'],
+    'cflags': [
+      '-pthread', '-Wall', '-Wextra', '-Wno-missing-field-initializers', '-fvisibility=hidden',
+    ],
     'cflags_cc': ['-std=c++17', '-fno-rtti', '-fno-exceptions'],
     'ldflags': ['-pthread'],
   },
