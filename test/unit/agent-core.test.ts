@@ -251,9 +251,9 @@ describe('a staging that answers pings and nothing else', () => {
     world.staging.isStuck = true;
     await world.run(290_000);
     expect(world.staging.hellos).toHaveLength(1);
+    world.staging.isStuck = false;
     await world.run(20_000);
     expect(world.staging.hellos).toHaveLength(2);
-    world.staging.isStuck = false;
     await world.points(2);
     expect(world.violations()).toEqual([]);
   });
