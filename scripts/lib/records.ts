@@ -1,14 +1,15 @@
 /**
- * Self-checking content for the demonstration and the tests. A writer keeps two files on a filesystem: a
- * journal that only grows and a file of slots that are overwritten. Every record is 4 KiB that follow from
- * (seed, sequence) alone; records go out in batches, each made durable by fdatasync and then noted, with
- * times, in a log that lies elsewhere. From that log and the time T of a recovery point a checker knows,
- * for every byte, what a power cut at T may have left there.
+ * Self-checking content for the demonstration and the tests. A writer keeps three files on a filesystem: two
+ * journals, of which in turns one is emptied and appended to, and a file of slots that are overwritten.
+ * Every record is 4 KiB that follow from (seed, sequence) alone; records go out in batches, each made
+ * durable by fdatasync and then noted, with times, in a log that lies elsewhere. From that log and the time
+ * T of a recovery point a checker knows, for every byte, what a power cut at T may have left there.
  */
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   fdatasyncSync,
   openSync,
   readFileSync,
@@ -19,6 +20,8 @@ import { join } from 'node:path';
 export const RECORD_BYTES = 4096;
 const SECTOR_BYTES = 512;
 export const SLOT_COUNT = 2048;
+/** Records of a journal before the other one's turn comes; a multiple of any batch. */
+export const JOURNAL_RECORDS = 8192;
 
 /** One durable batch: records first..last, begun and made durable at these wall-clock times. */
 export interface Batch {
@@ -45,15 +48,19 @@ export function recordContent(seed: string, sequence: number): Buffer {
 /** Slots are visited in a scattered but fixed order. */
 export const slotOf = (sequence: number): number => (sequence * 1031) % SLOT_COUNT;
 
+const turnOf = (sequence: number): number => Math.floor(sequence / JOURNAL_RECORDS);
+const journalName = (turn: number): string => `journal-${turn % 2}.dat`;
+
 export class RecordWriter {
-  private readonly journal: number;
+  private readonly folder: string;
+  private journal: number;
   private readonly slots: number;
   private readonly seed: string;
   private readonly logPath: string;
   private next: number;
 
   constructor(folder: string, logPath: string, seed: string) {
-    this.journal = openSync(join(folder, 'journal.dat'), 'a+');
+    this.folder = folder;
     this.slots = openSync(join(folder, 'slots.dat'), 'a+');
     closeSync(this.slots);
     this.slots = openSync(join(folder, 'slots.dat'), 'r+');
@@ -61,14 +68,20 @@ export class RecordWriter {
     this.logPath = logPath;
     appendFileSync(logPath, '');
     this.next = (readBatches(logPath).at(-1)?.last ?? -1) + 1;
+    this.journal = openSync(join(folder, journalName(turnOf(this.next))), 'a');
   }
 
   /** Writes `count` records, makes them durable, notes it. */
   writeBatch(count: number): void {
+    if (JOURNAL_RECORDS % count !== 0) throw new Error('a batch must lie in one journal');
     const first = this.next;
     const beginMs = Date.now();
     // Before anything is written: a batch that never ends has begun all the same.
     appendFileSync(this.logPath, `begin ${first} ${first + count - 1} ${beginMs}\n`);
+    if (first > 0 && first % JOURNAL_RECORDS === 0) {
+      closeSync(this.journal);
+      this.journal = openSync(join(this.folder, journalName(turnOf(first))), 'w');
+    }
     for (let sequence = first; sequence < first + count; sequence += 1) {
       const record = recordContent(this.seed, sequence);
       writeSync(this.journal, record);
@@ -133,32 +146,47 @@ export interface CheckResult {
   readonly faults: string[];
 }
 
-/** Compares the two files under `folder` with what must and may be there. */
+/** Compares the files under `folder` with what must and may be there. */
 export function checkRecords(folder: string, seed: string, bounds: Bounds): CheckResult {
   const faults: string[] = [];
-  const journal = readFileSync(join(folder, 'journal.dat'));
   const slots = readFileSync(join(folder, 'slots.dat'));
-  const inJournal = checkJournal(journal, seed, bounds, faults);
-  const inSlots = checkSlots(slots, seed, bounds, faults);
-  return { checked: inJournal + inSlots, required: bounds.durable + 1, faults };
+  let checked = checkSlots(slots, seed, bounds, faults);
+  for (const parity of [0, 1]) {
+    checked += checkJournal(join(folder, journalName(parity)), parity, { seed, bounds, faults });
+  }
+  return { checked, required: bounds.durable + 1, faults };
 }
 
-function checkJournal(journal: Buffer, seed: string, bounds: Bounds, faults: string[]): number {
-  const count = Math.ceil(journal.length / RECORD_BYTES);
-  if (count <= bounds.durable) {
-    faults.push(`journal ends at record ${count - 1}; ${bounds.durable} was durable`);
+interface Expected {
+  readonly seed: string;
+  readonly bounds: Bounds;
+  readonly faults: string[];
+}
+
+/** One of the two journals: the newest of its turns that has durable records, and one that may begin. */
+function checkJournal(path: string, parity: number, { seed, bounds, faults }: Expected): number {
+  const { durable, begun } = bounds;
+  const newest = turnOf(durable);
+  const turn = durable < 0 ? parity - 2 : newest % 2 === parity ? newest : newest - 1;
+  const first = turn * JOURNAL_RECORDS;
+  const next = first + 2 * JOURNAL_RECORDS;
+  const isTurningOver = begun >= next;
+  const anew = isTurningOver ? Math.min(JOURNAL_RECORDS, begun + 1 - next) : 0;
+  const durably = turn < 0 ? 0 : Math.min(JOURNAL_RECORDS, durable + 1 - first);
+  const required = isTurningOver ? 0 : durably;
+  const allowed = turn < 0 ? anew : Math.min(JOURNAL_RECORDS, begun + 1 - first);
+  const held = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
+  const count = Math.ceil(held.length / RECORD_BYTES);
+  if (count < required || count > allowed) {
+    faults.push(`${path} has ${count} records: ${required} were durable, ${allowed} had begun`);
   }
-  if (count - 1 > bounds.begun) {
-    faults.push(`journal holds record ${count - 1}; only ${bounds.begun} had begun`);
-  }
-  for (let sequence = 0; sequence < count; sequence += 1) {
-    const held = journal.subarray(sequence * RECORD_BYTES, (sequence + 1) * RECORD_BYTES);
-    if (sequence <= bounds.durable) {
-      if (!held.equals(recordContent(seed, sequence)))
-        faults.push(`journal record ${sequence} is wrong`);
-    } else if (!isMixOf(held, [recordContent(seed, sequence), Buffer.alloc(RECORD_BYTES)])) {
-      faults.push(`journal record ${sequence}, in flight, holds foreign bytes`);
-    }
+  for (let at = 0; at < count; at += 1) {
+    const candidates: Buffer[] = [];
+    if (turn >= 0) candidates.push(recordContent(seed, first + at));
+    if (at >= required) candidates.push(Buffer.alloc(RECORD_BYTES));
+    if (at < anew) candidates.push(recordContent(seed, next + at));
+    const here = held.subarray(at * RECORD_BYTES, (at + 1) * RECORD_BYTES);
+    if (!isMixOf(here, candidates)) faults.push(`record ${at} of ${path} is wrong`);
   }
   return count;
 }
