@@ -17,21 +17,19 @@ import { type Core, temporaryPath } from './core.ts';
 import { ChainImage } from './image.ts';
 import { ownerTag, STORE_OWNER } from './layout.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, openLeaf } from './leaf.ts';
-import { readComposed } from './leaf-source.ts';
+import { mergedLeafNumbers, readComposed } from './leaf-source.ts';
 import { writeObject } from './object-file.ts';
 import { PackWriter } from './pack-writer.ts';
 
 const isPatched = (entry: ChunkEntry | undefined): boolean => (entry?.mask ?? 0) !== 0;
 
 class BaseBuilder {
-  private readonly core: Core;
   private readonly chain: Chain;
   private readonly image: ChainImage;
   private readonly packs: PackWriter;
   private readonly owner: Uint8Array;
 
   constructor(core: Core, head: VolumeHead, chain: Chain, packs: PackWriter) {
-    this.core = core;
     this.chain = chain;
     this.packs = packs;
     this.owner = ownerTag(head.server);
@@ -40,12 +38,6 @@ class BaseBuilder {
 
   /** Digest of the leaf's table; null for a leaf of zeros. */
   async leaf(leaf: number): Promise<Uint8Array | null> {
-    const [first, ...later] = this.chain.sources;
-    const isUntouched = first instanceof Base && !later.some((source) => source.has(leaf));
-    if (isUntouched) {
-      const digest = first.table[leaf] ?? null;
-      if (digest === null || (await this.core.index.find(digest)) !== null) return digest;
-    }
     const bytes = await readComposed(this.chain.sources, leaf);
     const chunks = chunksInLeaf(leaf, this.chain.sizeBytes);
     if (bytes === undefined) throw new UnderstudyError('ERR_OBJECT_MISSING', `no leaf ${leaf}`);
@@ -85,12 +77,10 @@ export async function buildBase(core: Core, head: VolumeHead): Promise<void> {
     throw new UnderstudyError('ERR_OBJECT_DAMAGED', 'the maps lead to another root', context);
   }
   const packs = new PackWriter(core);
-  const table: (Uint8Array | null)[] = [];
+  const table = formerTable(chain);
   try {
     const builder = new BaseBuilder(core, head, chain, packs);
-    for (let leaf = 0; leaf < leafCount(chain.sizeBytes); leaf += 1) {
-      table.push(await builder.leaf(leaf));
-    }
+    for (const leaf of changedLeaves(chain)) table[leaf] = await builder.leaf(leaf);
     await packs.finish();
   } catch (error) {
     await packs.abandon();
@@ -103,6 +93,17 @@ export async function buildBase(core: Core, head: VolumeHead): Promise<void> {
     compareTables(decodeBase(bytes, temporary).table, table);
     await compareLeaves(core, chain, bytes, temporary);
   });
+}
+
+/** The table of the base before; where there is none, one to be filled wholly. */
+function formerTable({ sources: [first], sizeBytes }: Chain): (Uint8Array | null)[] {
+  if (first instanceof Base) return [...first.table];
+  return new Array(leafCount(sizeBytes)).fill(null);
+}
+
+/** Leaves that are not as the base before has them. */
+function changedLeaves({ sources: [first, ...later] }: Chain): Generator<number> {
+  return mergedLeafNumbers(first instanceof Base ? later : [first!, ...later]);
 }
 
 function compareTables(read: readonly (Uint8Array | null)[], table: typeof read): void {
@@ -121,9 +122,7 @@ async function compareLeaves(
   path: string,
 ): Promise<void> {
   const base = Base.over(core, decodeBase(bytes, path));
-  for (let leaf = 0; leaf < base.table.length; leaf += 1) {
-    const [first, ...later] = chain.sources;
-    if (first instanceof Base && !later.some((source) => source.has(leaf))) continue;
+  for (const leaf of changedLeaves(chain)) {
     const made = openLeaf((await base.read(leaf))!);
     const from = openLeaf((await readComposed(chain.sources, leaf))!);
     for (const [i, entry] of from.entries()) {

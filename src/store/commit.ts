@@ -238,7 +238,11 @@ async function makeVisible(
     state.staged.push(maps[i]!);
   }
   core.staged.set(record.id, { record, segment });
-  await core.catalog.putPoint(record, 'staged');
+  try {
+    await core.catalog.putPoint(record, 'staged');
+  } catch (error) {
+    throw core.journal.fail(error); // the point is durable; a restart shows it
+  }
   core.onStaged();
   return shownPoint(record);
 }

@@ -70,6 +70,8 @@ export interface VolumeState {
   readonly server: string;
   readonly volume: string;
   head: VolumeHead | null;
+  /** The newest position that this run has sealed. */
+  sealed: VolumeHead | null;
   open: OpenEpoch | null;
   /** Oldest first. */
   staged: StagedMap[];
@@ -140,10 +142,11 @@ export function serverState(core: Core, server: string, owner: Uint8Array): Serv
 export function volumeState(server: ServerState, volume: string): VolumeState {
   const known = server.volumes.get(volume);
   if (known !== undefined) return known;
-  const made = {
+  const made: VolumeState = {
     server: server.server,
     volume,
     head: null,
+    sealed: null,
     open: null,
     staged: [],
     overBase: null,

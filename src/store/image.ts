@@ -13,12 +13,13 @@ import {
   chunkCount,
   chunkLength,
 } from '../model/geometry.ts';
+import { Base } from './base.ts';
 import type { Chain } from './chain.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, type OpenLeaf, openLeaf } from './leaf.ts';
-import { readComposed } from './leaf-source.ts';
+import { type LeafSource, mergedLeafNumbers, readComposed } from './leaf-source.ts';
 import type { ImageReader } from './types.ts';
 
 /** A read works on so many chunks at a time: 4 MiB. */
@@ -56,6 +57,8 @@ export class ChainImage implements ImageReader {
   private isClosed = false;
   /** Null: the leaf is all zero. */
   private readonly leaves = new Map<number, OpenLeaf | null>();
+  /** 1 for each leaf of which a map over the base knows something; made when it is first needed. */
+  private touched: Uint8Array | null = null;
 
   constructor(
     core: Pick<Core, 'index' | 'reader'>,
@@ -97,6 +100,8 @@ export class ChainImage implements ImageReader {
     const chunks = chunkCount(this.sizeBytes);
     let start = -1;
     for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk < chunks; chunk += 1) {
+      if (start < 0) chunk = Math.max(chunk, this.firstKnown(chunk));
+      if (chunk >= chunks) break;
       const leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
       const entries = await this.leaf(leaf);
       const entry = entries?.[chunk - leaf * CHUNKS_PER_LEAF];
@@ -136,12 +141,24 @@ export class ChainImage implements ImageReader {
     return open;
   }
 
+  /** The first chunk, from `chunk` on, of which the base alone does not say that it is zero. */
+  private firstKnown(chunk: number): number {
+    const [first, ...later] = this.chain.sources;
+    if (!(first instanceof Base)) return chunk;
+    this.touched ??= bitmapOf(later, first.table.length);
+    let leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
+    const { table } = first;
+    while (leaf < table.length && table[leaf] === null && this.touched[leaf] === 0) leaf += 1;
+    return leaf * CHUNKS_PER_LEAF;
+  }
+
   private async readLeaf(leaf: number): Promise<Leaf | undefined> {
     try {
       return await readComposed(this.chain.sources, leaf);
     } catch (error) {
       if (!isGone(error) || this.life === null) throw error;
       this.chain = await this.life.open();
+      this.touched = null;
       return readComposed(this.chain.sources, leaf);
     }
   }
@@ -250,6 +267,12 @@ export class ChainImage implements ImageReader {
     const message = `${error.message} (point ${this.of.point}, volume ${this.of.volume})`;
     return new UnderstudyError(error.code, message, context, error);
   }
+}
+
+function bitmapOf(sources: readonly LeafSource[], leaves: number): Uint8Array {
+  const map = new Uint8Array(leaves);
+  for (const leaf of mergedLeafNumbers(sources)) map[leaf] = 1;
+  return map;
 }
 
 const isGone = (error: unknown): boolean =>

@@ -244,11 +244,21 @@ export class LeafFile implements LeafSource {
     if (length > MAX_LEAF_BYTES) throw damaged(this.path, `leaf ${leaf} of ${length} bytes`);
     const bytes = new Uint8Array(length);
     const offset = reader.u64();
-    const count = await this.files.with(this.path, (file) => file.read(bytes, offset));
+    const count = await this.readAt(bytes, offset);
     if (count < bytes.length || checksum(bytes) !== reader.raw64()) {
       throw damaged(this.path, `the fragment of leaf ${leaf} is damaged`);
     }
     return bytes;
+  }
+
+  private async readAt(bytes: Uint8Array, offset: number): Promise<number> {
+    const { path } = this;
+    try {
+      return await this.files.with(path, (file) => file.read(bytes, offset));
+    } catch (error) {
+      if (path === this.path) throw error;
+      return this.readAt(bytes, offset); // it has got its name meanwhile
+    }
   }
 
   private find(leaf: number): number {

@@ -20,9 +20,8 @@ import { publish } from './object-file.ts';
 export async function buildDueBases(core: Core): Promise<void> {
   for (const server of core.servers.values()) {
     for (const volume of server.volumes.values()) {
-      const head = volume.head;
-      if (head === null || volume.staged.length > 0) continue;
-      if (await isBaseDue(core, volume, head)) {
+      const head = volume.sealed;
+      if (head !== null && (await isBaseDue(core, volume, head))) {
         await buildBase(core, head);
         volume.overBase = { generation: head.generation, deltas: 0, bytes: 0 };
       }
@@ -58,23 +57,53 @@ async function countOverBase(core: Core, head: VolumeHead): Promise<VolumeState[
 /** Epochs that must stay readable, by generation of one volume. */
 type Needed = Map<string, Set<number>>;
 
-/** Folds and removes maps of a server's volumes as its remaining points allow. Returns what went. */
-export async function foldServer(
-  core: Core,
-  server: string,
-): Promise<{ removedObjects: number; freedBytes: number }> {
-  const needed = await neededEpochs(core, server);
+interface Freed {
+  removedObjects: number;
+  freedBytes: number;
+}
+
+interface Listed {
+  readonly place: MapPlace;
+  readonly bases: readonly number[];
+  readonly deltas: readonly Span[];
+}
+
+/**
+ * Folds and removes maps of a server's volumes as its remaining points allow. Returns what went.
+ *
+ * The maps are listed first, and what is needed is asked afterwards: a map that is sealed meanwhile is
+ * not in the list and is left alone, and one that is in the list is known to whoever needs it.
+ */
+export async function foldServer(core: Core, server: string): Promise<Freed> {
   const freed = { removedObjects: 0, freedBytes: 0 };
-  for (const [volume, byGeneration] of needed) {
+  const volumes = [...(core.servers.get(server)?.volumes.values() ?? [])];
+  const listed: Listed[] = [];
+  for (const { volume } of volumes) {
     for (const generation of await generationsOf(core, server, volume)) {
-      const epochs = [...(byGeneration.get(generation) ?? [])].sort((a, b) => a - b);
-      await foldGeneration(core, { server, volume, generation }, epochs, freed);
+      const place = { server, volume, generation };
+      listed.push({ place, ...(await listMaps(core, place)) });
     }
-    const state = core.servers.get(server)?.volumes.get(volume);
-    if (state !== undefined) state.overBase = null;
   }
+  const needed = await neededEpochs(core, server);
+  for (const maps of listed) {
+    const { volume, generation } = maps.place;
+    const epochs = new Set(needed.get(volume)?.get(generation));
+    const head = core.servers.get(server)?.volumes.get(volume)?.head;
+    // What was sealed since leads on from the last map in the list.
+    if (head?.generation === generation) epochs.add(lastEpoch(maps));
+    await foldGeneration(
+      core,
+      maps,
+      [...epochs].sort((a, b) => a - b),
+      freed,
+    );
+  }
+  for (const state of volumes) state.overBase = null;
   return freed;
 }
+
+const lastEpoch = ({ bases, deltas }: Listed): number =>
+  Math.max(0, ...bases, ...deltas.map(({ to }) => to));
 
 async function neededEpochs(core: Core, server: string): Promise<Map<string, Needed>> {
   const needed = new Map<string, Needed>();
@@ -107,22 +136,20 @@ async function generationsOf(core: Core, server: string, volume: string): Promis
   return [...names].sort();
 }
 
-interface Freed {
-  removedObjects: number;
-  freedBytes: number;
-}
-
 async function foldGeneration(
   core: Core,
-  place: MapPlace,
+  { place, bases, deltas }: Listed,
   needed: readonly number[],
   freed: Freed,
 ): Promise<void> {
-  const { bases, deltas } = await listMaps(core, place);
-  const first = planFold(bases, deltas, needed);
-  for (const fold of first.folds) await foldDeltas(core, place, fold);
-  const after = await listMaps(core, place);
-  const { unneededBases, unneededDeltas } = planFold(after.bases, after.deltas, needed);
+  const { folds } = planFold(bases, deltas, needed);
+  const folded: Span[] = [];
+  for (const fold of folds) {
+    await foldDeltas(core, place, fold);
+    folded.push({ from: fold[0]!.from, to: fold.at(-1)!.to });
+  }
+  const plan = planFold(bases, [...deltas, ...folded], needed);
+  const { unneededBases, unneededDeltas } = plan;
   for (const epoch of unneededBases) await remove(core, core.paths.base(place, epoch), freed);
   for (const { from, to } of unneededDeltas) {
     await remove(core, core.paths.delta(place, from, to), freed);

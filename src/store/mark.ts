@@ -3,6 +3,7 @@
  * and the tables of bases. The live set is a Bloom filter of bounded size: it may keep what is dead, and
  * never forgets what is alive.
  */
+import { UnderstudyError } from '../base/errors.ts';
 import { Base } from './base.ts';
 import { Bloom } from './bloom.ts';
 import { toHex } from './checksum.ts';
@@ -11,6 +12,7 @@ import { parseBaseName, parseDeltaName } from './layout.ts';
 import { type Leaf, leafDigests } from './leaf.ts';
 import { LeafFile } from './leaf-file.ts';
 import type { LeafSource } from './leaf-source.ts';
+import { mapFiles } from './repository.ts';
 
 const MAX_FILTER_BYTES = 128 * 1024 * 1024;
 /** Leaf tables that were marked already are remembered up to this many. */
@@ -60,7 +62,7 @@ class Walk {
   }
 
   /** Staged and open epochs as they are between two calls of the session. */
-  private async markServer(server: ServerState): Promise<void> {
+  private async markServer(server: ServerState, tries = 10): Promise<void> {
     const sources = await server.mutex.run(async () => {
       const found: LeafSource[] = [];
       for (const { open, staged } of server.volumes.values()) {
@@ -71,7 +73,13 @@ class Walk {
       }
       return found;
     });
-    for (const source of sources) await this.markSource(source);
+    try {
+      for (const source of sources) await this.markSource(source);
+    } catch (error) {
+      // A run has been merged or its epoch sealed meanwhile: what it said is elsewhere now.
+      if (tries === 0 || !isGone(error)) throw error;
+      await this.markServer(server, tries - 1);
+    }
   }
 
   private async markSource(source: LeafSource): Promise<void> {
@@ -98,17 +106,5 @@ class Walk {
   }
 }
 
-/** Paths of all objects below `folder` (server/volume/generation/name) whose names parse. */
-export async function mapFiles(
-  core: Pick<Core, 'disk'>,
-  folder: string,
-  parse: (name: string) => unknown,
-): Promise<string[]> {
-  const found: string[] = [];
-  for (const { name, isDirectory } of await core.disk.list(folder)) {
-    const path = `${folder}/${name}`;
-    if (isDirectory) found.push(...(await mapFiles(core, path, parse)));
-    else if (parse(name) !== null) found.push(path);
-  }
-  return found;
-}
+const isGone = (error: unknown): boolean =>
+  error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND';

@@ -84,7 +84,13 @@ async function replay(core: Core, watermark: Watermark): Promise<Store> {
       const sums = { fileBytes: 0, pieces: 0, rawBytes: 0, storedBytes: 0 };
       const { number: pack } = packs.add({ id, path, isPublished: false, ...sums });
       const given = { sequence, id, path, createdMs: clock.wallMs() };
-      return Segment.create(disk, paths.journal, given, index.addSegment(pack), pack);
+      try {
+        return await Segment.create(disk, paths.journal, given, index.addSegment(pack), pack);
+      } catch (error) {
+        index.dropSegment(pack);
+        packs.remove(pack);
+        throw error;
+      }
     },
     onEnded: (segment) => sealer.add(segment),
     onFailed: (error) => {

@@ -44,6 +44,11 @@ export class PieceIndex {
     return table;
   }
 
+  /** The segment came to nothing. */
+  dropSegment(pack: number): void {
+    this.segments.delete(pack);
+  }
+
   /** The segment lies in the repository now. */
   publishSegment(pack: number): void {
     const table = this.segments.get(pack);

@@ -5,11 +5,12 @@
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../model/geometry.ts';
+import { decodeBase } from './base.ts';
 import type { VolumeHead } from './catalog.ts';
 import { toHex } from './checksum.ts';
 import { loadCondemned } from './condemned.ts';
 import { type Core, temporaryPath } from './core.ts';
-import { type MapPlace, type Paths, parseDeltaName } from './layout.ts';
+import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
 import { makeFolder, writeObject } from './object-file.ts';
 import { FORMAT_VERSION } from './object-header.ts';
@@ -168,31 +169,54 @@ export async function matchPoints(core: Core): Promise<void> {
   await core.catalog.removePoints(gone);
 }
 
-async function* generations(core: Core): AsyncGenerator<string> {
-  const { deltas } = core.paths;
-  for (const server of await core.disk.list(deltas)) {
-    for (const volume of await core.disk.list(`${deltas}/${server.name}`)) {
-      for (const generation of await core.disk.list(`${deltas}/${server.name}/${volume.name}`)) {
-        yield `${deltas}/${server.name}/${volume.name}/${generation.name}`;
-      }
+/** Positions of volumes from their newest maps: the point may have been dropped since. */
+export async function findHeads(core: Core): Promise<void> {
+  const newest = new Map<string, { epoch: number; path: string; isBase: boolean }>();
+  const note = (path: string, epoch: number, isBase: boolean) => {
+    const [name, generation, volume, server] = path.split('/').reverse();
+    const key = `${server}/${volume}/${generation}`;
+    if (name !== undefined && (newest.get(key)?.epoch ?? 0) < epoch) {
+      newest.set(key, { epoch, path, isBase });
     }
+  };
+  for (const path of await mapFiles(core, core.paths.deltas, parseDeltaName)) {
+    note(path, parseDeltaName(nameOf(path))!.to, false);
+  }
+  for (const path of await mapFiles(core, core.paths.bases, parseBaseName)) {
+    note(path, parseBaseName(nameOf(path))!, true);
+  }
+  for (const { path, isBase } of newest.values()) await putHead(core, path, isBase);
+}
+
+async function putHead(core: Core, path: string, isBase: boolean): Promise<void> {
+  try {
+    if (isBase) {
+      const { info } = decodeBase(await core.disk.readFile(path), path);
+      await core.catalog.putHead(headOf({ ...info, to: info.epoch }));
+    } else {
+      await core.catalog.putHead(headOf(await readLeafFileInfo(core.files, path, 'US-DELTA')));
+    }
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+    core.log.error('a map is damaged', { path, error: error.message });
   }
 }
 
-/** Positions of volumes from their newest deltas: a point may have been dropped since. */
-export async function findHeads(core: Core): Promise<void> {
-  for await (const folder of generations(core)) {
-    const names = (await core.disk.list(folder)).map(({ name }) => name);
-    const newest = names
-      .flatMap((name) => {
-        const span = parseDeltaName(name);
-        return span === null ? [] : [{ name, to: span.to }];
-      })
-      .sort((a, b) => b.to - a.to)[0];
-    if (newest === undefined) continue;
-    const info = await readLeafFileInfo(core.files, `${folder}/${newest.name}`, 'US-DELTA');
-    await core.catalog.putHead(headOf(info));
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+/** Paths of all objects below `folder` (server/volume/generation/name) whose names parse. */
+export async function mapFiles(
+  core: Pick<Core, 'disk'>,
+  folder: string,
+  parse: (name: string) => unknown,
+): Promise<string[]> {
+  const found: string[] = [];
+  for (const { name, isDirectory } of await core.disk.list(folder)) {
+    const path = `${folder}/${name}`;
+    if (isDirectory) found.push(...(await mapFiles(core, path, parse)));
+    else if (parse(name) !== null) found.push(path);
   }
+  return found;
 }
 
 type MapInfo = MapPlace & {

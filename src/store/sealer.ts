@@ -11,6 +11,7 @@
  */
 import { sleep, type Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { headsOf, type VolumeHead } from './catalog.ts';
 import { listMaps } from './chain.ts';
 import { type Core, type StagedMap, type StagedPoint, temporaryPath } from './core.ts';
 import type { MapPlace } from './layout.ts';
@@ -65,9 +66,11 @@ export class Sealer {
     });
   }
 
-  close(): void {
+  /** What is not sealed by now stays in the journal. */
+  async close(): Promise<void> {
     this.isClosed = true;
     this.timer?.cancel();
+    if (!this.isRunning) for (const { file } of this.queue.splice(0)) await file.close();
   }
 
   /** The journal failed: nobody needs to wait any longer. */
@@ -142,7 +145,7 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   core.index.publishSegment(segment.pack);
   for (const { record } of points) {
     core.staged.delete(record.id);
-    await dropStagedMaps(core, record);
+    for (const head of headsOf(record)) await sealed(core, head);
   }
 }
 
@@ -202,15 +205,13 @@ export async function isCovered(core: Core, place: MapPlace, epoch: number): Pro
   return bases.some((base) => base >= epoch) || deltas.some((d) => d.from < epoch && d.to >= epoch);
 }
 
-/** The repository has the point's maps: what memory and runs held of them may go. */
-async function dropStagedMaps(core: Core, record: StagedPoint['record']): Promise<void> {
-  const server = core.servers.get(record.server);
-  for (const { volume, generation, epoch } of record.volumes) {
-    const state = server?.volumes.get(volume);
-    if (state === undefined) continue;
-    const isDone = ({ info }: StagedMap) => info.generation === generation && info.to === epoch;
-    const done = state.staged.filter(isDone);
-    state.staged = state.staged.filter((map) => !isDone(map));
-    for (const run of done.flatMap(({ runs }) => runs)) await core.disk.remove(run.path);
-  }
+/** The repository has the maps up to `head`: what memory and runs held of them may go. */
+async function sealed(core: Core, head: VolumeHead): Promise<void> {
+  const state = core.servers.get(head.server)?.volumes.get(head.volume);
+  if (state === undefined) return;
+  state.sealed = head;
+  const isDone = ({ info }: StagedMap) => info.sequence <= head.sequence;
+  const done = state.staged.filter(isDone);
+  state.staged = state.staged.filter((map) => !isDone(map));
+  for (const run of done.flatMap(({ runs }) => runs)) await core.disk.remove(run.path);
 }

@@ -108,7 +108,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
     try {
       await this.sealer.sealAll();
     } finally {
-      this.sealer.close();
+      await this.sealer.close();
       await this.upkeep.close();
       await this.core.journal.close();
       await this.core.files.close();

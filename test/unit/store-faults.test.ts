@@ -250,7 +250,10 @@ describe('check', () => {
     await sealedLife();
     const packs = disk.files('/data/repo/packs');
     const deltas = disk.files('/data/repo/deltas');
-    for (const path of [packs[0]!, deltas[0]!, deltas.at(-1)!]) {
+    // A base stands for the first delta; the last one of a volume has nobody to stand for it.
+    const isLast = (path: string) => path.endsWith('0000000002-0000000003.delta');
+    expect(deltas.filter(isLast)).toHaveLength(2);
+    for (const path of [packs[0]!, ...deltas.filter(isLast)]) {
       const bytes = disk.peek(path).slice();
       disk.lose(path);
       const offline = await openRepository('/data/repo', silentLog, disk.mount());

@@ -306,6 +306,51 @@ describe('sessions', () => {
   });
 });
 
+describe('positions', () => {
+  it('outlive the points that they were committed with, and the catalog', async () => {
+    const other = { ...description, volume: '/dev/b', generation: 'b'.repeat(32) };
+    let ingest = await store.beginIngest('web', [description, other]);
+    for (const volume of [0, 1]) {
+      await ingest.patch(
+        volume,
+        wholes([1, 2, 3, 4]),
+        [1, 2, 3, 4].map((seed) => verified(seed)),
+      );
+    }
+    const second = { volume: 1, generation: other.generation, epoch: 1, contentDigest: 'x' };
+    const volumes = [...request(1).volumes, second];
+    await ingest.commit(request(1, { volumes, missingVolumes: ['/dev/c'] }));
+    for (let epoch = 2; epoch < 5; epoch += 1) {
+      await ingest.commit(request(epoch, { missingVolumes: ['/dev/b', '/dev/c'] }));
+      await store.seal((await store.points({ limit: 1 }))[0]!.id);
+    }
+    const ids = (await store.points({ order: 'oldest' })).map(({ id }) => id);
+    await store.applyRetention({ drop: ids });
+    await store.collect();
+    expect(await store.points({})).toHaveLength(1);
+    await ingest.close();
+    await store.close();
+    disk.reopen();
+    store = await open();
+    ingest = await store.beginIngest('web', [description, other]);
+    expect(ingest.positions.map(({ committed }) => committed?.epoch)).toEqual([4, 1]);
+    await ingest.patch(1, wholes([5], 2), [verified(5)]);
+    const next = [
+      { volume: 0, generation: GENERATION, epoch: 5, contentDigest: '5' },
+      { volume: 1, generation: other.generation, epoch: 2, contentDigest: 'y' },
+    ];
+    const outcome = await ingest.commit(request(5, { volumes: next }));
+    if (outcome.kind !== 'committed') throw new Error('missing');
+    const image = await store.openImage(outcome.point.id, '/dev/b');
+    expect(await image.read(CHUNK_BYTES, 2 * CHUNK_BYTES)).toEqual(
+      new Uint8Array([...contentOf(2), ...contentOf(5)]),
+    );
+    image.close();
+    await store.seal(outcome.point.id);
+    expect((await store.check({ readData: true })).findings).toEqual([]);
+  });
+});
+
 describe('images', () => {
   it('tell where data is, and refuse what lies outside', async () => {
     const ingest = await store.beginIngest('web', [description]);
