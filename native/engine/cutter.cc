@@ -9,8 +9,9 @@ namespace understudy {
 
 namespace {
 
-// Long reads contest more than they carry; measured on loop and virtio devices.
-constexpr uint64_t kMaxItemBytes = 128 * 1024;
+// In a cut, long reads contest more than they carry; where nothing is validated they are cheaper.
+constexpr uint64_t kLongestCutBytes = 128 * 1024;
+constexpr uint64_t kLongestDrainBytes = 1024 * 1024;
 
 double wallClockMs() {
   timespec now;
@@ -18,23 +19,31 @@ double wallClockMs() {
   return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
 }
 
-// The items of one pass, and the look at the marks as each of them ends.
+// What one pass reads, found as it goes, so that a large set costs no memory; and the look at the
+// marks as each read ends. `active`: the side of the planes on which contesting marks lie.
 class PassSource : public ReadSource {
  public:
-  PassSource(const std::vector<ReadItem>& items,
-             std::vector<std::unique_ptr<TrackedVolume>>& volumes, int active)
-      : items_(items), volumes_(volumes), active_(active) {}
+  PassSource(std::vector<std::unique_ptr<TrackedVolume>>& all, const std::vector<uint32_t>& job,
+             int active, uint64_t longest_bytes, bool follows_flight)
+      : all_(all),
+        job_(job),
+        active_(active),
+        longest_bytes_(longest_bytes),
+        follows_flight_(follows_flight),
+        carried_(all.size()) {}
 
   uint64_t contested() const { return contested_; }
+  uint64_t carried(uint32_t index) const { return carried_[index]; }
 
   bool next(ReadItem& item) override {
-    if (index_ == items_.size()) return false;
-    item = items_[index_++];
-    return true;
+    for (; at_ < job_.size(); at_++, cursor_ = 0) {
+      if (nextOf(job_[at_], item)) return true;
+    }
+    return false;
   }
 
   void landed(const ReadItem& item) override {
-    TrackedVolume& volume = *volumes_[item.volume];
+    TrackedVolume& volume = *all_[item.volume];
     const uint64_t first = item.offset / volume.blockBytes();
     const uint64_t last = (item.offset + item.length - 1) / volume.blockBytes();
     contested_ += volume.markedAtQueue(active_, first, last);
@@ -42,10 +51,38 @@ class PassSource : public ReadSource {
   }
 
  private:
-  const std::vector<ReadItem>& items_;
-  std::vector<std::unique_ptr<TrackedVolume>>& volumes_;
+  // After the harvest, so a write that is in flight is seen in the counts.
+  bool isCarried(TrackedVolume& volume, uint64_t block) const {
+    return follows_flight_ && volume.flight().mayHold(block);
+  }
+
+  bool nextOf(uint32_t index, ReadItem& item) {
+    TrackedVolume& volume = *all_[index];
+    const uint64_t block_bytes = volume.blockBytes();
+    const uint64_t size = volume.map().header(HEADER_SECTORS) * 512;
+    uint64_t block = 0;
+    if (!volume.pending().next(cursor_, block) || block * block_bytes >= size) return false;
+    const uint64_t first = block;
+    const bool carried = isCarried(volume, first);
+    const uint64_t end = std::min(first + longest_bytes_ / block_bytes, volume.map().blocks());
+    for (block++; block < end; block++) {
+      if (!volume.pending().has(block) || isCarried(volume, block) != carried) break;
+    }
+    cursor_ = block;
+    const uint64_t bytes = std::min(block * block_bytes, size) - first * block_bytes;
+    item = ReadItem{index, static_cast<uint32_t>(bytes), first * block_bytes, carried};
+    if (carried) carried_[index] += block - first;
+    return true;
+  }
+
+  std::vector<std::unique_ptr<TrackedVolume>>& all_;
+  const std::vector<uint32_t>& job_;
   const int active_;
-  size_t index_ = 0;
+  const uint64_t longest_bytes_;
+  const bool follows_flight_;
+  std::vector<uint64_t> carried_;
+  size_t at_ = 0;
+  uint64_t cursor_ = 0;
   uint64_t contested_ = 0;
 };
 
@@ -53,62 +90,40 @@ class PassSource : public ReadSource {
 
 Cutter::Cutter(ControlMap& control, std::vector<std::unique_ptr<TrackedVolume>>& volumes,
                BufferPool& pool, Reader& reader, CutterRules rules)
-    : control_(control),
-      volumes_(volumes),
-      pool_(pool),
-      reader_(reader),
-      rules_(rules),
-      carried_(volumes.size()) {}
+    : control_(control), volumes_(volumes), pool_(pool), reader_(reader), rules_(rules) {}
 
-std::vector<ReadItem> Cutter::flip(const std::vector<uint32_t>& volumes, JobResult& result) {
+void Cutter::flip(const std::vector<uint32_t>& volumes, JobResult& result) {
   const Word epoch = control_.epoch();
   const int before = static_cast<int>(epoch % 2);
   for (auto& volume : volumes_) {
     volume->flight().beginHarvest(std::chrono::steady_clock::now());
     volume->harvestSide(1 - before, rules_.follows_flight);
   }
-  const double time_ms = wallClockMs();
+  result.time_ms = wallClockMs();
   control_.setEpoch(epoch + 1);
-  result.time_ms = time_ms;
   for (auto& volume : volumes_) {
     volume->noteFlip();
     volume->harvestSide(before, rules_.follows_flight);
   }
-  std::vector<ReadItem> items;
   result.last_blocks = 0;
-  result.carried_blocks = 0;
-  for (const uint32_t index : volumes) addItems(index, items, result);
+  for (const uint32_t index : volumes) result.last_blocks += volumes_[index]->pending().count();
   if (result.passes++ == 0) result.first_blocks = result.last_blocks;
-  return items;
 }
 
-void Cutter::addItems(uint32_t index, std::vector<ReadItem>& items, JobResult& result) {
-  TrackedVolume& volume = *volumes_[index];
-  const uint64_t size = volume.map().header(HEADER_SECTORS) * 512;
-  const uint64_t block_bytes = volume.blockBytes();
-  uint64_t blocks = 0;
-  uint64_t carried_blocks = 0;
-  volume.pending().forEach([&](size_t word, Word bits) {
-    for (; bits != 0; bits &= bits - 1) {
-      const uint64_t block = word * 64 + static_cast<uint64_t>(__builtin_ctzll(bits));
-      const uint64_t offset = block * block_bytes;
-      if (offset >= size) break;
-      const bool carried = rules_.follows_flight && volume.flight().mayHold(block);
-      const uint32_t length = static_cast<uint32_t>(std::min(block_bytes, size - offset));
-      blocks++;
-      carried_blocks += carried;
-      ReadItem* last = items.empty() ? nullptr : &items.back();
-      if (last && last->volume == index && last->carried == carried &&
-          last->offset + last->length == offset && last->length + length <= kMaxItemBytes) {
-        last->length += length;
-      } else {
-        items.push_back(ReadItem{index, length, offset, carried});
-      }
-    }
-  });
-  carried_[index] = carried_blocks;
-  result.last_blocks += blocks;
-  result.carried_blocks += carried_blocks;
+bool Cutter::pass(const std::vector<uint32_t>& volumes, uint64_t longest_bytes, bool hold_back,
+                  JobResult& result, std::vector<ReadFault>& faults) {
+  flip(volumes, result);
+  const int active = static_cast<int>(control_.epoch() % 2);
+  PassSource source(volumes_, volumes, active, longest_bytes, rules_.follows_flight);
+  const bool is_whole = reader_.run(source, hold_back, faults);
+  result.contested_blocks = source.contested();
+  result.carried_blocks = 0;
+  for (const uint32_t index : volumes) {
+    result.carried_blocks += source.carried(index);
+    volumes_[index]->publishCarried(source.carried(index));
+  }
+  for (auto& volume : volumes_) volume->publish();
+  return is_whole;
 }
 
 // Of blocks that several passes read, only the newest reading stays. Done once, when no pass
@@ -135,20 +150,10 @@ void Cutter::dropSuperseded() {
   for (auto& volume : volumes_) volume->scratch().clear();
 }
 
-void Cutter::publish(const std::vector<uint32_t>& volumes) {
-  for (auto& volume : volumes_) volume->publish();
-  for (const uint32_t index : volumes) volumes_[index]->publishCarried(carried_[index]);
-}
-
 void Cutter::drain(const std::vector<uint32_t>& volumes, JobResult& result,
                    std::vector<ReadFault>& faults) {
-  const std::vector<ReadItem> items = flip(volumes, result);
-  PassSource source(items, volumes_, static_cast<int>(control_.epoch() % 2));
-  const bool is_whole = reader_.run(source, false, faults);
-  publish(volumes);
-  if (!is_whole) return;
+  if (!pass(volumes, kLongestDrainBytes, false, result, faults)) return;
   pool_.handOverAll();
-  result.contested_blocks = source.contested();
   result.outcome = Outcome::Drained;
 }
 
@@ -157,12 +162,7 @@ void Cutter::cut(const std::vector<uint32_t>& volumes, double deadline_ms, JobRe
   using Milliseconds = std::chrono::duration<double, std::milli>;
   const auto begin = std::chrono::steady_clock::now();
   for (;;) {
-    const std::vector<ReadItem> items = flip(volumes, result);
-    PassSource source(items, volumes_, static_cast<int>(control_.epoch() % 2));
-    const bool is_whole = reader_.run(source, true, faults);
-    publish(volumes);
-    if (!is_whole) return;
-    result.contested_blocks = source.contested();
+    if (!pass(volumes, kLongestCutBytes, true, result, faults)) return;
     const bool is_valid = result.contested_blocks == 0 || !rules_.validates;
     const Milliseconds spent = std::chrono::steady_clock::now() - begin;
     if (!is_valid && spent.count() < deadline_ms) continue;

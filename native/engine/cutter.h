@@ -38,18 +38,18 @@ class Cutter {
            std::vector<ReadFault>& faults);
 
  private:
-  // Steps 1 to 3; the items to read in step 4.
-  std::vector<ReadItem> flip(const std::vector<uint32_t>& volumes, JobResult& result);
-  void addItems(uint32_t index, std::vector<ReadItem>& items, JobResult& result);
+  // Steps 1 to 3.
+  void flip(const std::vector<uint32_t>& volumes, JobResult& result);
+  // All steps; false when the engine is being closed.
+  bool pass(const std::vector<uint32_t>& volumes, uint64_t longest_bytes, bool hold_back,
+            JobResult& result, std::vector<ReadFault>& faults);
   void dropSuperseded();
-  void publish(const std::vector<uint32_t>& volumes);
 
   ControlMap& control_;
   std::vector<std::unique_ptr<TrackedVolume>>& volumes_;
   BufferPool& pool_;
   Reader& reader_;
   const CutterRules rules_;
-  std::vector<uint64_t> carried_;
 };
 
 }  // namespace understudy

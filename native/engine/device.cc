@@ -22,6 +22,7 @@ namespace understudy {
 
 namespace {
 
+constexpr size_t kFileUnitBytes = 4096;  // what O_DIRECT asks for on any file system
 constexpr uint64_t kSectorBytes = 512;  // sysfs counts in these, whatever the logical sector
 
 std::string resolve(const std::string& path) {
@@ -114,20 +115,27 @@ uint64_t Device::currentSize() const {
 }
 
 size_t Device::read(uint8_t* buffer, size_t length, size_t capacity, uint64_t offset) const {
-  const size_t sector = geometry_.sector_bytes;
+  const size_t unit = isFile() ? kFileUnitBytes : geometry_.sector_bytes;
   size_t done = 0;
   while (done < length) {
     size_t want = length - done;
-    // O_DIRECT wants whole sectors; only the end of a file can be anything else.
-    if (isFile()) want = std::min((want + sector - 1) / sector * sector, capacity - done);
+    // O_DIRECT wants whole units; only the end of a file can be anything else.
+    if (isFile()) want = std::min((want + unit - 1) / unit * unit, capacity - done);
     const ssize_t count = pread(fd_, buffer + done, want, static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EINVAL && stopsDirectReads()) continue;
     if (count < 0) throw Failure("ERR_DEVICE_READ", "pread", errno, path_, offset + done);
     if (count == 0) break;
     done += static_cast<size_t>(count);
-    if (static_cast<size_t>(count) % sector != 0) break;
+    if (static_cast<size_t>(count) % unit != 0) break;
   }
   return std::min(done, length);
+}
+
+bool Device::stopsDirectReads() const {
+  if (!isFile()) return false;
+  const int flags = fcntl(fd_, F_GETFL);
+  return flags >= 0 && (flags & O_DIRECT) && fcntl(fd_, F_SETFL, flags & ~O_DIRECT) == 0;
 }
 
 std::optional<std::pair<uint64_t, uint64_t>> Device::nextData(uint64_t offset) const {

@@ -38,7 +38,7 @@ class Device {
   const Geometry& geometry() const { return geometry_; }
 
   // Reads until `length` bytes or the end of the volume. The buffer has room for `capacity` bytes:
-  // the tail of a file is read by a whole sector. Throws ERR_DEVICE_READ.
+  // the tail of a file is read by a whole block. Throws ERR_DEVICE_READ.
   size_t read(uint8_t* buffer, size_t length, size_t capacity, uint64_t offset) const;
   // First data extent at or after `offset`; nothing when only a hole is left. Throws
   // ERR_DEVICE_READ.
@@ -52,6 +52,8 @@ class Device {
 
  private:
   void readBlockGeometry(uint64_t device_number);
+  // Some file systems take O_DIRECT when opening and refuse it when reading. True if that was it.
+  bool stopsDirectReads() const;
 
   std::string path_;
   int fd_ = -1;

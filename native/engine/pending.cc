@@ -43,6 +43,30 @@ void Pending::removeRange(uint64_t first, uint64_t last) {
   }
 }
 
+bool Pending::next(uint64_t from, uint64_t& found) const {
+  size_t word = from / 64;
+  if (word >= plane_.words) return false;
+  const auto take = [&](Word bits) {
+    if (bits != 0) found = word * 64 + static_cast<uint64_t>(__builtin_ctzll(bits));
+    return bits != 0;
+  };
+  if (take(plane_.leaf[word] & (~Word{0} << (from % 64)))) return true;
+  for (word++; word < plane_.words;) {
+    const size_t line = word / LINE_WORDS;
+    const Word lines = plane_.summary[line / 64] & (~Word{0} << (line % 64));
+    if (lines == 0) {
+      word = (line / 64 + 1) * 64 * LINE_WORDS;
+      continue;
+    }
+    const size_t first = line / 64 * 64 + static_cast<size_t>(__builtin_ctzll(lines));
+    if (first > line) word = first * LINE_WORDS;
+    for (const size_t end = (first + 1) * LINE_WORDS; word < end && word < plane_.words; word++) {
+      if (take(plane_.leaf[word])) return true;
+    }
+  }
+  return false;
+}
+
 void Pending::clear() {
   forEach([this](size_t word, Word) { plane_.leaf[word] = 0; });
   forEach([](size_t, Word) {});

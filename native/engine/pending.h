@@ -28,6 +28,9 @@ class Pending {
   void removeRange(uint64_t first, uint64_t last);
   void clear();
 
+  // The first block of the set from `from` on; false when there is none.
+  bool next(uint64_t from, uint64_t& found) const;
+
   // Calls `visit(word, bits)` for every word with bits, ascending; forgets lines that are empty.
   template <typename Visit>
   void forEach(Visit&& visit) {

@@ -250,9 +250,21 @@ static int load(struct tracker_bpf *tracker, const struct options *options) {
   return pin_volume(tracker, options);
 }
 
+/*
+ * The marks must neither be charged to the agent's memory limit nor go with its group. Where groups
+ * are of version 1, or not ours to change, they are charged where they are.
+ */
+static void leave_control_group(void) {
+  int fd = open("/sys/fs/cgroup/cgroup.procs", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  if (write(fd, "0", 1) != 1) snprintf(log_tail, sizeof(log_tail), "stays in its control group\n");
+  close(fd);
+}
+
 static int attach(const struct options *options) {
   struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_MEMLOCK, &unlimited); /* before Linux 5.11 maps count against it */
+  leave_control_group();
   if (prepare_folder(options->pins)) return 1;
   struct tracker_bpf *tracker = tracker_bpf__open();
   if (!tracker) return fail("open", errno, options->name);

@@ -175,6 +175,11 @@ TEST("pending agrees with a set, whatever is added and removed") {
       CHECK(pending.has(block) == has);
       count += has;
     }
+    uint64_t walked = 0;
+    for (uint64_t block = 0; pending.next(block, block); block++, walked++) {
+      CHECK(pending.has(block));
+    }
+    CHECK(walked == count);
     uint64_t visited = 0;
     pending.forEach([&](size_t, Word bits) { visited += __builtin_popcountll(bits); });
     CHECK(count == pending.count() && count == visited);

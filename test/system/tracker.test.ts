@@ -143,6 +143,27 @@ describe('every block written once, 64 at a time', () => {
   });
 });
 
+describe('the tripwire', () => {
+  it('finds writes that the programs never saw queued', async () => {
+    const { path } = loop(64 * MIB);
+    const replica = await open([path], { omit: omissions.plainWrites });
+    await sleep(2500);
+    await changeOnce('d', path, 0, 4096);
+    await sleep(1500);
+    expect(replica.engine.counters(0).taint).toBe('untracked writes');
+  });
+
+  it('says so where the block layer keeps no counts', async () => {
+    const { path } = loop(64 * MIB);
+    run('sh', '-c', `echo 0 > /sys/block/${path.slice(5)}/queue/iostats`);
+    const replica = await open([path]);
+    await sleep(1500);
+    expect(replica.engine.counters(0)).toMatchObject({ isStatAlive: false, taint: '' });
+    await changeOnce('d', path, 0, 4096);
+    expect((await replica.drain()).result.firstBlocks).toBe(1);
+  });
+});
+
 describe('each part, taken out, is missed (canaries)', () => {
   const block = 4321;
   const marksAfterWrite = async (omit: number) => {
