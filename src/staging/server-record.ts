@@ -2,6 +2,7 @@
  * What the service knows of one source server: who is connected, where its volumes stand, what came in.
  * Kept in memory, rebuilt from the store at start; told by the REST API.
  */
+import type { UnderstudyError } from '../base/errors.ts';
 import type { ReplicationState, VolumeId } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import type { ListedPoint } from '../store/types.ts';
@@ -49,6 +50,7 @@ export class ServerRecord {
   points = 0;
   /** Why the agent is not connected, where it was refused. */
   reason = '';
+  private isStalled = false;
   readonly counts: Counts = { receivedBytes: 0, contentBytes: 0, dedupeHits: 0, dedupedBytes: 0 };
   private volumes: VolumeRecord[] = [];
 
@@ -105,7 +107,7 @@ export class ServerRecord {
     return {
       server: this.server,
       connected,
-      state: connected ? worst(volumes.map(({ state }) => state)) : 'disconnected',
+      state: worst(volumes.map(({ state }) => state)),
       lagMs: this.newestWholeMs === null ? null : Math.max(0, nowMs - this.newestWholeMs),
       backlogBytes: volumes.reduce((sum, { backlogBytes }) => sum + backlogBytes, 0),
       hardwareId: holder?.hardwareId ?? '',
@@ -120,7 +122,8 @@ export class ServerRecord {
 
   private describeVolume(record: VolumeRecord, index: number, connected: boolean): ApiServerVolume {
     const { status, ...volume } = record;
-    const state = connected ? (status?.state ?? 'initiating') : 'disconnected';
+    const without = this.isStalled ? 'stalled' : 'disconnected';
+    const state = connected ? (status?.state ?? 'initiating') : without;
     return {
       ...volume,
       epoch: this.session?.volumes[index]?.committedEpoch ?? volume.epoch,
@@ -135,9 +138,10 @@ export class ServerRecord {
   }
 
   /** The session is gone: its positions stay. */
-  left(session: Session, reason: string): void {
+  left(session: Session, error: UnderstudyError): void {
     if (this.session !== session) return;
-    this.reason = reason;
+    this.reason = error.message;
+    this.isStalled = error.code === 'ERR_DISK_FULL';
     this.volumes = this.volumes.map((volume, i) => ({
       ...volume,
       epoch: session.volumes[i]?.committedEpoch ?? volume.epoch,

@@ -33,12 +33,17 @@ export interface ServersPorts {
 }
 
 const PAGE = 500;
+/** How long no agent is let in after the disk was full: doubled each time, until a point comes again. */
+const FULL_WAIT_MS = 1000;
+const FULL_WAIT_CAP_MS = 30_000;
 
 export class Servers implements SessionHost {
   private readonly ports: ServersPorts;
   private readonly records = new Map<ServerId, ServerRecord>();
   private readonly sessions = new Set<Session>();
   private readonly requests: PointRequests;
+  private fullWaitMs = FULL_WAIT_MS;
+  private fullUntilMs = 0;
   private isStopping = false;
   private isBroken = false;
 
@@ -139,6 +144,7 @@ export class Servers implements SessionHost {
 
   async open(session: Session, hello: Hello): Promise<{ ingest: Ingest; sessionId: string }> {
     if (this.isStopping) throw stopping();
+    this.checkSpace();
     const { server } = hello;
     const { register, store, newId } = this.ports;
     await this.checkHolder(session, hello);
@@ -157,6 +163,17 @@ export class Servers implements SessionHost {
     }
     record.greeted(hello);
     return { ingest, sessionId: newId() };
+  }
+
+  /** Agents would send the same again and again, only to be told that there is no room. */
+  private checkSpace(): void {
+    if (this.ports.clock.monotonicMs() >= this.fullUntilMs) return;
+    throw new UnderstudyError('ERR_DISK_FULL', "staging's disk is full");
+  }
+
+  private diskFull(): void {
+    this.fullUntilMs = this.ports.clock.monotonicMs() + this.fullWaitMs;
+    this.fullWaitMs = Math.min(2 * this.fullWaitMs, FULL_WAIT_CAP_MS);
   }
 
   /** Throws ERR_OTHER_HARDWARE. Returns what the register has to learn, if anything. */
@@ -212,6 +229,7 @@ export class Servers implements SessionHost {
   committed(session: Session, point: CommittedPoint, request: CommitRequest): void {
     const { server } = session;
     this.record(server).committed({ ...point, state: 'staged' });
+    this.fullWaitMs = FULL_WAIT_MS;
     const { passes, durationMs } = point.cut;
     this.ports.log.debug('point', { server, point: point.id, passes, durationMs });
     if (point.missingVolumes.length > 0) {
@@ -230,7 +248,8 @@ export class Servers implements SessionHost {
     const level = error.spec.retryable ? 'info' : 'warn';
     const fields = { server, peer: connection.peer, code: error.code, reason: error.message };
     this.ports.log[level]('agent disconnected', fields);
-    this.records.get(server)?.left(session, error.message);
+    this.records.get(server)?.left(session, error);
+    if (error.code === 'ERR_DISK_FULL' && session.wasOpen) this.diskFull();
   }
 
   broken(error: UnderstudyError): void {

@@ -116,6 +116,10 @@ export class Session {
   get volumes(): readonly SessionVolume[] {
     return this.state.volumes;
   }
+  /** It was given an ingest. */
+  get wasOpen(): boolean {
+    return this.ingest !== null;
+  }
   get isOpen(): boolean {
     return this.state.phase === 'open';
   }

@@ -240,19 +240,40 @@ describe('one live instance of a server', () => {
 });
 
 describe('trouble of the store', () => {
-  it('a full disk is told as such: the agent may try again, the service goes on', async () => {
-    const { fake, network, servers, broken } = await makeWorld(folder);
-    const agent = await ScriptedAgent.connect(network.dialer, hello);
-    fake.failures.set('patch', new UnderstudyError('ERR_DISK_FULL', 'no space'));
-    agent.say(patchOf('p'));
-    expect(await agent.refusal()).toBe('ERR_DISK_FULL');
-    expect(broken).toEqual([]);
-    await settled();
+  it('a full disk is told as such: agents may try again, after longer and longer waits', async () => {
+    const clock = new VirtualClock();
+    const { fake, network, servers, broken } = await makeWorld(folder, clock);
+    const until = async (ms: number) => {
+      await clock.runUntil(ms);
+      await settled();
+      await clock.runUntil(ms + 1);
+    };
+    const tries = async (ms: number): Promise<string> => {
+      fake.failures.set('patch', new UnderstudyError('ERR_DISK_FULL', 'no space'));
+      await clock.runUntil(ms);
+      const agent = ScriptedAgent.greet(network.dialer, hello);
+      await until(ms + 10);
+      if (agent.received[0]?.type !== 'welcome') return agent.received[0]?.type ?? '';
+      agent.say(patchOf('p'));
+      await until(ms + 20);
+      expect(agent.received.at(-1)).toMatchObject({ type: 'refusal', code: 'ERR_DISK_FULL' });
+      return 'welcome';
+    };
+    expect(await tries(100)).toBe('welcome');
+    expect(servers.describe()[0]).toMatchObject({ state: 'stalled', connected: false });
     expect(servers.describe()[0]!.volumes[0]!.reason).toContain('no space');
-    const again = await ScriptedAgent.connect(network.dialer, hello);
-    again.say(patchOf('p'));
-    await again.next('stored');
-    await servers.stop();
+    expect(await tries(600)).toBe('refusal');
+    expect(await tries(1200)).toBe('welcome');
+    expect(await tries(2600)).toBe('refusal');
+    expect(await tries(3400)).toBe('welcome');
+    fake.failures.clear();
+    await clock.runUntil(8000);
+    const agent = ScriptedAgent.greet(network.dialer, hello);
+    await until(8100);
+    agent.commit(1000, first);
+    await until(8200);
+    expect(agent.received.map(({ type }) => type)).toEqual(['welcome', 'committed']);
+    expect(broken).toEqual([]);
   });
 
   it.each<[string, UnderstudyError]>([
