@@ -110,14 +110,14 @@ void TrackedVolume::publish() {
 }
 
 uint64_t TrackedVolume::queuedSectors() const {
-  return map_.header(HEADER_START) == 0 && device_->geometry().kind == DeviceKind::Disk
-             ? map_.header(COUNT_DISK_QUEUED)
-             : map_.header(COUNT_VOLUME_QUEUED);
+  if (device_->geometry().kind != DeviceKind::Disk) return map_.header(COUNT_VOLUME_QUEUED);
+  const Word abandoned = map_.header(COUNT_DISK_ABANDONED);
+  return map_.header(COUNT_DISK_QUEUED) - abandoned;
 }
 
 uint64_t TrackedVolume::completedSectors() const {
-  return device_->geometry().kind == DeviceKind::Disk ? map_.header(COUNT_DISK_COMPLETED)
-                                                      : map_.header(COUNT_VOLUME_COMPLETED);
+  const bool is_disk = device_->geometry().kind == DeviceKind::Disk;
+  return map_.header(is_disk ? COUNT_DISK_COMPLETED : COUNT_VOLUME_COMPLETED);
 }
 
 void TrackedVolume::noteFlip() { published_.queued_at_flip = queuedSectors(); }

@@ -59,8 +59,8 @@ enum header_word {
   COUNT_DISK_QUEUED = 64,     /* sectors of the whole disk queued to be changed */
   COUNT_DISK_COMPLETED = 72,  /* ... and seen to complete */
   COUNT_DISK_ABANDONED = 80,  /* ... and ended before they became a request */
-  COUNT_VOLUME_QUEUED = 88,   /* sectors queued within the volume */
-  COUNT_VOLUME_COMPLETED = 96,
+  COUNT_VOLUME_QUEUED = 88,   /* sectors of a partition queued, less those abandoned */
+  COUNT_VOLUME_COMPLETED = 96, /* ... and seen to complete */
   COUNT_REPEATED_MARKS = 104, /* a flip fell into a program */
 };
 

@@ -299,7 +299,10 @@ int BPF_PROG(bio_complete, struct request_queue *queue, struct bio *bio) {
   __u64 sectors = bio->bi_iter.bi_size >> 9;
   if (!sectors || OMITS_OPERATION(operation)) return 0;
   struct range part = clip(bio->bi_iter.bi_sector, sectors);
-  if (part.count) count_flight(operation, part.first, part.count, -1);
+  if (part.count) {
+    count_flight(operation, part.first, part.count, -1);
+    if (!is_whole_disk) add(COUNT_VOLUME_QUEUED, -(__s64)part.count);
+  }
   /* Last: whoever sees it counted as abandoned knows that it is in flight no more. */
   add(COUNT_DISK_ABANDONED, sectors);
   return 0;

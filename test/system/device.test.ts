@@ -8,7 +8,13 @@ import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { alignedBuffer, detachTracker, openDevice, openTracker } from '../../src/native/index.ts';
 import type { TrackedVolumeOptions } from '../../src/native/types.ts';
-import { createLoopDevice, type LoopDevice, run } from '../tools/loop-device.ts';
+import {
+  addPartition,
+  createLoopDevice,
+  type LoopDevice,
+  removePartitions,
+  run,
+} from '../tools/loop-device.ts';
 import { changeOnce } from '../tools/random-changes.ts';
 import { Replica } from '../tools/replica.ts';
 
@@ -34,18 +40,16 @@ function volumeOf(path: string): TrackedVolumeOptions {
   return { path, geometry };
 }
 
-function addPartition(disk: string): string {
-  run('sh', '-c', `echo 'start=4096, size=32768, type=83' | sfdisk -q --no-reread ${disk}`);
-  run('partx', '-a', disk);
-  cleanups.push(() => run('partx', '-d', disk));
-  return `${disk}p1`;
+function partitionOf(disk: string): string {
+  cleanups.push(() => removePartitions(disk));
+  return addPartition(disk, 'start=4096, size=32768, type=83');
 }
 
 describe('geometry', () => {
   it('of a disk and its partition', () => {
     const { path } = loop(64 * MIB);
     const { geometry: disk } = volumeOf(path);
-    const { geometry: partition } = volumeOf(addPartition(path));
+    const { geometry: partition } = volumeOf(partitionOf(path));
     expect(disk).toMatchObject({ kind: 'disk', sizeBytes: 64 * MIB, startBytes: 0 });
     expect(disk.sectorBytes).toBe(512);
     expect(partition).toMatchObject({ kind: 'partition', sizeBytes: 16 * MIB });
@@ -75,7 +79,7 @@ describe('geometry', () => {
 describe('refusals', () => {
   it('names a disk given with its partition', async () => {
     const { path } = loop(64 * MIB);
-    const volumes = [volumeOf(path), volumeOf(addPartition(path))];
+    const volumes = [volumeOf(path), volumeOf(partitionOf(path))];
     await expect(openTracker({ backend: 'auto', volumes })).rejects.toMatchObject({
       code: 'ERR_TRACKER_OVERLAP',
     });

@@ -3,10 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
+  addPartition,
   createLoopDevice,
   diskFolder,
   type LoopDevice,
   memoryFolder,
+  removePartitions,
   run,
 } from '../tools/loop-device.ts';
 import { readMarks } from '../tools/pinned-marks.ts';
@@ -53,10 +55,8 @@ async function follow(replica: Replica, change: Promise<void>): Promise<void> {
 /** A disk of 64 MiB and three sectors with a partition from 1 MiB + 512 bytes on. */
 function partitioned(parent: string): { disk: string; partition: string } {
   const { path } = loop(64 * MIB + 3 * 512, parent);
-  run('sh', '-c', `echo 'start=2049, size=90113, type=83' | sfdisk -q --no-reread ${path}`);
-  run('partx', '-a', path);
-  cleanups.push(() => run('partx', '-d', path));
-  return { disk: path, partition: `${path}p1` };
+  cleanups.push(() => removePartitions(path));
+  return { disk: path, partition: addPartition(path, 'start=2049, size=90113, type=83') };
 }
 
 describe('differential', () => {
@@ -144,6 +144,23 @@ describe('every block written once, 64 at a time', () => {
 });
 
 describe('the tripwire', () => {
+  it('counts exactly where writes found no room in the queue and were tried again', async () => {
+    const { path } = loop(64 * MIB);
+    run('sh', '-c', `echo 4 > /sys/block/${path.slice(5)}/queue/nr_requests`);
+    const replica = await open([path]);
+    await sleep(2500);
+    await sweepBlocks(path, 1);
+    await replica.settle();
+    await sleep(1500);
+    expect(await replica.differences(0)).toEqual([]);
+    expect(replica.engine.counters(0)).toMatchObject({
+      queuedSectors: (64 * MIB) / 512,
+      completedSectors: (64 * MIB) / 512 - replica.engine.counters(0).missedCompletions,
+      pendingBlocks: 0,
+      taint: '',
+    });
+  });
+
   it('finds writes that the programs never saw queued', async () => {
     const { path } = loop(64 * MIB);
     const replica = await open([path], { omit: omissions.plainWrites });

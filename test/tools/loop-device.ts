@@ -21,6 +21,22 @@ process.on('exit', () => {
   for (const device of alive) device.remove();
 });
 
+/** `script`: a partition table for sfdisk. Gives the first partition; gone with `removePartitions`. */
+export function addPartition(disk: string, script: string): string {
+  run('sh', '-c', `echo '${script}' | sfdisk -q --no-reread ${disk}`);
+  run('partx', '-a', disk);
+  return `${disk}p1`;
+}
+
+/** Whoever looks at new devices (udev, blkid) may hold a partition for a moment. */
+export function removePartitions(disk: string): void {
+  run(
+    'sh',
+    '-c',
+    `for i in 1 2 3 4 5 6 7 8 9; do partx -d ${disk} && exit 0; sleep 0.2; done; exit 1`,
+  );
+}
+
 /** `parent`: /dev/shm for memory, a folder on a disk to see real completions. */
 export function createLoopDevice(sizeBytes: number, parent = memoryFolder): LoopDevice {
   const directory = mkdtempSync(join(parent, 'understudy-loop-'));
