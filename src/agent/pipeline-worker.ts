@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/errors.ts';
+import { takeTurns } from '../base/memory.ts';
 import { buildPatch, buildPieces, digestRanges, type Task } from './content-work.ts';
 
 export interface WorkRequest {
@@ -57,7 +58,7 @@ function placeOf(frame: Uint8Array, into: Buffer): FramePlace | Uint8Array {
   return { at: frame.byteOffset - into.byteOffset, length: frame.length };
 }
 
-port.on('message', ({ id, task }: WorkRequest) => {
+takeTurns(port, ({ id, task }: WorkRequest) => {
   try {
     const { result, transfer } = work(task);
     port.postMessage({ id, result } satisfies WorkReply, transfer);

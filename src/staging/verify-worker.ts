@@ -1,6 +1,7 @@
 /** A thread of the verifier (worker-verifier.ts): frames in, the same memory back with a verdict. */
 import { parentPort } from 'node:worker_threads';
 import { assert, type ErrorCode, UnderstudyError } from '../base/errors.ts';
+import { takeTurns } from '../base/memory.ts';
 import { verifyFrame } from './verify.ts';
 
 /** What goes back: `error` is null where all is right. */
@@ -21,7 +22,7 @@ function judge(frame: Uint8Array): Verdict['error'] {
 
 const port = parentPort;
 assert(port !== null, 'verify-worker runs in a thread');
-port.on('message', (frame: Uint8Array<ArrayBuffer>) => {
+takeTurns(port, (frame: Uint8Array<ArrayBuffer>) => {
   const verdict: Verdict = { frame, error: judge(frame) };
   port.postMessage(verdict, [frame.buffer]);
 });
