@@ -1,5 +1,7 @@
 // P1 on real loop devices: what the tracker reports covers every byte that changed, whatever
 // changed it and wherever it came from; and each part of the tracker, taken out, is missed.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -28,6 +30,14 @@ function loop(sizeBytes: number, parent?: string): LoopDevice {
   const device = createLoopDevice(sizeBytes, parent);
   cleanups.push(() => device.remove());
   return device;
+}
+
+/** Until the test ends: a loop device keeps such a setting after it has been detached. */
+function setQueue(disk: string, name: string, value: string): void {
+  const file = `/sys/block/${basename(disk)}/queue/${name}`;
+  const before = readFileSync(file, 'utf8');
+  cleanups.push(() => writeFileSync(file, before));
+  writeFileSync(file, value);
 }
 
 async function open(
@@ -146,7 +156,7 @@ describe('every block written once, 64 at a time', () => {
 describe('the tripwire', () => {
   it('counts exactly where writes found no room in the queue and were tried again', async () => {
     const { path } = loop(64 * MIB);
-    run('sh', '-c', `echo 4 > /sys/block/${path.slice(5)}/queue/nr_requests`);
+    setQueue(path, 'nr_requests', '4');
     const replica = await open([path]);
     await sleep(2500);
     await sweepBlocks(path, 1);
@@ -172,7 +182,7 @@ describe('the tripwire', () => {
 
   it('says so where the block layer keeps no counts', async () => {
     const { path } = loop(64 * MIB);
-    run('sh', '-c', `echo 0 > /sys/block/${path.slice(5)}/queue/iostats`);
+    setQueue(path, 'iostats', '0');
     const replica = await open([path]);
     await sleep(1500);
     expect(replica.engine.counters(0)).toMatchObject({ isStatAlive: false, taint: '' });
