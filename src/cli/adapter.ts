@@ -25,7 +25,9 @@ export const commonOptions: readonly OptionSpec[] = [
   { name: 'verbose', type: 'flag', describe: 'More log lines, and the stack of an error' },
 ];
 
-const footer = `Every option can be set by the environment (--token-file: ${environmentName('token-file')}) or in the file given by --config.
+const footer = `\
+Every option can be set by the environment (--token-file: ${environmentName('token-file')}) or in the file \
+given by --config.
 Exit codes: 0 done, 1 defect, 2 usage, 3 operation failed, 4 corruption found, 5 not found, 6 refused.`;
 
 function describeOption(option: OptionSpec): string {

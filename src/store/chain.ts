@@ -36,6 +36,8 @@ export interface Chain {
 
 type ChainCore = Pick<Core, 'disk' | 'paths' | 'files' | 'index' | 'reader'>;
 
+const MAX_TRIES = 5;
+
 interface Link extends Span {
   readonly staged?: StagedMap;
 }
@@ -46,6 +48,23 @@ export async function openChain(
   place: MapPlace,
   epoch: number,
   staged: readonly StagedMap[] = [],
+): Promise<Chain> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await tryOpenChain(core, place, epoch, staged);
+    } catch (error) {
+      // A fold has replaced a map between the listing and the opening: list again.
+      const isGone = error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND';
+      if (!isGone || tries === MAX_TRIES) throw error;
+    }
+  }
+}
+
+async function tryOpenChain(
+  core: ChainCore,
+  place: MapPlace,
+  epoch: number,
+  staged: readonly StagedMap[],
 ): Promise<Chain> {
   const { bases, deltas } = await listMaps(core, place);
   const ours = staged.filter(({ info }) => info.generation === place.generation);

@@ -9,16 +9,16 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { Bloom } from './bloom.ts';
-import { toHex } from './checksum.ts';
+import { equalBytes, toHex } from './checksum.ts';
 import { condemn, pardon, readCondemned } from './condemned.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
+import { grantOf } from './grant.ts';
 import { foldServer } from './map-upkeep.ts';
 import { confirmLive, markLive } from './mark.ts';
 import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
-import { PackWriter } from './pack-writer.ts';
-import { openPiece } from './piece-reader.ts';
+import { isRight, PackWriter } from './pack-writer.ts';
 
 /** So many small packs may lie about before they are merged. */
 const MAX_SMALL_PACKS = 16;
@@ -127,15 +127,14 @@ async function condemnDead(
   live: Bloom,
   touched: ReadonlySet<number>,
 ): Promise<void> {
-  const isAlive = ({ isGrant, digest }: TableEntry) => isGrant || live.mayHave(digest);
   const rewrite = new Rewrite(core);
   try {
     for (const pack of packs) {
-      const alive = await foundHere(core, pack, isAlive);
-      if (alive === null) continue;
-      const liveBytes = storedBytes(alive);
-      if (liveBytes >= pack.fileBytes * MIN_LIVE_PART) continue;
-      await rewrite.add(pack, liveBytes === 0 ? [] : alive);
+      const alive = await foundHere(core, pack, async (entry) =>
+        live.mayHave(entry.isGrant ? await storedOf(core, pack, entry) : entry.digest),
+      );
+      if (alive === null || storedBytes(alive) >= pack.fileBytes * MIN_LIVE_PART) continue;
+      await rewrite.add(pack, alive);
     }
     await rewrite.finish(({ number }) => !touched.has(number));
   } catch (error) {
@@ -148,17 +147,33 @@ async function condemnDead(
 async function foundHere(
   core: Core,
   pack: PackInfo,
-  isWanted: (entry: TableEntry) => boolean,
+  isWanted: (entry: TableEntry) => Promise<boolean>,
 ): Promise<TableEntry[] | null> {
   const entries = await entriesOf(core, pack);
   if (entries === null) return null;
   const found: TableEntry[] = [];
   for (const entry of entries) {
-    if (!isWanted(entry)) continue;
+    if (!(await isWanted(entry))) continue;
+    const own = { ...entry, pack: pack.number };
     const place = await core.index.find(entry.digest);
-    if (place?.pack === pack.number) found.push(entry);
+    if (place?.pack === pack.number) found.push(own);
+    else if (place !== null) found.push(...(await secondCopy(core, own, place)));
   }
   return found;
+}
+
+/** What must be kept of a content that is found elsewhere: that its owner has sent it. */
+async function secondCopy(core: Core, copy: TableEntry, place: TableEntry): Promise<TableEntry[]> {
+  if (copy.isGrant || equalBytes(copy.owner, place.owner)) return [];
+  const grant = grantOf(copy);
+  const known = await core.index.find(grant.digest);
+  return known === null || known.pack === copy.pack ? [grant] : [];
+}
+
+async function storedOf(core: Core, pack: PackInfo, entry: TableEntry): Promise<Uint8Array> {
+  const stored = new Uint8Array(entry.storedLength);
+  const count = await core.files.with(pack.path, (file) => file.read(stored, entry.offset));
+  return stored.subarray(0, count);
 }
 
 const storedBytes = (entries: readonly TableEntry[]): number =>
@@ -179,9 +194,8 @@ class Rewrite {
   async add(pack: PackInfo, entries: readonly TableEntry[]): Promise<void> {
     const inOrder = [...entries].sort((a, b) => a.offset - b.offset);
     for (const entry of inOrder) {
-      const stored = new Uint8Array(entry.storedLength);
-      await this.core.files.with(pack.path, (file) => file.read(stored, entry.offset));
-      if (!entry.isGrant && openPiece(stored, entry) === null) {
+      const stored = await storedOf(this.core, pack, entry);
+      if (!isRight(entry, stored)) {
         this.core.log.error('a piece is damaged and left alone', { path: pack.path });
         return;
       }
@@ -209,7 +223,7 @@ export async function mergeSmallPacks(core: Core): Promise<void> {
   const rewrite = new Rewrite(core);
   try {
     for (const pack of small) {
-      const entries = await foundHere(core, pack, () => true);
+      const entries = await foundHere(core, pack, async () => true);
       if (entries !== null) await rewrite.add(pack, entries);
     }
     await rewrite.finish();

@@ -17,6 +17,7 @@ import type { PackTable } from './pack-table.ts';
 import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
+import type { Reservations } from './reservations.ts';
 
 export interface StoreSettings {
   /** A journal segment, and so a pack, is ended at this size. */
@@ -109,9 +110,12 @@ export interface Core {
   readonly settings: StoreSettings;
   readonly catalog: Catalog;
   readonly files: FileCache;
+  /** Nothing may be changed: a repository is read from its directory alone. */
+  readonly isReadOnly: boolean;
   readonly packs: PackTable;
   readonly index: PieceIndex;
   readonly reader: PieceReader;
+  readonly reservations: Reservations;
   readonly servers: Map<string, ServerState>;
   /** In order of their commits. */
   readonly staged: Map<string, StagedPoint>;

@@ -19,6 +19,7 @@ import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
 import { PieceReader } from './piece-reader.ts';
 import { RunShelf } from './replay.ts';
+import { Reservations } from './reservations.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -31,20 +32,23 @@ export interface StoreOptions {
   readonly settings?: Partial<StoreSettings>;
   /** The repository, where it does not lie in the data directory under its usual name. */
   readonly repo?: string;
+  /** Nothing is changed, not even what a crash has left behind. */
+  readonly isReadOnly?: boolean;
 }
 
 /** `journal` is set once it has been replayed; nothing is appended before. */
 export function createCore(options: StoreOptions): Core {
   const paths = pathsOf(options.root, options.repo);
-  const { disk, clock, log, randomBytes, catalog } = options;
+  const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
   const files = new FileCache(disk);
   const packs = new PackTable();
   const salt = new DataView(randomBytes(4).slice().buffer).getInt32(0);
   return {
-    ...{ disk, clock, log, randomBytes, paths, catalog, files, packs },
+    ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly },
     settings: { ...defaultSettings, ...options.settings },
-    index: new PieceIndex({ disk, log, paths, files, packs }, salt),
+    index: new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, salt),
     reader: new PieceReader(files, packs),
+    reservations: new Reservations(),
     servers: new Map(),
     upkeep: new Mutex(),
     staged: new Map(),

@@ -8,6 +8,7 @@
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { equalBytes } from './checksum.ts';
 import {
   compareDigests,
   readTableEntry,
@@ -29,6 +30,8 @@ export interface IndexWorld {
   readonly paths: Paths;
   readonly files: FileCache;
   readonly packs: PackTable;
+  /** Nothing is removed then: what is damaged or replaced is left out. */
+  readonly isReadOnly: boolean;
 }
 
 const indexedPack = ({ id, pieces, rawBytes, storedBytes, fileBytes }: PackInfo): IndexedPack => ({
@@ -62,13 +65,13 @@ export class IndexObjects {
     const covered = new Set<string>();
     for (const { name } of await disk.list(paths.index)) {
       const number = Number.parseInt(name, 10);
+      const path = `${paths.index}/${name}`;
       try {
-        this.objects.unshift(
-          await this.openObject(`${paths.index}/${name}`, number, held, covered),
-        );
+        this.objects.unshift(await this.openObject(path, number, held, covered));
       } catch (error) {
         if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
-        log.warn('an index object is damaged; footers of packs are read instead', { object: name });
+        log.warn('an index object is damaged; footers of packs are read instead', { path });
+        await this.remove([path]);
       }
     }
     await this.removeReplaced();
@@ -93,6 +96,18 @@ export class IndexObjects {
     }
   }
 
+  /** The object whose damage an error reports; null where it is about something else. */
+  damagedBy(error: unknown): IndexObject | null {
+    if (!(error instanceof UnderstudyError) || error.code !== 'ERR_OBJECT_DAMAGED') return null;
+    return this.objects.find(({ path }) => path === error.context.path) ?? null;
+  }
+
+  /** Gives an object up. */
+  async drop(object: IndexObject): Promise<void> {
+    this.objects = this.objects.filter((other) => other !== object);
+    await this.remove([object.path]);
+  }
+
   /** Makes an object of level 0 out of sorted entries (the bytes of a table), and merges where due. */
   async flush(sorted: Uint8Array, packs: readonly PackInfo[], temporary: string): Promise<void> {
     const count = sorted.length / TABLE_ENTRY_BYTES;
@@ -113,8 +128,14 @@ export class IndexObjects {
     return [];
   }
 
-  /** One merge; true where there was something to merge. */
-  async mergeWhereDue(temporary: string): Promise<boolean> {
+  /**
+   * One merge; true where there was something to merge. Of two copies of a content one stays;
+   * `onSecondCopy` is told of the other where it has another owner.
+   */
+  async mergeWhereDue(
+    temporary: string,
+    onSecondCopy: (copy: TableEntry) => void,
+  ): Promise<boolean> {
     const inputs = this.due();
     if (inputs.length === 0) return false;
     const { packs: table } = this.world;
@@ -124,7 +145,7 @@ export class IndexObjects {
     const level = inputs[0]!.head.level + 1;
     const replaces = inputs.map(({ number }) => number);
     await this.write(packs, replaces, count, level, temporary, (writer) =>
-      merge(inputs, table, writer),
+      merge(inputs, table, writer, onSecondCopy),
     );
     await this.removeReplaced();
     return true;
@@ -178,8 +199,14 @@ export class IndexObjects {
     const replaced = new Set(this.objects.flatMap(({ head }) => head.replaces));
     const gone = this.objects.filter(({ number }) => replaced.has(number));
     this.objects = inOrder(this.objects.filter(({ number }) => !replaced.has(number)));
-    for (const { path } of gone) await this.world.disk.remove(path);
-    if (gone.length > 0) await this.world.disk.syncDirectory(this.world.paths.index);
+    await this.remove(gone.map(({ path }) => path));
+  }
+
+  private async remove(gone: readonly string[]): Promise<void> {
+    const { disk, paths, isReadOnly } = this.world;
+    if (isReadOnly || gone.length === 0) return;
+    for (const path of gone) await disk.remove(path);
+    await disk.syncDirectory(paths.index);
   }
 }
 
@@ -192,6 +219,7 @@ async function merge(
   inputs: readonly IndexObject[],
   packs: PackTable,
   writer: IndexWriter,
+  onSecondCopy: (copy: TableEntry) => void,
 ): Promise<void> {
   const streams = inputs.map((input) => input.entries());
   const heads = await Promise.all(streams.map((stream) => stream.next()));
@@ -215,6 +243,10 @@ async function merge(
       heads[i] = await streams[i]!.next();
     }
     const kept = same.find(isGood) ?? same.find(isAlive);
-    if (kept !== undefined) await writer.add(kept);
+    if (kept === undefined) continue;
+    await writer.add(kept);
+    for (const copy of same.filter((other) => other !== kept && isGood(other))) {
+      if (!copy.isGrant && !equalBytes(copy.owner, kept.owner)) onSecondCopy(copy);
+    }
   }
 }

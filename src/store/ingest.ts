@@ -12,11 +12,12 @@ import type { IndexedEntry } from '../model/entry.ts';
 import { checkEntriesWithin, decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
 import { Arrivals } from './arrivals.ts';
+import { listMaps } from './chain.ts';
 import { toHex } from './checksum.ts';
 import { commitEpochs } from './commit.ts';
 import { type Core, type ServerState, type VolumeState, volumeState } from './core.ts';
+import { grantKey } from './grant.ts';
 import { OpenEpoch } from './open-epoch.ts';
-import { grantKey } from './piece-index.ts';
 import { encodeCursorRecord, encodeEntriesRecord, MAX_PIECE_BYTES } from './record.ts';
 import { type Batch, emptyBatch, type OpenEpochName } from './segment.ts';
 import { spillWhereLarge } from './spill.ts';
@@ -109,13 +110,30 @@ export async function beginSession(
   server.hasIngest = true;
   try {
     return await server.mutex.run(async () => {
-      for (const description of descriptions) await dropOther(core, server, description);
+      for (const description of descriptions) {
+        await refuseFormer(core, server, description);
+        await dropOther(core, server, description);
+      }
       return new IngestSession(core, server, descriptions);
     });
   } catch (error) {
     server.hasIngest = false;
     throw error;
   }
+}
+
+/** A generation that was left for another one is over: its epochs have been counted already. */
+async function refuseFormer(
+  core: Core,
+  server: ServerState,
+  { volume, generation }: VolumeDescription,
+): Promise<void> {
+  const state = server.volumes.get(volume);
+  if (state?.head == null || state.head.generation === generation) return;
+  const { bases, deltas } = await listMaps(core, { server: server.server, volume, generation });
+  const isStaged = state.staged.some(({ info }) => info.generation === generation);
+  if (!isStaged && bases.length + deltas.length === 0) return;
+  throw describedWrongly(`volume ${volume}: generation ${generation} was left for another one`);
 }
 
 /** The journal says that another epoch is open before the runs of the former one go. */
@@ -192,10 +210,7 @@ export class IngestSession implements Ingest {
 
   pieces(pieces: readonly VerifiedPiece[]): Promise<void> {
     return this.step(async () => {
-      const batch = await this.pieceBatch(pieces);
-      if (batch.pieces.length + batch.grants.length > 0) {
-        await this.core.journal.append({ ...batch, records: () => [] });
-      }
+      await this.append(pieces, null);
       for (const { digest } of pieces) this.arrivals.arrived(digest);
       await this.moveCursors();
     });
@@ -274,14 +289,42 @@ export class IngestSession implements Ingest {
     pieces: readonly VerifiedPiece[],
   ): Promise<void> {
     if (own.length + pieces.length === 0) return;
-    const batch = await this.pieceBatch(pieces);
-    const segment = await this.core.journal.append({
-      ...batch,
-      records: (handleOf) => [encodeEntriesRecord(handleOf(epoch.name), encoded)],
-    });
-    epoch.apply(own, segment.sequence);
+    const segment = await this.append(pieces, (handleOf) => [
+      encodeEntriesRecord(handleOf(epoch.name), encoded),
+    ]);
+    epoch.apply(own, segment!);
     for (const { digest } of pieces) this.arrivals.arrived(digest);
     await spillWhereLarge(this.core, state);
+  }
+
+  /**
+   * Writes pieces that are not held, grants for those that are, and records after them. Returns the
+   * segment; null where there was nothing to write.
+   */
+  private async append(
+    pieces: readonly VerifiedPiece[],
+    records: Batch['records'] | null,
+  ): Promise<number | null> {
+    const { reservations, index, journal } = this.core;
+    for (;;) {
+      const batch = await this.pieceBatch(pieces);
+      const count = batch.pieces.length + batch.grants.length;
+      if (count === 0 && records === null) return null;
+      const names = batch.pieces.map(({ digest }) => toHex(digest));
+      const waiting = reservations.waiting(names);
+      if (waiting.length > 0) {
+        await Promise.all(waiting);
+        continue;
+      }
+      const isStale = batch.pieces.some(({ digest }) => index.findInMemory(digest) !== null);
+      if (isStale) continue;
+      const release = reservations.reserve(names);
+      try {
+        return (await journal.append({ ...batch, records: records ?? (() => []) })).sequence;
+      } finally {
+        release();
+      }
+    }
   }
 
   /** What of `pieces` must be written: contents that are not held, and grants of those that are. */
@@ -290,7 +333,7 @@ export class IngestSession implements Ingest {
     const { index } = this.core;
     const seen = new Set<string>();
     const fresh: VerifiedPiece[] = [];
-    const grants: { key: Uint8Array; rawLength: number }[] = [];
+    const grants: { key: Uint8Array; digest: Uint8Array }[] = [];
     for (const piece of pieces) {
       checkPiece(piece);
       const name = toHex(piece.digest);
@@ -302,7 +345,7 @@ export class IngestSession implements Ingest {
       }
       this.core.dedupeHits += 1;
       if ((await index.owns(owner, piece.digest)) === 0) {
-        grants.push({ key: grantKey(owner, piece.digest), rawLength: piece.rawLength });
+        grants.push({ key: grantKey(owner, piece.digest), digest: piece.digest });
       }
     }
     return { ...emptyBatch, owner, pieces: fresh, grants };

@@ -53,6 +53,7 @@ export async function openRepository(
     randomBytes: (count) => new Uint8Array(count),
     settings: { commitMemoryBytes: Number.POSITIVE_INFINITY },
     repo: isData ? `${given}/repo` : given,
+    isReadOnly: true,
   });
   if ((await repository.readFormat(disk, core.paths)) === null) {
     const message = `${given}: neither a data directory nor a repository`;
@@ -72,7 +73,7 @@ async function readJournal(core: Core): Promise<Finding[]> {
     watermark = await Watermark.open(core.disk, core.paths.watermark, 'read');
     if (watermark === null) return [];
     const shelf = await loadRuns(core);
-    const { segments } = await new Replay(core, watermark, shelf, true).run();
+    const { segments } = await new Replay(core, watermark, shelf).run();
     for (const { file } of segments) await file.close();
     return [];
   } catch (error) {

@@ -9,6 +9,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { sha256, toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
+import { isGrantOf } from './grant.ts';
 import { publish } from './object-file.ts';
 import {
   encodeFooter,
@@ -35,6 +36,8 @@ interface OpenPack {
   readonly path: string;
   readonly file: DiskFile;
   readonly table: DigestTable;
+  /** Names of what was copied from packs that will go. */
+  readonly moved: Set<string>;
   size: number;
   pending: Uint8Array[];
   pendingBytes: number;
@@ -63,6 +66,7 @@ export class PackWriter {
   /** Copies a piece or a grant as it is stored. */
   async copy(entry: TableEntry, stored: Uint8Array): Promise<void> {
     await this.append(entry, stored, entry.isGrant ? RECORD_GRANT : RECORD_PIECE);
+    this.open?.moved.add(toHex(entry.digest));
   }
 
   /** The last pack gets its name too. */
@@ -82,7 +86,13 @@ export class PackWriter {
     const sums = sumOf(open.table.entries());
     const place = { path: paths.pack(open.id), fileBytes, isPublished: true };
     const { number } = packs.add({ id: open.id, ...place, ...sums });
-    index.moveTo(number, open.table.entries());
+    const entries = [...open.table.entries()];
+    const isMoved = ({ digest }: TableEntry) => open.moved.has(toHex(digest));
+    index.moveTo(number, entries.filter(isMoved));
+    index.addPublished(
+      number,
+      entries.filter((entry) => !isMoved(entry)),
+    );
     this.open = null;
   }
 
@@ -127,12 +137,14 @@ export class PackWriter {
     const file = await this.core.disk.open(path, 'create');
     const header = { id, sequence: 0, createdMs: this.core.clock.wallMs() };
     const table = new DigestTable(0);
+    const moved = new Set<string>();
     const pending = [encodePackHeader(header)];
     return {
       id,
       path,
       file,
       table,
+      moved,
       size: PACK_HEADER_BYTES,
       pending,
       pendingBytes: PACK_HEADER_BYTES,
@@ -144,12 +156,15 @@ export class PackWriter {
     const trailer = await readTrailer(open.file, await open.file.size());
     await readFooter(open.file, trailer);
     for (const entry of open.table.entries()) {
-      if (entry.isGrant) continue;
       const stored = new Uint8Array(entry.storedLength);
       const count = await open.file.read(stored, entry.offset);
-      if (count === stored.length && openPiece(stored, entry) !== null) continue;
+      if (count === stored.length && isRight(entry, stored)) continue;
       const context = { path: open.path, digest: toHex(entry.digest) };
       throw new UnderstudyError('ERR_PIECE_DAMAGED', 'what was written reads differently', context);
     }
   }
 }
+
+/** True where stored bytes are what their entry says. */
+export const isRight = (entry: TableEntry, stored: Uint8Array): boolean =>
+  entry.isGrant ? isGrantOf(entry.digest, entry.owner, stored) : openPiece(stored, entry) !== null;

@@ -3,14 +3,14 @@
  * the table of what was published since the last index object, then in the index objects, newest first.
  * An entry whose pack is condemned or gone does not count.
  */
-import { sha256 } from './checksum.ts';
-import { DigestTable, type TableEntry } from './digest-table.ts';
-import { IndexObjects, type IndexWorld } from './index-objects.ts';
-import type { PackInfo } from './pack-table.ts';
 
-/** The key under which it is noted that `owner` has sent a content that was stored already. */
-export const grantKey = (owner: Uint8Array, digest: Uint8Array): Uint8Array =>
-  sha256(Buffer.concat([Buffer.from('understudy grant\n'), owner, digest]));
+import { equalBytes } from './checksum.ts';
+import { DigestTable, type TableEntry } from './digest-table.ts';
+import { grantKey, grantOf } from './grant.ts';
+import type { IndexObject } from './index-object.ts';
+import { IndexObjects, type IndexWorld } from './index-objects.ts';
+import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import type { PackInfo } from './pack-table.ts';
 
 export class PieceIndex {
   readonly objects: IndexObjects;
@@ -23,6 +23,8 @@ export class PieceIndex {
   private packsInMemory = new Set<number>();
   /** While a collection runs: packs of which something was claimed, so that it must not condemn them. */
   private touched: Set<number> | null = null;
+  /** Set while a damaged object is being replaced by what footers say. */
+  private healing: Promise<void> | null = null;
 
   constructor(world: IndexWorld, salt: number) {
     this.world = world;
@@ -66,8 +68,10 @@ export class PieceIndex {
   /** All entries of a published pack; what is found elsewhere already stays there. */
   addPublished(pack: number, entries: Iterable<TableEntry>): void {
     for (const entry of entries) {
+      const own = { ...entry, pack };
       const known = this.published.get(entry.digest);
-      if (known === null || !this.isUsable(known)) this.published.set({ ...entry, pack });
+      if (known === null || !this.isUsable(known)) this.published.set(own);
+      else if (!entry.isGrant && !equalBytes(known.owner, entry.owner)) this.keepGrant(own);
     }
     this.packsInMemory.add(pack);
   }
@@ -77,9 +81,19 @@ export class PieceIndex {
     const inMemory = this.findInMemory(key);
     if (inMemory !== null) return inMemory;
     if (this.objects.all.length === 0) return null;
-    const found = await this.objects.find(key, (entry) => this.isUsable(entry));
-    // A pack may have been rewritten meanwhile, into one that memory knows.
-    return found ?? this.findInMemory(key);
+    try {
+      const found = await this.objects.find(key, (entry) => this.isUsable(entry));
+      // A pack may have been rewritten meanwhile, into one that memory knows.
+      return found ?? this.findInMemory(key);
+    } catch (error) {
+      const damaged = this.objects.damagedBy(error);
+      if (damaged === null) throw error;
+      this.healing ??= this.heal(damaged).finally(() => {
+        this.healing = null;
+      });
+      await this.healing;
+      return this.find(key);
+    }
   }
 
   /** `find` for what is about to be referred to: a collection that runs keeps its pack. */
@@ -93,8 +107,9 @@ export class PieceIndex {
   async owns(owner: Uint8Array, digest: Uint8Array): Promise<number> {
     const entry = await this.claim(digest);
     if (entry === null) return 0;
-    if (Buffer.compare(entry.owner, owner) === 0) return entry.rawLength;
-    return (await this.find(grantKey(owner, digest))) === null ? 0 : entry.rawLength;
+    if (equalBytes(entry.owner, owner)) return entry.rawLength;
+    const grant = await this.claim(grantKey(owner, digest));
+    return grant !== null || this.hasOwnCopy(owner, digest) ? entry.rawLength : 0;
   }
 
   /** From now on notes in which packs something is claimed; returns the note, which goes on growing. */
@@ -105,6 +120,11 @@ export class PieceIndex {
 
   unwatch(): void {
     this.touched = null;
+  }
+
+  /** One merge of index objects; true where one was due. */
+  merge(temporary: string): Promise<boolean> {
+    return this.objects.mergeWhereDue(temporary, (copy) => this.keepGrant(copy));
   }
 
   /** Writes what is in memory as an index object. */
@@ -131,12 +151,49 @@ export class PieceIndex {
     }
   }
 
-  private findInMemory(key: Uint8Array): TableEntry | null {
-    for (const table of this.segments.values()) {
-      const entry = table.get(key);
-      if (entry !== null && this.isUsable(entry)) return entry;
+  /** The footers of an object's packs say what it said: they are read, then it goes. */
+  private async heal(object: IndexObject): Promise<void> {
+    const { log, packs, files } = this.world;
+    log.warn('an index object is damaged; footers of packs are read instead', {
+      path: object.path,
+    });
+    for (const number of object.packNumbers) {
+      const pack = packs.byNumber(number);
+      if (pack === null) continue;
+      const footer = await files.with(pack.path, async (file) =>
+        readFooter(file, await readTrailer(file, await file.size())),
+      );
+      this.addPublished(number, footerEntries(footer));
     }
-    for (const table of [this.published, this.flushing]) {
+    await this.objects.drop(object);
+  }
+
+  /** A second copy in memory whose owner this is, behind the one that is found first. */
+  private hasOwnCopy(owner: Uint8Array, digest: Uint8Array): boolean {
+    for (const table of this.tables()) {
+      const entry = table.get(digest);
+      if (entry === null || !this.isUsable(entry) || !equalBytes(entry.owner, owner)) continue;
+      this.touched?.add(entry.pack);
+      return true;
+    }
+    return false;
+  }
+
+  private keepGrant(copy: TableEntry): void {
+    const grant = grantOf(copy);
+    const known = this.published.get(grant.digest);
+    if (known === null || !this.isUsable(known)) this.published.set(grant);
+  }
+
+  private *tables(): Generator<DigestTable> {
+    yield* this.segments.values();
+    yield this.published;
+    yield this.flushing;
+  }
+
+  /** `find` without the index objects: at once. */
+  findInMemory(key: Uint8Array): TableEntry | null {
+    for (const table of this.tables()) {
       const entry = table.get(key);
       if (entry !== null && this.isUsable(entry)) return entry;
     }

@@ -4,7 +4,8 @@
  *
  *   piece, grant (64 bytes): type u8, codec u8, 0 u16, stored length u32, raw length u32, 0 u32,
  *       owner[8], digest[32], XXH64 of these 56 bytes. The body of a piece is not under the checksum:
- *       its digest protects it, and ingest then never hashes a byte twice. A grant has no body.
+ *       its digest protects it, and ingest then never hashes a byte twice.
+ *       A grant's body is the digest that it is about (grant.ts).
  *   others (24 bytes): type u8, 0[3], body length u32, 0[8], XXH64 of the first 16 bytes and the body.
  */
 import { CHUNK_BYTES, DIGEST_BYTES } from '../model/geometry.ts';
@@ -23,6 +24,8 @@ export const RECORD_COMMIT = 6;
 export const RECORD_END = 7;
 
 export const PIECE_HEADER_BYTES = 64;
+/** Where the digest lies in it. */
+export const DIGEST_IN_HEADER = 24;
 export const RECORD_HEADER_BYTES = 24;
 const CHECKED_BYTES = 16;
 /** No piece is longer than a chunk; LZ4 is kept only where it is shorter. */
@@ -55,7 +58,7 @@ export function writePieceHeader(
   view.setUint32(8, piece.rawLength, true);
   view.setUint32(12, 0);
   target.set(owner, at + 16);
-  target.set(piece.digest, at + 24);
+  target.set(piece.digest, at + DIGEST_IN_HEADER);
   sealChecksum(target, at, at + PIECE_HEADER_BYTES - CHECKSUM_BYTES);
 }
 
@@ -68,11 +71,11 @@ export function readPieceHeader(bytes: Uint8Array): PieceRecord | null {
     storedLength: view.getUint32(4, true),
     rawLength: view.getUint32(8, true),
     owner: bytes.subarray(16, 24),
-    digest: bytes.subarray(24, 24 + DIGEST_BYTES),
+    digest: bytes.subarray(DIGEST_IN_HEADER, DIGEST_IN_HEADER + DIGEST_BYTES),
   };
   const isBodyRight =
     record.type === RECORD_GRANT
-      ? record.storedLength === 0
+      ? record.storedLength === DIGEST_BYTES
       : record.storedLength > 0 && record.storedLength <= MAX_PIECE_BYTES + 4;
   const isRight =
     isBodyRight && record.codec <= 1 && record.rawLength > 0 && record.rawLength <= MAX_PIECE_BYTES;

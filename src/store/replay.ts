@@ -88,13 +88,10 @@ export class Replay {
   private readonly shelf: RunShelf;
   private readonly segments: Segment[] = [];
 
-  private readonly isReadOnly: boolean;
-
-  constructor(core: Core, watermark: Watermark, shelf: RunShelf, isReadOnly = false) {
+  constructor(core: Core, watermark: Watermark, shelf: RunShelf) {
     this.core = core;
     this.watermark = watermark;
     this.shelf = shelf;
-    this.isReadOnly = isReadOnly;
   }
 
   async run(): Promise<Replayed> {
@@ -106,7 +103,7 @@ export class Replay {
       else isCut = await this.replaySegment(sequence, mark);
     }
     const last = this.segments.at(-1);
-    if (!this.isReadOnly) {
+    if (!this.core.isReadOnly) {
       if (last !== undefined) await this.finish(last);
       await this.core.disk.syncDirectory(this.core.paths.journal);
     }
@@ -127,13 +124,13 @@ export class Replay {
   }
 
   private async discard(sequence: number): Promise<void> {
-    if (!this.isReadOnly) await this.core.disk.remove(this.core.paths.segment(sequence));
+    if (!this.core.isReadOnly) await this.core.disk.remove(this.core.paths.segment(sequence));
   }
 
   /** True where the segment was cut: nothing after it counts. */
   private async replaySegment(sequence: number, mark: Mark): Promise<boolean> {
     const path = this.core.paths.segment(sequence);
-    const file = await this.core.disk.open(path, this.isReadOnly ? 'read' : 'write');
+    const file = await this.core.disk.open(path, this.core.isReadOnly ? 'read' : 'write');
     const acknowledged =
       sequence < mark.last ? Number.POSITIVE_INFINITY : sequence === mark.last ? mark.offset : 0;
     const segment = await this.openSegment(file, sequence, path);
@@ -154,7 +151,7 @@ export class Replay {
     this.segments.push(segment);
     if (end.damage !== '') {
       this.core.log.warn('journal: a torn tail was cut off', { path, offset: end.end });
-      if (!this.isReadOnly) await file.truncate(end.end);
+      if (!this.core.isReadOnly) await file.truncate(end.end);
     }
     return !end.isEnded;
   }
@@ -215,7 +212,7 @@ export class Replay {
     } else if (type === RECORD_ENTRIES) {
       const state = this.byHandle(handles, recordHandle(body, segment.path), segment.path);
       state.open!.apply(decodeEntries(body.subarray(4)), segment.sequence);
-      if (!this.isReadOnly) await spillWhereLarge(this.core, state);
+      if (!this.core.isReadOnly) await spillWhereLarge(this.core, state);
     } else if (type === RECORD_CURSOR) {
       const [handle, synced] = decodeCursorRecord(body, segment.path);
       const { open } = this.byHandle(handles, handle, segment.path);

@@ -5,6 +5,7 @@
  */
 import type { DiskFile } from '../base/disk.ts';
 import { CHECKSUM_BYTES, hasChecksum } from './checksum.ts';
+import { isGrantOf } from './grant.ts';
 import { openPiece } from './piece-reader.ts';
 import {
   MAX_BODY_BYTES,
@@ -91,11 +92,13 @@ async function stepPiece(window: Window, at: number): Promise<Step> {
   if (piece === null) return 'a record makes no sense';
   const offset = at + PIECE_HEADER_BYTES;
   const end = offset + piece.storedLength;
-  if (piece.type === RECORD_PIECE) {
-    const stored = await window.read(offset, piece.storedLength);
-    if (stored.length < piece.storedLength) return 'a content is cut short';
-    if (openPiece(stored, piece) === null) return 'a content does not match its digest';
-  }
+  const stored = await window.read(offset, piece.storedLength);
+  if (stored.length < piece.storedLength) return 'a content is cut short';
+  const isRight =
+    piece.type === RECORD_GRANT
+      ? isGrantOf(piece.digest, piece.owner, stored)
+      : openPiece(stored, piece) !== null;
+  if (!isRight) return 'a content does not match its digest';
   return { found: { kind: 'piece', piece, offset }, end };
 }
 

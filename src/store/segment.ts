@@ -4,6 +4,7 @@
  * and order are journal.ts's.
  */
 import type { Disk, DiskFile } from '../base/disk.ts';
+import { DIGEST_BYTES } from '../model/geometry.ts';
 import type { DigestTable } from './digest-table.ts';
 import { encodePackHeader, PACK_HEADER_BYTES } from './pack-format.ts';
 import {
@@ -25,11 +26,13 @@ export type OpenEpochName = Omit<VolumeRecord, 'handle'>;
 export interface Batch {
   readonly owner: Uint8Array;
   readonly pieces: readonly VerifiedPiece[];
-  /** Digests of pieces that are stored already and that `owner` has sent too; with their raw lengths. */
-  readonly grants: readonly { key: Uint8Array; rawLength: number }[];
+  /** Digests of contents that are stored already and that `owner` has sent too (grant.ts). */
+  readonly grants: readonly { key: Uint8Array; digest: Uint8Array }[];
   /** Records that may name open epochs by `handleOf`, which declares them where needed. */
   readonly records: (handleOf: (name: OpenEpochName) => number) => Uint8Array[];
 }
+
+const grantLengths = { codec: 0 as const, rawLength: DIGEST_BYTES, storedLength: DIGEST_BYTES };
 
 export const emptyBatch = { pieces: [], grants: [], owner: new Uint8Array(8) };
 
@@ -105,10 +108,10 @@ export class Segment {
       pushHeader();
       buffers.push(piece.stored);
     }
-    for (const { key, rawLength } of batch.grants) {
-      const header = { digest: key, codec: 0 as const, rawLength, storedLength: 0 };
-      writePieceHeader(headers, at, header, batch.owner, RECORD_GRANT);
+    for (const { key, digest } of batch.grants) {
+      writePieceHeader(headers, at, { digest: key, ...grantLengths }, batch.owner, RECORD_GRANT);
       pushHeader();
+      buffers.push(digest);
     }
     const declared: Uint8Array[] = [];
     const records = batch.records((name) => this.handleOf(name, declared));
@@ -125,10 +128,10 @@ export class Segment {
       table.add({ digest, owner: batch.owner, codec, rawLength, ...place, isGrant: false, pack });
       at += PIECE_HEADER_BYTES + stored.length;
     }
-    for (const { key, rawLength } of batch.grants) {
-      const place = { offset: at + PIECE_HEADER_BYTES, storedLength: 0, codec: 0, rawLength };
+    for (const { key } of batch.grants) {
+      const place = { offset: at + PIECE_HEADER_BYTES, ...grantLengths };
       table.add({ digest: key, owner: batch.owner, ...place, isGrant: true, pack });
-      at += PIECE_HEADER_BYTES;
+      at += PIECE_HEADER_BYTES + DIGEST_BYTES;
     }
   }
 

@@ -60,5 +60,5 @@ export class Upkeep {
 async function keepIndex(core: Core): Promise<void> {
   const { index, settings } = core;
   if (index.publishedCount > settings.indexMemoryEntries) await index.flush(temporaryPath(core));
-  while (await index.objects.mergeWhereDue(temporaryPath(core)));
+  while (await index.merge(temporaryPath(core)));
 }

@@ -224,6 +224,7 @@ describe('check', () => {
     await sealedLife();
     const { acknowledged } = life;
     const files = disk.files('/data/repo').filter((path) => !path.endsWith('format.json'));
+    const all = disk.files('/data');
     const random = new Random(9);
     let hurting = 0;
     for (const path of files) {
@@ -240,6 +241,7 @@ describe('check', () => {
           if (hurt.has(point.id) && isFine === false) hurting += 1;
         }
         await offline.close();
+        expect(disk.files('/data'), 'reading changes nothing').toEqual(all);
         disk.flip(path, offset);
       }
     }

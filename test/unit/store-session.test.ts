@@ -298,6 +298,8 @@ describe('sessions', () => {
       request(1, { volumes: [{ ...request(1).volumes[0]!, generation: other.generation }] }),
     );
     expect(outcome.kind).toBe('committed');
+    await ingest.close();
+    expect(await codeOf(store.beginIngest('web', [description]))).toBe('ERR_INGEST_DESCRIPTION');
     const points = await store.points({ order: 'oldest' });
     expect(await readChunk(points[0]!.id, 3)).toEqual(contentOf(4));
     expect(await readChunk(points[1]!.id, 3)).toEqual(contentOf(8));

@@ -47,7 +47,9 @@ const run: CommandSpec = {
   examples: [
     { line: 'understudy staging run --data /srv/understudy', does: 'on this machine only' },
     {
-      line: 'understudy staging run --data /srv/understudy --listen 0.0.0.0:7007 --tls-cert cert.pem --tls-key key.pem --keep all=1h,1h=7d',
+      line:
+        'understudy staging run --data /srv/understudy --listen 0.0.0.0:7007 ' +
+        '--tls-cert cert.pem --tls-key key.pem --keep all=1h,1h=7d',
       does: 'for other machines; all points of an hour, then one an hour for a week',
     },
   ],
