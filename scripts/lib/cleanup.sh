@@ -13,29 +13,37 @@ make_scratch() {
   trap 'exit 143' TERM
 }
 
-# Processes with the scratch folder in their command line, other than this shell and its ancestors.
+# Processes with the scratch folder in their command line or environment, other than this shell and its
+# ancestors.
 scratch_processes() {
-  local file id words
-  for file in /proc/[0-9]*/cmdline; do
-    id=${file#/proc/}
-    id=${id%/cmdline}
+  local folder id words
+  for folder in /proc/[0-9]*; do
+    id=${folder#/proc/}
     [ "$id" = "$$" ] || [ "$id" = "$BASHPID" ] || [ "$id" = "$PPID" ] && continue
     # No pipe into grep -q here: it ends early, and pipefail takes the broken pipe for "not found".
-    words=$(tr '\0' ' ' 2>/dev/null <"$file") || continue
+    words=$(cat "$folder/cmdline" "$folder/environ" 2>/dev/null | tr '\0' ' ') || continue
     if [[ $words == *"$scratch"* ]]; then printf '%s\n' "$id"; fi
   done
 }
 
+# A process that is ending counts until it has let go of its files.
+is_alive() {
+  local state
+  state=$(sed -n 's/^State:\t//p' "/proc/$1/status" 2>/dev/null) || return 1
+  [[ $state && $state != [ZX]* ]]
+}
+
 stop_scratch_processes() {
-  local signal ids _
+  local signal ids id _
   for signal in TERM KILL; do
     mapfile -t ids < <(scratch_processes)
     [ "${#ids[@]}" -gt 0 ] || return 0
     kill "-$signal" "${ids[@]}" 2>/dev/null || true
-    for _ in {1..50}; do
-      mapfile -t ids < <(scratch_processes)
-      [ "${#ids[@]}" -gt 0 ] || return 0
-      sleep 0.1
+    for id in "${ids[@]}"; do
+      for _ in {1..50}; do
+        is_alive "$id" || break
+        sleep 0.1
+      done
     done
   done
 }

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import type { AgentStatus, AgentVolumeStatus } from '../../agent/report.ts';
 import { sleep } from '../../base/clock.ts';
-import { formatDuration, formatSize } from '../../base/units.ts';
+import { formatCount, formatDuration, formatSize } from '../../base/units.ts';
 import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
 import { jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { normalizeServiceUrl, readAuthority, readToken } from '../rest-client.ts';
@@ -131,7 +131,7 @@ export function renderStatus(status: AgentStatus): string {
     ['cuts', String(status.cuts)],
   ];
   if (lastCut !== null) {
-    const how = `${lastCut.method}, ${lastCut.passes} passes, ${formatDuration(lastCut.durationMs)}`;
+    const how = `${lastCut.method}, ${formatCount(lastCut.passes, 'pass', 'passes')}, ${formatDuration(lastCut.durationMs)}`;
     fields.push(['last cut', `${lastCut.time}, ${how}`]);
   }
   return `${renderFields(fields)}\n\n${renderTable(status.volumes, volumeColumns)}`;

@@ -1,6 +1,6 @@
 /** `understudy point ...`: recovery points, as the staging service tells of them. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { formatDuration, formatSize } from '../../base/units.ts';
+import { formatCount, formatDuration, formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
@@ -25,7 +25,10 @@ const columns: readonly Column<ListedPoint>[] = [
   { title: 'TIME', cell: (point) => point.time },
   { title: 'VOLUMES', cell: (point) => String(point.volumes.length), alignRight: true },
   { title: 'SIZE', cell: (point) => formatSize(sizeOf(point)), alignRight: true },
-  { title: 'CUT', cell: (point) => `${point.cut.method}, ${point.cut.passes} passes` },
+  {
+    title: 'CUT',
+    cell: (point) => `${point.cut.method}, ${formatCount(point.cut.passes, 'pass', 'passes')}`,
+  },
   {
     title: 'STATE',
     cell: (point) => (point.missingVolumes.length > 0 ? `partial, ${point.state}` : point.state),
@@ -41,7 +44,7 @@ export function renderPoint(point: ListedPoint): string {
     ['state', point.state],
     [
       'cut',
-      `${point.cut.method}, ${point.cut.passes} passes, ${formatDuration(point.cut.durationMs)}`,
+      `${point.cut.method}, ${formatCount(point.cut.passes, 'pass', 'passes')}, ${formatDuration(point.cut.durationMs)}`,
     ],
   ];
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
