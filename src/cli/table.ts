@@ -1,4 +1,6 @@
-/** Columns of text for people: a header, cells padded to the widest, numbers to the right. Pure. */
+/** Text for people: columns (a header, cells padded to the widest, numbers to the right), fields. Pure. */
+import { formatDuration } from '../base/units.ts';
+import type { CutInfo } from '../model/replication.ts';
 
 export interface Column<Row> {
   readonly title: string;
@@ -26,3 +28,7 @@ export function renderFields(fields: readonly (readonly [string, string])[]): st
   const width = Math.max(...fields.map(([name]) => name.length)) + 1;
   return fields.map(([name, value]) => `${`${name}:`.padEnd(width)} ${value}`).join('\n');
 }
+
+/** "validated, 3 passes, 12 ms". */
+export const renderCut = ({ method, passes, durationMs }: CutInfo): string =>
+  `${method}, ${passes} ${passes === 1 ? 'pass' : 'passes'}, ${formatDuration(durationMs)}`;

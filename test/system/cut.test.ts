@@ -60,7 +60,7 @@ async function tryCuts(trial: Trial): Promise<{ verdicts: string[]; passes: numb
   cleanups.push(() => replica.closeAndDetach());
   const load = loadOn(paths, trial.load ?? {});
   const checker = new Checker(load);
-  replica.onPiece = (volume, offset, bytes) => checker.piece(volume, offset, bytes);
+  replica.onPiece = (volume, offset, { length }) => checker.changed(volume, offset, length);
   const writer = await Writer.start(load);
   await replica.readAll();
   const verdicts: string[] = [];
@@ -71,7 +71,7 @@ async function tryCuts(trial: Trial): Promise<{ verdicts: string[]; passes: numb
     expect(faults).toEqual([]);
     if (result.outcome !== 'valid') continue;
     passes.push(result.passes);
-    verdicts.push(await checker.judge(result.timeMs));
+    verdicts.push(await checker.judge(replica.images, result.timeMs));
     await sleep(20);
   }
   await writer.stop();

@@ -95,6 +95,7 @@ export class Checker {
   readonly #child: ChildProcess;
   readonly #lines: Lines;
   readonly #log: string;
+  readonly #changed: Set<number>[] = [];
 
   constructor(options: LoadOptions) {
     const volumes = ['--volumes', String(options.paths.length)];
@@ -105,17 +106,30 @@ export class Checker {
     this.#log = options.log;
   }
 
-  /** Bytes of an image, whole blocks; copied at once. */
-  piece(volume: number, offset: number, bytes: Uint8Array): void {
-    const copy = Buffer.from(bytes);
-    this.#child.stdin!.write(frame(PIECE, volume, BigInt(offset), copy.length));
-    this.#child.stdin!.write(copy);
+  /** Notes that these whole blocks of an image have changed; cheap, as a cut may be under way. */
+  changed(volume: number, offset: number, length: number): void {
+    this.#changed[volume] ??= new Set();
+    for (let at = offset; at < offset + length; at += 4096) this.#changed[volume].add(at);
   }
 
-  /** 'ok WRITES' or 'bad REASON' for what has been sent, as the state at `timeMs`. */
-  async judge(timeMs: number): Promise<string> {
+  /** 'ok WRITES' or 'bad REASON' for the images, as the state at `timeMs`. */
+  async judge(images: readonly Uint8Array[], timeMs: number): Promise<string> {
+    for (const [volume, image] of images.entries()) this.#send(volume, image);
     this.#child.stdin!.write(frame(CUT, 0, BigInt(Math.round(timeMs * 1e6)), 0));
     return this.#lines.next();
+  }
+
+  #send(volume: number, image: Uint8Array): void {
+    const offsets = [...(this.#changed[volume] ?? [])].sort((a, b) => a - b);
+    this.#changed[volume]?.clear();
+    for (let first = 0; first < offsets.length; ) {
+      let last = first;
+      while (offsets[last + 1] === offsets[last]! + 4096) last += 1;
+      const bytes = image.slice(offsets[first]!, offsets[last]! + 4096);
+      this.#child.stdin!.write(frame(PIECE, volume, BigInt(offsets[first]!), bytes.length));
+      this.#child.stdin!.write(bytes);
+      first = last + 1;
+    }
   }
 
   async close(): Promise<void> {

@@ -2,12 +2,12 @@
 import { hostname } from 'node:os';
 import type { AgentStatus, AgentVolumeStatus } from '../../agent/report.ts';
 import { sleep } from '../../base/clock.ts';
-import { formatCount, formatDuration, formatSize } from '../../base/units.ts';
+import { formatDuration, formatSize } from '../../base/units.ts';
 import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
 import { jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { normalizeServiceUrl, readAuthority, readToken } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
-import { type Column, renderFields, renderTable } from '../table.ts';
+import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
 
 const WATCH_MS = 1000;
 
@@ -58,7 +58,9 @@ const run: CommandSpec = {
   options: runOptions,
   examples: [
     {
-      line: 'understudy agent run --staging https://staging:7007 --ca ca.pem --token-file token --volume /dev/vda /dev/vdb',
+      line:
+        'understudy agent run --staging https://staging:7007 --ca ca.pem ' +
+        '--token-file token --volume /dev/vda /dev/vdb',
       does: 'replicate two disks, a point every 5 s',
     },
     {
@@ -131,8 +133,7 @@ export function renderStatus(status: AgentStatus): string {
     ['cuts', String(status.cuts)],
   ];
   if (lastCut !== null) {
-    const how = `${lastCut.method}, ${formatCount(lastCut.passes, 'pass', 'passes')}, ${formatDuration(lastCut.durationMs)}`;
-    fields.push(['last cut', `${lastCut.time}, ${how}`]);
+    fields.push(['last cut', `${lastCut.time}, ${renderCut(lastCut)}`]);
   }
   return `${renderFields(fields)}\n\n${renderTable(status.volumes, volumeColumns)}`;
 }

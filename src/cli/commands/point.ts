@@ -1,13 +1,13 @@
 /** `understudy point ...`: recovery points, as the staging service tells of them. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { formatCount, formatDuration, formatSize } from '../../base/units.ts';
+import { formatDuration, formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
 import { connect, findPoint, jsonOption, listPoints, operatorOptions } from '../operator.ts';
 import type { RestClient } from '../rest-client.ts';
-import { type Column, renderFields, renderTable } from '../table.ts';
+import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
 
 const serverOption: OptionSpec = {
   name: 'server',
@@ -27,7 +27,7 @@ const columns: readonly Column<ListedPoint>[] = [
   { title: 'SIZE', cell: (point) => formatSize(sizeOf(point)), alignRight: true },
   {
     title: 'CUT',
-    cell: (point) => `${point.cut.method}, ${formatCount(point.cut.passes, 'pass', 'passes')}`,
+    cell: (point) => renderCut(point.cut),
   },
   {
     title: 'STATE',
@@ -42,10 +42,7 @@ export function renderPoint(point: ListedPoint): string {
     ['server', point.server],
     ['time', point.time],
     ['state', point.state],
-    [
-      'cut',
-      `${point.cut.method}, ${formatCount(point.cut.passes, 'pass', 'passes')}, ${formatDuration(point.cut.durationMs)}`,
-    ],
+    ['cut', renderCut(point.cut)],
   ];
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
   const volumes = renderTable(point.volumes, [
