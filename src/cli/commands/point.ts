@@ -1,6 +1,6 @@
 /** `understudy point ...`: recovery points, as the staging service tells of them. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { formatDuration, formatSize } from '../../base/units.ts';
+import { formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
