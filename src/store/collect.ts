@@ -7,7 +7,6 @@
  *
  * A content that was found ("have", dedupe) while the marks were being set keeps its pack for this time.
  */
-import { UnderstudyError } from '../base/errors.ts';
 import type { Bloom } from './bloom.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import { condemn, pardon, readCondemned } from './condemned.ts';
@@ -16,6 +15,7 @@ import type { TableEntry } from './digest-table.ts';
 import { grantOf } from './grant.ts';
 import { foldServer } from './map-upkeep.ts';
 import { confirmLive, markLive } from './mark.ts';
+import { isDamage } from './object-header.ts';
 import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
 import { isRight, PackWriter } from './pack-writer.ts';
@@ -70,7 +70,7 @@ async function entriesOf(core: Core, pack: PackInfo): Promise<TableEntry[] | nul
       return [...footerEntries(footer)];
     });
   } catch (error) {
-    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+    if (!isDamage(error)) throw error;
     core.log.error('a pack is damaged and left alone', { path: pack.path, error: error.message });
     return null;
   }
@@ -81,8 +81,8 @@ async function deleteCondemned(core: Core, live: Bloom, result: Collected): Prom
   const now = core.clock.wallMs();
   const due: string[] = [];
   for (const [id, since] of await readCondemned(core)) {
-    // A mark of the future: the clock has leapt, so the grace begins anew.
-    if (since > now) await condemn(core, id);
+    // A damaged mark, or one of the future (the clock has leapt): the grace begins anew.
+    if (since === null || since > now) await condemn(core, id);
     else if (now - since >= core.settings.graceMs) due.push(id);
   }
   const candidates = new Map<string, string[]>();

@@ -5,24 +5,38 @@
 
 import { type Core, temporaryPath } from './core.ts';
 import { writeObject } from './object-file.ts';
-import { encodeHeader, openHeader } from './object-header.ts';
+import { encodeHeader, isDamage, openHeader } from './object-header.ts';
 
 const MAGIC = 'US-CONDM';
 
 const encodeMark = (timeMs: number): Uint8Array =>
   encodeHeader(MAGIC, (writer) => writer.u64(timeMs));
 
-/** Since when each pack is condemned, by its id. */
-export async function readCondemned(
-  core: Pick<Core, 'disk' | 'paths'>,
-): Promise<Map<string, number>> {
-  const marks = new Map<string, number>();
-  for (const { name } of await core.disk.list(core.paths.condemned)) {
-    const match = /^([0-9a-f]{32})\.condemned$/.exec(name);
-    if (match === null) continue;
-    const path = core.paths.condemnedMark(match[1]!);
-    const { fields } = openHeader(await core.disk.readFile(path), MAGIC, path);
-    marks.set(match[1]!, fields.u64());
+type Readable = Pick<Core, 'disk' | 'paths'>;
+
+/** Ids of the packs that are condemned: the names of the marks say so, whatever is in them. */
+export async function condemnedPacks({ disk, paths }: Readable): Promise<string[]> {
+  const names = (await disk.list(paths.condemned)).map(({ name }) => name);
+  return names.flatMap((name) => /^([0-9a-f]{32})\.condemned$/.exec(name)?.[1] ?? []);
+}
+
+/** Since when the pack is condemned. ERR_OBJECT_DAMAGED. */
+export async function condemnedSince({ disk, paths }: Readable, id: string): Promise<number> {
+  const path = paths.condemnedMark(id);
+  return openHeader(await disk.readFile(path), MAGIC, path).fields.u64();
+}
+
+/** Since when each pack is condemned, by its id; null where the mark is damaged. */
+export async function readCondemned(core: Core): Promise<Map<string, number | null>> {
+  const marks = new Map<string, number | null>();
+  for (const id of await condemnedPacks(core)) {
+    try {
+      marks.set(id, await condemnedSince(core, id));
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      core.log.warn('the mark of a condemned pack is damaged', { error: error.message });
+      marks.set(id, null);
+    }
   }
   return marks;
 }
@@ -49,6 +63,6 @@ export async function pardon(core: Core, id: string): Promise<void> {
 }
 
 /** At opening, before packs are loaded: what was condemned stays so. */
-export async function loadCondemned(core: Pick<Core, 'disk' | 'paths' | 'packs'>): Promise<void> {
-  for (const id of (await readCondemned(core)).keys()) core.packs.condemned.add(id);
+export async function loadCondemned(core: Readable & Pick<Core, 'packs'>): Promise<void> {
+  for (const id of await condemnedPacks(core)) core.packs.condemned.add(id);
 }

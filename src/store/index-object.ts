@@ -25,25 +25,38 @@ import {
   readIndexHead,
   readPage,
 } from './index-format.ts';
-import { damaged } from './object-header.ts';
+import { damaged, isDamage } from './object-header.ts';
 
 const CACHED_PAGES = 512;
 
-/** Pages of all index objects, the most recently used ones. */
+/** Pages of all index objects, the most recently used ones; each object has its own mark in it. */
 export class PageCache {
   private readonly pages = new Map<string, Uint8Array>();
+  private marks = 0;
 
-  async get(key: string, load: () => Promise<Uint8Array>): Promise<Uint8Array> {
+  /** For an object that was opened: no other one gets it, whatever its name. */
+  mark(): string {
+    this.marks += 1;
+    return `${this.marks}:`;
+  }
+
+  async get(mark: string, page: number, load: () => Promise<Uint8Array>): Promise<Uint8Array> {
+    const key = mark + page;
     const known = this.pages.get(key);
     if (known !== undefined) {
       this.pages.delete(key);
       this.pages.set(key, known);
       return known;
     }
-    const page = await load();
-    this.pages.set(key, page);
+    const bytes = await load();
+    this.pages.set(key, bytes);
     if (this.pages.size > CACHED_PAGES) this.pages.delete(this.pages.keys().next().value!);
-    return page;
+    return bytes;
+  }
+
+  /** The object is gone. */
+  evict(mark: string): void {
+    for (const key of [...this.pages.keys()]) if (key.startsWith(mark)) this.pages.delete(key);
   }
 }
 
@@ -56,6 +69,7 @@ export class IndexObject {
   readonly packNumbers: readonly number[];
   private readonly files: FileCache;
   private readonly cache: PageCache;
+  private readonly mark: string;
 
   private constructor(
     files: FileCache,
@@ -64,6 +78,7 @@ export class IndexObject {
   ) {
     this.files = files;
     this.cache = cache;
+    this.mark = cache.mark();
     this.path = given.path;
     this.number = given.number;
     this.head = given.head;
@@ -101,14 +116,19 @@ export class IndexObject {
     return this.numbered(readTableEntry(entries, at));
   }
 
-  /** All entries in order. */
-  async *entries(): AsyncGenerator<TableEntry> {
+  /** All entries in order; without those of pages that are damaged where `onDamage` is given. */
+  async *entries(onDamage?: () => void): AsyncGenerator<TableEntry> {
     for (let page = 0; page < pageCount(this.head.entries); page += 1) {
-      const entries = await this.files.with(this.path, (file) => readPage(file, this.head, page));
+      const entries = await this.readEntries(page, onDamage);
       for (let at = 0; at < entries.length; at += TABLE_ENTRY_BYTES) {
         yield this.numbered(readTableEntry(entries, at));
       }
     }
+  }
+
+  /** Its pages are not asked for any more. */
+  close(): void {
+    this.cache.evict(this.mark);
   }
 
   /** What a check says of entries out of order. */
@@ -121,9 +141,17 @@ export class IndexObject {
   }
 
   private page(page: number): Promise<Uint8Array> {
-    return this.cache.get(`${this.number}:${page}`, () =>
-      this.files.with(this.path, (file) => readPage(file, this.head, page)),
-    );
+    return this.cache.get(this.mark, page, () => this.readEntries(page));
+  }
+
+  private async readEntries(page: number, onDamage?: () => void): Promise<Uint8Array> {
+    try {
+      return await this.files.with(this.path, (file) => readPage(file, this.head, page));
+    } catch (error) {
+      if (onDamage === undefined || !isDamage(error)) throw error;
+      onDamage();
+      return new Uint8Array(0);
+    }
   }
 
   /** The last page whose first digest is not after `key`. */

@@ -6,20 +6,22 @@
  */
 
 import type { Disk } from '../base/disk.ts';
-import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { equalBytes } from './checksum.ts';
 import {
   compareDigests,
+  DigestTable,
   readTableEntry,
   TABLE_ENTRY_BYTES,
   type TableEntry,
 } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
+import { grantOf } from './grant.ts';
 import type { IndexedPack } from './index-format.ts';
 import { IndexObject, IndexWriter, PageCache } from './index-object.ts';
 import type { Paths } from './layout.ts';
 import { publish } from './object-file.ts';
+import { isDamage } from './object-header.ts';
 import type { PackInfo, PackTable } from './pack-table.ts';
 
 const FAN_IN = 4;
@@ -47,6 +49,8 @@ export class IndexObjects {
   private readonly cache = new PageCache();
   /** Newest first. */
   private objects: IndexObject[] = [];
+  /** The highest number so far: none is used again, for files that are open are known by their names. */
+  private highest = 0;
 
   constructor(world: IndexWorld) {
     this.world = world;
@@ -64,12 +68,14 @@ export class IndexObjects {
     const { disk, paths, log } = this.world;
     const covered = new Set<string>();
     for (const { name } of await disk.list(paths.index)) {
-      const number = Number.parseInt(name, 10);
+      const number = numberOf(name);
+      if (number === null) continue;
+      this.highest = Math.max(this.highest, number);
       const path = `${paths.index}/${name}`;
       try {
         this.objects.unshift(await this.openObject(path, number, held, covered));
       } catch (error) {
-        if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+        if (!isDamage(error)) throw error;
         log.warn('an index object is damaged; footers of packs are read instead', { path });
         await this.remove([path]);
       }
@@ -98,13 +104,14 @@ export class IndexObjects {
 
   /** The object whose damage an error reports; null where it is about something else. */
   damagedBy(error: unknown): IndexObject | null {
-    if (!(error instanceof UnderstudyError) || error.code !== 'ERR_OBJECT_DAMAGED') return null;
+    if (!isDamage(error)) return null;
     return this.objects.find(({ path }) => path === error.context.path) ?? null;
   }
 
   /** Gives an object up. */
   async drop(object: IndexObject): Promise<void> {
     this.objects = this.objects.filter((other) => other !== object);
+    object.close();
     await this.remove([object.path]);
   }
 
@@ -129,24 +136,24 @@ export class IndexObjects {
   }
 
   /**
-   * One merge; true where there was something to merge. Of two copies of a content one stays;
-   * `onSecondCopy` is told of the other where it has another owner.
+   * One merge; true where there was something to merge. Of two copies of a content one stays; where the
+   * other has another owner, a grant stands for it.
    */
-  async mergeWhereDue(
-    temporary: string,
-    onSecondCopy: (copy: TableEntry) => void,
-  ): Promise<boolean> {
+  async mergeWhereDue(temporary: string): Promise<boolean> {
     const inputs = this.due();
     if (inputs.length === 0) return false;
     const { packs: table } = this.world;
     const numbers = new Set(inputs.flatMap(({ packNumbers }) => packNumbers));
     const packs = [...numbers].map((number) => table.byNumber(number)).filter((p) => p !== null);
-    const count = inputs.reduce((sum, { head }) => sum + head.entries, 0);
+    // Their names lie anywhere in the order: they must be known before the first entry is written.
+    const grants = await grantsOf(inputs, table);
+    const count = inputs.reduce((sum, { head }) => sum + head.entries, grants.count);
     const level = inputs[0]!.head.level + 1;
     const replaces = inputs.map(({ number }) => number);
-    await this.write(packs, replaces, count, level, temporary, (writer) =>
-      merge(inputs, table, writer, onSecondCopy),
-    );
+    await this.write(packs, replaces, count, level, temporary, async (writer) => {
+      const streams = [...inputs.map((input) => input.entries()), inMemory(grants.sorted())];
+      for await (const { kept } of merged(streams, table)) await writer.add(kept);
+    });
     await this.removeReplaced();
     return true;
   }
@@ -171,7 +178,8 @@ export class IndexObjects {
       await disk.remove(temporary);
       throw error;
     }
-    const number = Math.max(0, ...this.objects.map((object) => object.number)) + 1;
+    this.highest += 1;
+    const number = this.highest;
     const path = paths.indexObject(String(number).padStart(16, '0'));
     await publish(disk, temporary, path);
     const held = new Set(packs.map(({ id }) => id));
@@ -199,6 +207,7 @@ export class IndexObjects {
     const replaced = new Set(this.objects.flatMap(({ head }) => head.replaces));
     const gone = this.objects.filter(({ number }) => replaced.has(number));
     this.objects = inOrder(this.objects.filter(({ number }) => !replaced.has(number)));
+    for (const object of gone) object.close();
     await this.remove(gone.map(({ path }) => path));
   }
 
@@ -214,14 +223,35 @@ export class IndexObjects {
 const inOrder = (objects: readonly IndexObject[]): IndexObject[] =>
   [...objects].sort((a, b) => a.head.level - b.head.level || b.number - a.number);
 
-/** Merges sorted inputs (newest first); of equal digests the newest that is not condemned stays. */
-async function merge(
-  inputs: readonly IndexObject[],
-  packs: PackTable,
-  writer: IndexWriter,
-  onSecondCopy: (copy: TableEntry) => void,
-): Promise<void> {
+const numberOf = (name: string): number | null => {
+  const match = /^(\d{16})\.index$/.exec(name);
+  return match === null ? null : Number(match[1]);
+};
+
+async function* inMemory(sorted: Uint8Array): AsyncGenerator<TableEntry> {
+  for (let at = 0; at < sorted.length; at += TABLE_ENTRY_BYTES) yield readTableEntry(sorted, at);
+}
+
+/** Grants that stand for the copies which a merge leaves out. */
+async function grantsOf(inputs: readonly IndexObject[], packs: PackTable): Promise<DigestTable> {
+  const grants = new DigestTable(0);
   const streams = inputs.map((input) => input.entries());
+  for await (const { kept, others } of merged(streams, packs)) {
+    for (const copy of others) {
+      if (!copy.isGrant && !equalBytes(copy.owner, kept.owner)) grants.add(grantOf(copy));
+    }
+  }
+  return grants;
+}
+
+/**
+ * Sorted streams (newest first) as one; of equal digests the newest that is not condemned is kept.
+ * `others`: copies of the same in packs that stand.
+ */
+async function* merged(
+  streams: readonly AsyncGenerator<TableEntry>[],
+  packs: PackTable,
+): AsyncGenerator<{ kept: TableEntry; others: TableEntry[] }> {
   const heads = await Promise.all(streams.map((stream) => stream.next()));
   const isAlive = (entry: TableEntry) => packs.byNumber(entry.pack) !== null;
   const isGood = (entry: TableEntry) => packs.byNumber(entry.pack)?.isCondemned === false;
@@ -244,9 +274,6 @@ async function merge(
     }
     const kept = same.find(isGood) ?? same.find(isAlive);
     if (kept === undefined) continue;
-    await writer.add(kept);
-    for (const copy of same.filter((other) => other !== kept && isGood(other))) {
-      if (!copy.isGrant && !equalBytes(copy.owner, kept.owner)) onSecondCopy(copy);
-    }
+    yield { kept, others: same.filter((other) => other !== kept && isGood(other)) };
   }
 }

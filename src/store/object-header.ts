@@ -4,7 +4,7 @@
  *   0  magic, 8 bytes of ASCII      8  version u16 = 1      10  0 u16
  *   12 header length u32, all of it      16  fields of the kind      length - 8  XXH64 of what is before
  *
- * A reader checks magic, version, length and checksum before it believes a field.
+ * A reader checks magic, length and checksum, then version, before it believes a field.
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
@@ -38,16 +38,24 @@ export function damaged(path: string, detail: string, cause?: unknown): Understu
   return new UnderstudyError('ERR_OBJECT_DAMAGED', `${path}: ${detail}`, { path }, cause);
 }
 
-/** Length of the header that begins with `prefix` (16 bytes), once magic and version are right. */
+/**
+ * True for an error that is about one file alone: its bytes are wrong, are of another version, or cannot
+ * be read. Whoever reads many files tells it and goes on with the others.
+ */
+export function isDamage(error: unknown): error is UnderstudyError {
+  if (!(error instanceof UnderstudyError)) return false;
+  return error.spec.kind === 'corruption' || damageCodes.includes(error.code);
+}
+
+const damageCodes: readonly string[] = ['ERR_DATA_FORMAT', 'ERR_ENTRIES_INVALID', 'ERR_DISK_IO'];
+
+/** Length of the header that begins with `prefix` (16 bytes); nothing else of it is believed yet. */
 export function headerLength(prefix: Uint8Array, magic: string, path: string): number {
+  if (prefix.length < PREFIX_BYTES) throw damaged(path, 'cut short');
   const reader = new ByteReader(prefix, path);
   const found = Buffer.from(reader.raw(8)).toString('latin1');
   if (found !== magic) throw damaged(path, `not a ${magic.trim()} file`);
-  const version = reader.u16();
-  if (version !== FORMAT_VERSION) {
-    throw new UnderstudyError('ERR_DATA_FORMAT', `${path}: version ${version}`, { path });
-  }
-  if (reader.u16() !== 0) throw damaged(path, 'reserved bytes are set');
+  reader.u32(); // version and reserved: judged once the checksum is right
   const length = reader.u32();
   if (length < PREFIX_BYTES + CHECKSUM_BYTES || length > MAX_HEADER_BYTES) {
     throw damaged(path, `header of ${length} bytes`);
@@ -55,7 +63,10 @@ export function headerLength(prefix: Uint8Array, magic: string, path: string): n
   return length;
 }
 
-/** Fields of a whole header at the start of `bytes`, and where it ends. */
+/**
+ * Fields of a whole header at the start of `bytes`, and where it ends. ERR_OBJECT_DAMAGED, and
+ * ERR_DATA_FORMAT for another version: only where the checksum is right, for a flipped bit is none.
+ */
 export function openHeader(
   bytes: Uint8Array,
   magic: string,
@@ -66,6 +77,12 @@ export function openHeader(
   if (!hasChecksum(bytes, 0, length - CHECKSUM_BYTES)) {
     throw damaged(path, 'the checksum of the header is wrong');
   }
+  const judged = new ByteReader(bytes, path, 8);
+  const version = judged.u16();
+  if (version !== FORMAT_VERSION) {
+    throw new UnderstudyError('ERR_DATA_FORMAT', `${path}: version ${version}`, { path });
+  }
+  if (judged.u16() !== 0) throw damaged(path, 'reserved bytes are set');
   const fields = new ByteReader(bytes.subarray(0, length - CHECKSUM_BYTES), path, PREFIX_BYTES);
   return { fields, length };
 }

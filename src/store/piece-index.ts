@@ -3,13 +3,14 @@
  * the table of what was published since the last index object, then in the index objects, newest first.
  * An entry whose pack is condemned or gone does not count.
  */
-
+import { UnderstudyError } from '../base/errors.ts';
 import { equalBytes } from './checksum.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
 import { grantKey, grantOf } from './grant.ts';
 import type { IndexObject } from './index-object.ts';
 import { IndexObjects, type IndexWorld } from './index-objects.ts';
-import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import { isDamage } from './object-header.ts';
+import { entriesOf, readPack } from './pack-entries.ts';
 import type { PackInfo } from './pack-table.ts';
 
 export class PieceIndex {
@@ -21,6 +22,8 @@ export class PieceIndex {
   private published: DigestTable;
   private flushing: DigestTable;
   private packsInMemory = new Set<number>();
+  /** Of packs whose footers are damaged: counts where nothing else has it, and is in no index object. */
+  private readonly salvaged: DigestTable;
   /** While a collection runs: packs of which something was claimed, so that it must not condemn them. */
   private touched: Set<number> | null = null;
   /** Set while a damaged object is being replaced by what footers say. */
@@ -32,6 +35,7 @@ export class PieceIndex {
     this.objects = new IndexObjects(world);
     this.published = new DigestTable(salt);
     this.flushing = new DigestTable(salt);
+    this.salvaged = new DigestTable(salt);
   }
 
   /** Entries in memory that an index object could hold. */
@@ -76,22 +80,22 @@ export class PieceIndex {
     this.packsInMemory.add(pack);
   }
 
+  /** What was found in a pack whose footer is damaged. */
+  addSalvaged(pack: number, entries: Iterable<TableEntry>): void {
+    for (const entry of entries) this.salvaged.set({ ...entry, pack });
+  }
+
   /** Where the content (or grant) of `key` lies; null where it is not held. */
   async find(key: Uint8Array): Promise<TableEntry | null> {
     const inMemory = this.findInMemory(key);
     if (inMemory !== null) return inMemory;
-    if (this.objects.all.length === 0) return null;
+    if (this.objects.all.length === 0) return this.findSalvaged(key);
     try {
       const found = await this.objects.find(key, (entry) => this.isUsable(entry));
       // A pack may have been rewritten meanwhile, into one that memory knows.
-      return found ?? this.findInMemory(key);
+      return found ?? this.findInMemory(key) ?? this.findSalvaged(key);
     } catch (error) {
-      const damaged = this.objects.damagedBy(error);
-      if (damaged === null) throw error;
-      this.healing ??= this.heal(damaged).finally(() => {
-        this.healing = null;
-      });
-      await this.healing;
+      if (!(await this.healed(error))) throw error;
       return this.find(key);
     }
   }
@@ -123,8 +127,13 @@ export class PieceIndex {
   }
 
   /** One merge of index objects; true where one was due. */
-  merge(temporary: string): Promise<boolean> {
-    return this.objects.mergeWhereDue(temporary, (copy) => this.keepGrant(copy));
+  async merge(temporary: string): Promise<boolean> {
+    try {
+      return await this.objects.mergeWhereDue(temporary);
+    } catch (error) {
+      if (!(await this.healed(error))) throw error;
+      return true;
+    }
   }
 
   /** Writes what is in memory as an index object. */
@@ -151,21 +160,54 @@ export class PieceIndex {
     }
   }
 
+  /** True where the error was the damage of an index object, which is gone now. */
+  private async healed(error: unknown): Promise<boolean> {
+    const damaged = this.objects.damagedBy(error);
+    if (damaged === null) return false;
+    this.healing ??= this.heal(damaged).finally(() => {
+      this.healing = null;
+    });
+    await this.healing;
+    return true;
+  }
+
   /** The footers of an object's packs say what it said: they are read, then it goes. */
   private async heal(object: IndexObject): Promise<void> {
-    const { log, packs, files } = this.world;
+    const { log, packs } = this.world;
     log.warn('an index object is damaged; footers of packs are read instead', {
       path: object.path,
     });
+    const silent = new Set<number>();
     for (const number of object.packNumbers) {
       const pack = packs.byNumber(number);
-      if (pack === null) continue;
-      const footer = await files.with(pack.path, async (file) =>
-        readFooter(file, await readTrailer(file, await file.size())),
-      );
-      this.addPublished(number, footerEntries(footer));
+      if (pack !== null && !(await this.readAgain(pack))) silent.add(number);
+    }
+    // Of a pack that does not say what it has, the pages that are whole still do.
+    if (silent.size > 0) {
+      const entries = object.entries(() => log.warn('a page of it is lost', { path: object.path }));
+      for await (const entry of entries) {
+        if (silent.has(entry.pack)) this.salvaged.add(entry);
+      }
     }
     await this.objects.drop(object);
+  }
+
+  /** False where the footer cannot be read. */
+  private async readAgain({ path, number }: PackInfo): Promise<boolean> {
+    try {
+      this.addPublished(number, entriesOf(await readPack(this.world.files, path)));
+      return true;
+    } catch (error) {
+      const isGone = error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND';
+      if (!isDamage(error) && !isGone) throw error;
+      this.world.log.error('a pack is damaged', { path, error: (error as Error).message });
+      return false;
+    }
+  }
+
+  private findSalvaged(key: Uint8Array): TableEntry | null {
+    const entry = this.salvaged.get(key);
+    return entry !== null && this.isUsable(entry) ? entry : null;
   }
 
   /** A second copy in memory whose owner this is, behind the one that is found first. */

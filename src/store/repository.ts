@@ -13,8 +13,9 @@ import { type Core, temporaryPath } from './core.ts';
 import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
 import { makeFolder, writeObject } from './object-file.ts';
-import { FORMAT_VERSION } from './object-header.ts';
-import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import { FORMAT_VERSION, isDamage } from './object-header.ts';
+import { findInPack } from './pack-entries.ts';
+import { footerEntries } from './pack-format.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
 
 const FORMAT_NAME = 'understudy repository';
@@ -107,22 +108,23 @@ export async function loadPacks(
   }
 }
 
-/** Enters a pack into the tables by its footer. A damaged one is logged; check reports it. */
+/**
+ * Enters a pack into the tables, by its footer; where that is damaged, by its records, as far as they go.
+ * Check reports it.
+ */
 async function loadPack(core: ReadCore, id: string): Promise<void> {
   const path = core.paths.pack(id);
   try {
-    await core.files.with(path, async (file) => {
-      const fileBytes = await file.size();
-      const trailer = await readTrailer(file, fileBytes);
-      const footer = await readFooter(file, trailer);
-      const { pieces, rawBytes, storedBytes } = trailer;
-      const sums = { pieces, rawBytes, storedBytes };
-      const { number } = core.packs.add({ id, path, fileBytes, isPublished: true, ...sums });
-      core.index.addPublished(number, footerEntries(footer));
-    });
+    const { contents, isWhole } = await findInPack(core.files, path, (error) =>
+      core.log.error('a pack is damaged; its records are read instead', { path, error }),
+    );
+    const { footer, ...sums } = contents;
+    const { number } = core.packs.add({ id, path, isPublished: true, ...sums });
+    if (isWhole) core.index.addPublished(number, footerEntries(footer));
+    else core.index.addSalvaged(number, footerEntries(footer));
   } catch (error) {
-    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
-    core.log.error('a pack is damaged', { path, error: error.message });
+    if (!isDamage(error)) throw error;
+    core.log.error('a pack cannot be read', { path, error: error.message });
   }
 }
 
@@ -160,7 +162,7 @@ export async function matchPoints(core: Core): Promise<void> {
     try {
       await core.catalog.putPoint(await readPoint(core, server, id), 'sealed');
     } catch (error) {
-      if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+      if (!isDamage(error)) throw error;
       core.log.error('a point is damaged', { server, point: id, error: error.message });
     }
   }
@@ -197,7 +199,7 @@ async function putHead(core: Core, path: string, isBase: boolean): Promise<void>
       await core.catalog.putHead(headOf(await readLeafFileInfo(core.files, path, 'US-DELTA')));
     }
   } catch (error) {
-    if (!(error instanceof UnderstudyError) || error.spec.kind !== 'corruption') throw error;
+    if (!isDamage(error)) throw error;
     core.log.error('a map is damaged', { path, error: error.message });
   }
 }
