@@ -16,8 +16,12 @@ export interface DiskFile {
   write(buffers: readonly Uint8Array[], offset: number): Promise<void>;
   truncate(size: number): Promise<void>;
   size(): Promise<number>;
-  /** fdatasync. A failure is fatal for the file: it is never retried. */
+  /**
+   * fdatasync. A failure is fatal for the file, whatever its code (a full disk's, too): what was written
+   * may be gone though it can still be read, so every later sync fails with the same error.
+   */
   sync(): Promise<void>;
+  /** Waits for calls that are under way; a second time it does nothing. Any other call fails afterwards. */
   close(): Promise<void>;
 }
 

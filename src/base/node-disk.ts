@@ -4,7 +4,7 @@
  *
  * Promises: `write` writes everything or throws; `read` is short only at the end of the file; `sync` is
  * fdatasync and is never retried (a failed one leaves the kernel's pages clean and the data lost: the
- * caller must give the file up). Files are made 0600 and folders 0700: content of servers lies in them.
+ * caller must give the file up). A file is closed once, and not used afterwards. Files are made 0600 and folders 0700: content of servers lies in them.
  */
 import fs from 'node:fs';
 import { dirname } from 'node:path';
@@ -66,57 +66,97 @@ function remaining(buffers: readonly Uint8Array[], skip: number): Uint8Array[] {
   return rest;
 }
 
+/**
+ * The number of a closed descriptor is given to the next file that is opened: a call that came late, or a
+ * second close, would hit that one. So nothing reaches the system after `close`, and `close` waits.
+ */
 class NodeFile implements DiskFile {
   readonly path: string;
   private readonly fd: number;
+  private calls = 0;
+  private onIdle: (() => void) | null = null;
+  private closing: Promise<void> | null = null;
+  private failedSync: Promise<void> | null = null;
 
   constructor(path: string, fd: number) {
     this.path = path;
     this.fd = fd;
   }
 
-  async read(buffer: Uint8Array, offset: number): Promise<number> {
-    let done = 0;
-    while (done < buffer.length) {
-      const at = done;
-      const count = await call<number>(this.path, (end) =>
-        fs.read(this.fd, buffer, at, buffer.length - at, offset + at, end),
-      );
-      if (count === 0) break;
-      done += count;
-    }
-    return done;
+  read(buffer: Uint8Array, offset: number): Promise<number> {
+    return this.use(async () => {
+      let done = 0;
+      while (done < buffer.length) {
+        const at = done;
+        const count = await call<number>(this.path, (end) =>
+          fs.read(this.fd, buffer, at, buffer.length - at, offset + at, end),
+        );
+        if (count === 0) break;
+        done += count;
+      }
+      return done;
+    });
   }
 
-  async write(buffers: readonly Uint8Array[], offset: number): Promise<void> {
-    const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    let done = 0;
-    while (done < total) {
-      const part = remaining(buffers, done);
-      const at = offset + done;
-      const count = await call<number>(this.path, (end) => fs.writev(this.fd, part, at, end));
-      if (count === 0) {
-        const context = { path: this.path, syscall: 'writev', errno: 'ENOSPC' };
-        throw new UnderstudyError('ERR_DISK_FULL', `writev of ${this.path} wrote nothing`, context);
+  write(buffers: readonly Uint8Array[], offset: number): Promise<void> {
+    return this.use(async () => {
+      const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+      let done = 0;
+      while (done < total) {
+        const part = remaining(buffers, done);
+        const at = offset + done;
+        const count = await call<number>(this.path, (end) => fs.writev(this.fd, part, at, end));
+        if (count === 0) throw diskError({ code: 'ENOSPC', syscall: 'writev' }, this.path);
+        done += count;
       }
-      done += count;
-    }
+    });
   }
 
   truncate(size: number): Promise<void> {
-    return call(this.path, (end) => fs.ftruncate(this.fd, size, end));
+    return this.use(() => call(this.path, (end) => fs.ftruncate(this.fd, size, end)));
   }
 
   async size(): Promise<number> {
-    return (await call<fs.Stats>(this.path, (end) => fs.fstat(this.fd, end))).size;
+    const stats = () => call<fs.Stats>(this.path, (end) => fs.fstat(this.fd, end));
+    return (await this.use(stats)).size;
   }
 
   sync(): Promise<void> {
-    return call(this.path, (end) => fs.fdatasync(this.fd, end));
+    if (this.failedSync !== null) return this.failedSync;
+    return this.use(async () => {
+      const attempt = call<void>(this.path, (end) => fs.fdatasync(this.fd, end));
+      try {
+        await attempt;
+      } catch (error) {
+        this.failedSync = attempt;
+        throw error;
+      }
+    });
   }
 
   close(): Promise<void> {
-    return call(this.path, (end) => fs.close(this.fd, end));
+    this.closing ??= this.closeOnce();
+    return this.closing;
+  }
+
+  private async use<T>(run: () => Promise<T>): Promise<T> {
+    if (this.closing !== null) throw diskError({ code: 'EBADF', syscall: 'use' }, this.path);
+    this.calls += 1;
+    try {
+      return await run();
+    } finally {
+      this.calls -= 1;
+      if (this.calls === 0) this.onIdle?.();
+    }
+  }
+
+  private async closeOnce(): Promise<void> {
+    if (this.calls > 0) {
+      await new Promise<void>((resolve) => {
+        this.onIdle = resolve;
+      });
+    }
+    await call(this.path, (end) => fs.close(this.fd, end));
   }
 }
 

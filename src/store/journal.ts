@@ -4,8 +4,10 @@
  * segment and one of the watermark. A segment is ended at its size or on demand and handed on to be sealed.
  *
  * Failures: a full disk rejects the appends of that batch with ERR_DISK_FULL, the segment is cut back to
- * its last whole record, and the next append tries again. Any other failed write, and every failed sync,
- * is fatal: nothing is acknowledged any more and every call rejects with ERR_STORE_FAILED.
+ * its last whole record, and the next append tries again. Any other failed write, a cut that fails, and
+ * every failed sync, also one that says the disk is full, is fatal: what was written may be lost though it
+ * still reads well. Nothing is synced or acknowledged after it and every call rejects with
+ * ERR_STORE_FAILED.
  * Does not know what entries and commits mean; see ingest.ts, replay.ts and sealer.ts.
  */
 import type { Disk } from '../base/disk.ts';
@@ -132,16 +134,22 @@ export class Journal {
       );
       this.options.onFailed(this.failure);
     }
-    const { failure } = this;
+    this.rejectAll(this.failure);
+    return this.failure;
+  }
+
+  /** What comes later is refused, and what waits; a write that is under way is let end. */
+  async close(): Promise<void> {
+    this.failure ??= new UnderstudyError('ERR_STORE_CLOSED', 'the store is closed');
+    this.rejectAll(this.failure);
+    await this.active?.file.close();
+    await this.options.watermark.close();
+  }
+
+  private rejectAll(failure: UnderstudyError): void {
     for (const { reject } of this.queue.splice(0)) reject(failure);
     for (const { reject } of this.syncWaiters.splice(0)) reject(failure);
     for (const { reject } of this.endWaiters.splice(0)) reject(failure);
-    return failure;
-  }
-
-  async close(): Promise<void> {
-    await this.active?.file.close();
-    await this.options.watermark.close();
   }
 
   private kickWriter(): void {
@@ -196,8 +204,7 @@ export class Journal {
         this.syncWaiters = this.syncWaiters.filter((waiter) => !isReady(waiter));
         try {
           await this.syncs.run(() => this.syncActive());
-        } catch (error) {
-          const failure = this.fail(error);
+        } catch (failure) {
           for (const { reject } of ready) reject(failure);
           return;
         }
@@ -223,8 +230,7 @@ export class Journal {
       );
     } catch (error) {
       segment.forgetHandles();
-      if (isFull(error)) await segment.file.truncate(start);
-      throw error;
+      throw await this.cutBack(segment, error);
     }
     let at = start;
     for (const [i, { batch, resolve }] of appends.entries()) {
@@ -240,14 +246,19 @@ export class Journal {
     this.nextSequence += 1;
   }
 
-  /** Makes everything written so far acknowledged. */
+  /** Makes everything written so far acknowledged. Whatever fails here fails the store. */
   private async syncActive(): Promise<void> {
+    if (this.failure !== null) throw this.failure; // of the sync before, whose turn came first
     if (this.active === null) return;
     const { sequence, size, file } = this.active;
     const { mark } = this.options.watermark;
     if (mark.last === sequence && mark.offset === size) return;
-    await file.sync();
-    await this.options.watermark.update({ last: sequence, offset: size });
+    try {
+      await file.sync();
+      await this.options.watermark.update({ last: sequence, offset: size });
+    } catch (error) {
+      throw this.fail(error);
+    }
   }
 
   private async endWanted(): Promise<void> {
@@ -266,16 +277,25 @@ export class Journal {
   private async endActive(): Promise<void> {
     const segment = this.active!;
     if (!segment.isEnded) {
-      const start = segment.size;
       try {
         await segment.end();
       } catch (error) {
-        if (isFull(error)) await segment.file.truncate(start);
-        throw error;
+        throw await this.cutBack(segment, error);
       }
     }
     await this.syncs.run(() => this.syncActive());
     this.active = null;
     this.options.onEnded(segment);
+  }
+
+  /** After a write for which there was no room: no part of it stays. Returns what is to be thrown. */
+  private async cutBack(segment: Segment, error: unknown): Promise<unknown> {
+    if (!isFull(error)) return error;
+    try {
+      await segment.file.truncate(segment.size);
+    } catch (reason) {
+      return this.fail(reason); // what is left of the write would lie behind whole records
+    }
+    return error;
   }
 }

@@ -355,6 +355,7 @@ class FaultyFile implements DiskFile {
   private readonly isWritable: boolean;
   private readonly life: number;
   private isClosed = false;
+  private failedSync: unknown = null;
 
   constructor(disk: FaultyDisk, path: string, inode: Inode, isWritable: boolean, life: number) {
     this.disk = disk;
@@ -408,11 +409,18 @@ class FaultyFile implements DiskFile {
 
   async sync(): Promise<void> {
     await this.use();
-    await this.disk.change(`sync ${this.path}`, this.path, this.life);
+    if (this.failedSync !== null) throw this.failedSync;
+    try {
+      await this.disk.change(`sync ${this.path}`, this.path, this.life);
+    } catch (error) {
+      this.failedSync = error;
+      throw error;
+    }
     this.inode.unsynced = [];
   }
 
   async close(): Promise<void> {
+    if (this.isClosed) return;
     await this.use();
     this.isClosed = true;
   }
