@@ -19,6 +19,7 @@
     ],
     'binding_sources': [
       'native/binding/addon.cc',
+      'native/binding/compress_binding.cc',
       'native/binding/convert.cc',
       'native/binding/device_binding.cc',
       'native/binding/engine_binding.cc',
@@ -50,12 +51,12 @@
     {
       'target_name': 'understudy',
       'sources': ['<@(engine_sources)', '<@(binding_sources)'],
-      'libraries': ['-l:liburing.a'],
+      'libraries': ['-l:liburing.a', '-l:liblz4.a'],
     },
     {
       'target_name': 'understudy_test',
       'sources': ['<@(engine_sources)', '<@(binding_sources)'],
-      'libraries': ['-l:liburing.a'],
+      'libraries': ['-l:liburing.a', '-l:liblz4.a'],
       'defines': ['UNDERSTUDY_TEST_KNOBS'],
     },
     {

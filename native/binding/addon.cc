@@ -1,4 +1,4 @@
-// The module: classes Device and Engine, the tracker's pins, and the address of a buffer, by which
+// The module: classes Device and Engine, the tracker's pins, LZ4, and the address of a buffer, by which
 // aligned memory is found.
 #include "binding/bindings.h"
 #include "binding/convert.h"
@@ -17,6 +17,7 @@ Napi::Value bytesToAlignment(const Napi::CallbackInfo& info) {
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("bytesToAlignment", Napi::Function::New(env, bytesToAlignment));
+  defineCompress(env, exports);
   defineDevice(env, exports);
   defineEngine(env, exports);
   defineTracker(env, exports);

@@ -7,6 +7,7 @@
 
 namespace understudy {
 
+void defineCompress(Napi::Env env, Napi::Object exports);
 void defineDevice(Napi::Env env, Napi::Object exports);
 void defineEngine(Napi::Env env, Napi::Object exports);
 void defineTracker(Napi::Env env, Napi::Object exports);

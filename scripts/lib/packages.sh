@@ -2,7 +2,7 @@
 # and says what; without root it says what to install and stops.
 
 build_packages=(
-  clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev liburing-dev gcc g++ make python3 util-linux
+  clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev liburing-dev liblz4-dev gcc g++ make python3 util-linux
 )
 test_packages=(
   xfsprogs btrfs-progs e2fsprogs qemu-utils qemu-block-extra fio nbdkit sqlite3 curl fdisk jq shellcheck

@@ -4,7 +4,6 @@
  * in place. Frames come out ready for the wire.
  */
 
-import { freeBytes } from '../base/memory.ts';
 import type { IndexedEntry, Piece } from '../model/entry.ts';
 import { patchEntry, wholeEntry, ZERO_ENTRY } from '../model/entry.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
@@ -12,7 +11,7 @@ import { BLOCK_BYTES, DIGEST_BYTES } from '../model/geometry.ts';
 import { encodeMessage } from '../protocol/codec.ts';
 import type { WirePiece } from '../protocol/messages.ts';
 import type { ChunkPart } from './batch.ts';
-import { digestOf, isZeroRange, storedForm } from './content.ts';
+import { digestOf, isZeroRange, Packer } from './content.ts';
 
 export interface DigestTask {
   readonly kind: 'digest';
@@ -79,7 +78,9 @@ const shortKey = (digest: Uint8Array): number => {
   return key;
 };
 
-/** Contents of one frame, each once. */
+const packer = new Packer();
+
+/** Contents of one frame, each once; a frame is built before the next list is begun. */
 class PieceList {
   readonly pieces: WirePiece[] = [];
   bytes = 0;
@@ -88,6 +89,7 @@ class PieceList {
 
   constructor(source: Buffer) {
     this.source = source;
+    packer.clear(source.length);
   }
 
   /** Adds what lies at `at` and returns its name. */
@@ -103,14 +105,9 @@ class PieceList {
     const same = this.known.get(key);
     if (same !== undefined && Buffer.compare(same, digest) === 0) return;
     this.known.set(key, digest);
-    const { codec, stored } = storedForm(this.source, at, length);
+    const { codec, stored } = packer.pack(this.source, at, length);
     this.pieces.push({ digest, codec, rawLength: length, stored });
     this.bytes += stored.length;
-  }
-
-  /** The frame has its copy. */
-  free(): void {
-    for (const { codec, stored } of this.pieces) if (codec === 1) freeBytes(stored);
   }
 }
 
@@ -124,7 +121,6 @@ export function buildPatch(bytes: Buffer, task: PatchTask, into?: Buffer): Built
   const { seq, volume } = task;
   const message = { type: 'patch' as const, seq, volume, entries, pieces: list.pieces };
   const frame = encodeMessage(message, into?.subarray(task.frameAt));
-  list.free();
   return { frame, entries: encodeEntries(entries), pieceBytes: list.bytes };
 }
 
@@ -148,6 +144,5 @@ export function buildPieces(bytes: Buffer, task: PiecesTask, into?: Buffer): Bui
   }
   const message = { type: 'pieces' as const, seq: task.seq, pieces: list.pieces };
   const frame = encodeMessage(message, into?.subarray(task.frameAt));
-  list.free();
   return { frame, pieceBytes: list.bytes };
 }

@@ -4,9 +4,8 @@
  * they are looked at.
  */
 import { hash } from 'node:crypto';
-import { compressSync } from 'lz4-napi';
-import { freeBytes } from '../base/memory.ts';
-import { BLOCK_BYTES, CHUNK_BYTES } from '../model/geometry.ts';
+import { CHUNK_BYTES } from '../model/geometry.ts';
+import { compressInto } from '../native/index.ts';
 
 const zeros = Buffer.alloc(CHUNK_BYTES);
 
@@ -22,47 +21,34 @@ export interface StoredContent {
   readonly stored: Uint8Array;
 }
 
-/** LZ4 where it saves at least a sixteenth, else the bytes themselves (a view). */
-export function storedForm(bytes: Buffer, at: number, length: number): StoredContent {
-  const raw = bytes.subarray(at, at + length);
-  if (!looksCompressible(raw)) return { codec: 0, stored: raw };
-  const packed = compressSync(raw);
-  if (packed.length <= length - length / 16) return { codec: 1, stored: packed };
-  freeBytes(packed);
-  return { codec: 0, stored: raw };
-}
-
-const SAMPLES = 512;
-const histogram = new Uint16Array(256);
 /**
- * Sum of squared counts of 512 samples: 512 + 512 * 511 / 256 = 1534 is expected of random bytes, with a
- * deviation of about 45; text has 20,000, base64 4,600.
+ * Contents as they are stored and sent: LZ4 where it saves at least a sixteenth, else the bytes themselves
+ * (a view). What was compressed lies in memory that is used again: it is good until `clear`.
  */
-const RANDOM_BELOW = 1800;
-const DOUBTFUL_BELOW = 8000;
+export class Packer {
+  private memory = Buffer.alloc(0);
+  private used = 0;
 
-/** A cheap look before LZ4, which is slow on what it cannot compress. */
-function looksCompressible(raw: Buffer): boolean {
-  const evenness = sumOfSquares(raw);
-  if (evenness < RANDOM_BELOW) return false;
-  if (evenness > DOUBTFUL_BELOW || raw.length <= BLOCK_BYTES) return true;
-  const at = Math.floor(raw.length / 2 / BLOCK_BYTES) * BLOCK_BYTES;
-  const sample = raw.subarray(at, at + BLOCK_BYTES);
-  const packed = compressSync(sample);
-  const { length } = packed;
-  freeBytes(packed);
-  return length < sample.length * 0.97;
-}
-
-function sumOfSquares(raw: Buffer): number {
-  histogram.fill(0);
-  const stride = Math.max(1, Math.floor(raw.length / SAMPLES));
-  const end = Math.min(raw.length, stride * SAMPLES);
-  for (let at = 0; at < end; at += stride) {
-    const value = raw[at]!;
-    histogram[value] = histogram[value]! + 1;
+  /** `expectedBytes`: plain bytes until the next `clear`; more than that is possible and slower. */
+  clear(expectedBytes: number): void {
+    this.used = 0;
+    this.reserve(expectedBytes);
   }
-  let sum = 0;
-  for (let value = 0; value < 256; value += 1) sum += histogram[value]! * histogram[value]!;
-  return sum;
+
+  pack(bytes: Buffer, at: number, length: number): StoredContent {
+    const limit = length - Math.ceil(length / 16);
+    this.reserve(limit);
+    const packed = compressInto(bytes, at, length, this.memory, this.used, limit);
+    if (packed === 0) return { codec: 0, stored: bytes.subarray(at, at + length) };
+    const stored = this.memory.subarray(this.used, this.used + packed);
+    this.used += packed;
+    return { codec: 1, stored };
+  }
+
+  /** New memory where the rest does not do; what lies in the old one stays as it is. */
+  private reserve(length: number): void {
+    if (this.memory.length - this.used >= length) return;
+    this.memory = Buffer.allocUnsafeSlow(Math.max(length, CHUNK_BYTES));
+    this.used = 0;
+  }
 }

@@ -4,7 +4,6 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/errors.ts';
-import { takeTurns } from '../base/memory.ts';
 import { buildPatch, buildPieces, digestRanges, type Task } from './content-work.ts';
 
 export interface WorkRequest {
@@ -58,7 +57,7 @@ function placeOf(frame: Uint8Array, into: Buffer): FramePlace | Uint8Array {
   return { at: frame.byteOffset - into.byteOffset, length: frame.length };
 }
 
-takeTurns(port, ({ id, task }: WorkRequest) => {
+port.on('message', ({ id, task }: WorkRequest) => {
   try {
     const { result, transfer } = work(task);
     port.postMessage({ id, result } satisfies WorkReply, transfer);

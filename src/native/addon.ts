@@ -63,6 +63,14 @@ export interface Addon {
     onEvent: (...event: unknown[]) => void,
   ) => RawEngine;
   bytesToAlignment(buffer: Uint8Array): number;
+  compressInto(
+    source: Uint8Array,
+    at: number,
+    length: number,
+    target: Uint8Array,
+    targetAt: number,
+    limit: number,
+  ): number;
   /** One agent for a folder of pins at a time; the lock ends with the process. */
   lockFolder(path: string): number;
   unlockFolder(lock: number): void;

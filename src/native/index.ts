@@ -1,4 +1,5 @@
 /** What the addon does for us; the rest of the project imports this file and `types.ts` only. */
+export { compressInto } from './compress.ts';
 export { alignedBuffer, openDevice } from './device.ts';
 export { createEngine, type EngineOptions } from './engine.ts';
 export {

@@ -5,7 +5,7 @@ import { uncompressSync } from 'lz4-napi';
 import { describe, expect, it } from 'vitest';
 import { batchesOf } from '../../src/agent/batch.ts';
 import { BufferHolds } from '../../src/agent/buffer-holds.ts';
-import { digestOf, isZeroRange, storedForm } from '../../src/agent/content.ts';
+import { digestOf, isZeroRange, Packer } from '../../src/agent/content.ts';
 import { FlowWindow } from '../../src/agent/flow-window.ts';
 import { entriesOf } from '../../src/agent/offers.ts';
 import { Outbox, type OutItem } from '../../src/agent/outbox.ts';
@@ -15,6 +15,7 @@ import { extentsOf, planSlice } from '../../src/agent/sync-plan.ts';
 import { TokenBucket } from '../../src/agent/token-bucket.ts';
 import { KIB, MIB, TIB } from '../../src/base/units.ts';
 import type { Extent } from '../../src/model/geometry.ts';
+import { compressInto } from '../../src/native/index.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 
 const CHUNK = 64 * KIB;
@@ -370,10 +371,44 @@ describe('content', () => {
       0,
       CHUNK,
     );
-    const packed = storedForm(text, 0, CHUNK);
+    const packed = new Packer().pack(text, 0, CHUNK);
     expect(packed.codec).toBe(1);
     expect(packed.stored.length).toBeLessThan(CHUNK / 4);
     expect(uncompressSync(packed.stored).equals(text)).toBe(true);
+  });
+
+  it('stays good until the packer is cleared, however much there is', () => {
+    const contents = Array.from({ length: 40 }, (_, i) =>
+      Buffer.from(`content ${i} and so on, and on, `.repeat(4000)).subarray(0, CHUNK - i),
+    );
+    const packer = new Packer();
+    for (let round = 0; round < 3; round += 1) {
+      packer.clear(8 * CHUNK);
+      const all = contents.map((content) => packer.pack(content, 0, content.length));
+      all.forEach(({ codec, stored }, i) => {
+        expect(codec).toBe(1);
+        expect(uncompressSync(Buffer.from(stored)).equals(contents[i]!)).toBe(true);
+      });
+    }
+  });
+
+  it('is refused by the addon outside of its memory', () => {
+    const bytes = Buffer.alloc(100, 'a');
+    const into = Buffer.alloc(100);
+    expect(compressInto(bytes, 0, 100, into, 0, 100)).toBeGreaterThan(4);
+    expect(compressInto(bytes, 0, 100, into, 0, 4)).toBe(0);
+    expect(compressInto(randomBytes(100), 0, 100, into, 0, 100)).toBe(0);
+    for (const wrong of [
+      [1, 100, 0, 100],
+      [0, 101, 0, 100],
+      [0, 0, 0, 100],
+      [0, 100, 1, 100],
+      [0, 100, 0, 101],
+      [2 ** 52, 2 ** 52, 0, 100],
+    ] as const) {
+      const [at, length, targetAt, limit] = wrong;
+      expect(() => compressInto(bytes, at, length, into, targetAt, limit)).toThrow(RangeError);
+    }
   });
 
   it('is stored as it is where compression does not help', () => {
@@ -381,7 +416,7 @@ describe('content', () => {
       randomBytes(CHUNK),
       Buffer.from(randomBytes(CHUNK).toString('base64')).subarray(0, CHUNK),
     ]) {
-      const { codec, stored } = storedForm(content, 0, CHUNK);
+      const { codec, stored } = new Packer().pack(content, 0, CHUNK);
       expect(codec).toBe(0);
       expect(Buffer.from(stored).equals(content)).toBe(true);
     }
