@@ -82,6 +82,8 @@ export interface VolumeState {
 
 export interface OverBase {
   readonly generation: string;
+  /** Counted up to there. */
+  readonly epoch: number;
   readonly deltas: number;
   readonly bytes: number;
 }
@@ -119,6 +121,8 @@ export interface Core {
   readonly servers: Map<string, ServerState>;
   /** In order of their commits. */
   readonly staged: Map<string, StagedPoint>;
+  /** Paths of bases that this run has read wholly: what they stand for may go. */
+  readonly provenBases: Set<string>;
   /** How many readers hold a point against retention. */
   readonly holds: Map<string, number>;
   /** Set once the journal has been replayed. */

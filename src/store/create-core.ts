@@ -52,6 +52,7 @@ export function createCore(options: StoreOptions): Core {
     servers: new Map(),
     upkeep: new Mutex(),
     staged: new Map(),
+    provenBases: new Set(),
     holds: new Map(),
     journal: undefined as unknown as Journal,
     nextSequence: 1,

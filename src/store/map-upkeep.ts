@@ -5,26 +5,36 @@
  * Everything here runs in the lane of upkeep, one thing at a time.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import { planFold, type Span } from '../model/fold-plan.ts';
+import { planChain, planFold, type Span } from '../model/fold-plan.ts';
+import { Base } from './base.ts';
 import { buildBase } from './base-builder.ts';
 import type { VolumeHead } from './catalog.ts';
 import { listMaps } from './chain.ts';
 import { equalBytes } from './checksum.ts';
-import { type Core, temporaryPath, type VolumeState } from './core.ts';
+import { type Core, type OverBase, temporaryPath, type VolumeState } from './core.ts';
 import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
+import { neededEpochs } from './needed-epochs.ts';
 import { publish } from './object-file.ts';
+import { isDamage } from './object-header.ts';
 
 /** Builds bases of the volumes whose newest sealed maps have grown beyond the settings. */
 export async function buildDueBases(core: Core): Promise<void> {
   for (const server of core.servers.values()) {
     for (const volume of server.volumes.values()) {
       const head = volume.sealed;
-      if (head !== null && (await isBaseDue(core, volume, head))) {
+      if (head === null || !(await isBaseDue(core, volume, head))) continue;
+      try {
         await buildBase(core, head);
-        volume.overBase = { generation: head.generation, deltas: 0, bytes: 0 };
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        // The others are not concerned; this one is tried again when more has come.
+        const { server: name, volume: of } = head;
+        core.log.error('no base can be made', { server: name, volume: of, error: error.message });
       }
+      const { generation, epoch } = head;
+      volume.overBase = { generation, epoch, deltas: 0, bytes: 0 };
     }
   }
 }
@@ -32,37 +42,41 @@ export async function buildDueBases(core: Core): Promise<void> {
 /** A generation without a base gets one; then limits decide. */
 async function isBaseDue(core: Core, volume: VolumeState, head: VolumeHead): Promise<boolean> {
   const { baseAfterDeltas, baseAfterBytes } = core.settings;
-  if (volume.overBase?.generation !== head.generation) {
-    volume.overBase = await countOverBase(core, head);
-    if (volume.overBase === null) return true;
-  }
-  const { deltas, bytes } = volume.overBase!;
-  return deltas > baseAfterDeltas || bytes > baseAfterBytes;
-}
-
-/** Null where the generation has no base. */
-async function countOverBase(core: Core, head: VolumeHead): Promise<VolumeState['overBase']> {
   const { bases, deltas } = await listMaps(core, head);
-  const newest = Math.max(0, ...bases.filter((epoch) => epoch <= head.epoch));
-  if (newest === 0) return null;
-  const over = deltas.filter(({ from }) => from >= newest);
-  let bytes = 0;
-  for (const { from, to } of over) {
-    const path = core.paths.delta(head, from, to);
-    bytes += await core.files.with(path, (file) => file.size());
+  let over = volume.overBase;
+  if (over?.generation !== head.generation) {
+    const newest = Math.max(0, ...bases.filter((epoch) => epoch <= head.epoch));
+    if (newest === 0) return true;
+    over = { generation: head.generation, epoch: newest, deltas: 0, bytes: 0 };
   }
-  return { generation: head.generation, deltas: over.length, bytes };
+  over = await counted(core, head, over, deltas);
+  volume.overBase = over;
+  return over.deltas > baseAfterDeltas || over.bytes > baseAfterBytes;
 }
 
-/** Epochs that must stay readable, by generation of one volume. */
-type Needed = Map<string, Set<number>>;
+/** With the deltas that have come since. */
+async function counted(
+  core: Core,
+  head: VolumeHead,
+  over: OverBase,
+  all: readonly Span[],
+): Promise<OverBase> {
+  const fresh = all.filter(({ from, to }) => from >= over.epoch && to <= head.epoch);
+  let { bytes, epoch } = over;
+  for (const { from, to } of fresh) {
+    bytes += await core.files.with(core.paths.delta(head, from, to), (file) => file.size());
+    epoch = Math.max(epoch, to);
+  }
+  return { generation: over.generation, epoch, deltas: over.deltas + fresh.length, bytes };
+}
 
 interface Freed {
   removedObjects: number;
   freedBytes: number;
 }
 
-interface Listed {
+/** Maps of one generation, as they were listed. */
+export interface Listed {
   readonly place: MapPlace;
   readonly bases: readonly number[];
   readonly deltas: readonly Span[];
@@ -84,46 +98,45 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
       listed.push({ place, ...(await listMaps(core, place)) });
     }
   }
-  const needed = await neededEpochs(core, server);
+  const needed = await neededEpochs(core, server, listed);
+  if (needed === null) return freed;
   for (const maps of listed) {
     const { volume, generation } = maps.place;
-    const epochs = new Set(needed.get(volume)?.get(generation));
+    const epochs = needed.of(volume, generation);
     const head = core.servers.get(server)?.volumes.get(volume)?.head;
     // What was sealed since leads on from the last map in the list.
     if (head?.generation === generation) epochs.add(lastEpoch(maps));
-    await foldGeneration(
-      core,
-      maps,
-      [...epochs].sort((a, b) => a - b),
-      freed,
-    );
+    const ascending = [...epochs].sort((a, b) => a - b);
+    try {
+      await assertLed(core, maps, needed.sealedOf(volume, generation));
+      await foldGeneration(core, maps, ascending, freed);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      // Nothing of it goes: what seems to be not needed may be the only way to a point. Check tells more.
+      core.log.error('maps are damaged and left as they are', {
+        ...maps.place,
+        error: error.message,
+      });
+    }
   }
   for (const state of volumes) state.overBase = null;
   return freed;
 }
 
+/** Every sealed point has a chain; a map that is missing may come back, and then needs its neighbours. */
+async function assertLed(core: Core, maps: Listed, sealed: ReadonlySet<number>): Promise<void> {
+  const unled = ({ bases, deltas }: Pick<Listed, 'bases' | 'deltas'>) =>
+    [...sealed].filter((epoch) => planChain(bases, deltas, epoch) === null);
+  if (unled(maps).length === 0) return;
+  // What was sealed since the listing is there by now.
+  const [epoch] = unled(await listMaps(core, maps.place));
+  if (epoch === undefined) return;
+  const context = { volume: maps.place.volume, epoch };
+  throw new UnderstudyError('ERR_OBJECT_MISSING', `no maps lead to epoch ${epoch}`, context);
+}
+
 const lastEpoch = ({ bases, deltas }: Listed): number =>
   Math.max(0, ...bases, ...deltas.map(({ to }) => to));
-
-async function neededEpochs(core: Core, server: string): Promise<Map<string, Needed>> {
-  const needed = new Map<string, Needed>();
-  const add = (volume: string, generation: string, epoch: number) => {
-    const byGeneration = needed.get(volume) ?? new Map<string, Set<number>>();
-    needed.set(volume, byGeneration);
-    byGeneration.set(generation, (byGeneration.get(generation) ?? new Set()).add(epoch));
-  };
-  for (const { record } of await core.catalog.points({ server })) {
-    for (const { volume, generation, epoch } of record.volumes) add(volume, generation, epoch);
-  }
-  for (const { head, staged } of core.servers.get(server)?.volumes.values() ?? []) {
-    if (head !== null) add(head.volume, head.generation, head.epoch);
-    for (const { info } of staged) {
-      add(info.volume, info.generation, info.from);
-      add(info.volume, info.generation, info.to);
-    }
-  }
-  return needed;
-}
 
 async function generationsOf(core: Core, server: string, volume: string): Promise<string[]> {
   const place = { server, volume, generation: '' };
@@ -150,6 +163,10 @@ async function foldGeneration(
   }
   const plan = planFold(bases, [...deltas, ...folded], needed);
   const { unneededBases, unneededDeltas } = plan;
+  if (unneededBases.length + unneededDeltas.length === 0) return;
+  for (const epoch of bases.filter((base) => !unneededBases.includes(base))) {
+    await proveBase(core, place, epoch);
+  }
   for (const epoch of unneededBases) await remove(core, core.paths.base(place, epoch), freed);
   for (const { from, to } of unneededDeltas) {
     await remove(core, core.paths.delta(place, from, to), freed);
@@ -157,6 +174,15 @@ async function foldGeneration(
   // Gone for good before the contents that only they named may go.
   if (unneededBases.length > 0) await core.disk.syncDirectory(core.paths.baseFolder(place));
   if (unneededDeltas.length > 0) await core.disk.syncDirectory(core.paths.deltaFolder(place));
+}
+
+/** What a base stands for may go only while the base can be read, with all the tables that it names. */
+async function proveBase(core: Core, place: MapPlace, epoch: number): Promise<void> {
+  const path = core.paths.base(place, epoch);
+  if (core.provenBases.has(path)) return;
+  const base = await Base.open(core, path);
+  for (const leaf of base.table.keys()) await base.read(leaf);
+  core.provenBases.add(path);
 }
 
 async function remove(core: Core, path: string, freed: Freed): Promise<void> {

@@ -49,6 +49,10 @@ export function isDamage(error: unknown): error is UnderstudyError {
 
 const damageCodes: readonly string[] = ['ERR_DATA_FORMAT', 'ERR_ENTRIES_INVALID', 'ERR_DISK_IO'];
 
+/** True where a file has gone since it was listed: replaced, moved or removed. */
+export const isNotFound = (error: unknown): error is UnderstudyError =>
+  error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND';
+
 /** Length of the header that begins with `prefix` (16 bytes); nothing else of it is believed yet. */
 export function headerLength(prefix: Uint8Array, magic: string, path: string): number {
   if (prefix.length < PREFIX_BYTES) throw damaged(path, 'cut short');

@@ -5,14 +5,17 @@
  */
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { lastPoints } from '../model/retention.ts';
 import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-core.ts';
 import { Journal } from './journal.ts';
 import type { Paths } from './layout.ts';
+import type { PointRecord } from './point-format.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
-import { Sealer } from './sealer.ts';
+import { retained } from './retention.ts';
+import { isCovered, Sealer } from './sealer.ts';
 import { Segment } from './segment.ts';
 import { DirectoryStore } from './store.ts';
 import type { Store } from './types.ts';
@@ -48,7 +51,8 @@ async function openLocked(options: StoreOptions, known: string | null): Promise<
       await core.catalog.adopt(id);
     }
     await repository.matchPoints(core);
-    if (known !== id) await repository.findHeads(core);
+    // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
+    await repository.findHeads(core);
     await loadHeads(core);
     return await replay(core, watermark);
   } catch (error) {
@@ -102,11 +106,37 @@ async function replay(core: Core, watermark: Watermark): Promise<Store> {
   return new DirectoryStore(core, sealer);
 }
 
-/** The catalog never knows a staged point before the journal does: one without the other was lost. */
+/**
+ * Staged points that only the catalog knows. Either they were sealed and dropped since, and a power cut
+ * took that from the catalog, which is not synced each time; or the journal that had them is lost, and
+ * that must be told. Only what is not the last of its server is ever dropped; what was sealed has left a
+ * later commit behind it, for they are sealed in their order, or its maps.
+ */
 async function checkStaged(core: Core): Promise<void> {
-  for (const { id, state } of await core.catalog.pointNames()) {
-    if (state === 'sealed' || core.staged.has(id)) continue;
+  const points = await core.catalog.points({});
+  const unknown = points.filter(
+    ({ record, state }) => state === 'staged' && !core.staged.has(record.id),
+  );
+  if (unknown.length === 0) return;
+  const rest = points.filter((point) => !unknown.includes(point));
+  const newest = Math.max(0, ...rest.map(({ record }) => record.sequence));
+  const last = lastPoints(points.map(retained));
+  for (const { record } of unknown) {
+    const { id, sequence } = record;
+    const mayBeDropped = !last.has(id);
+    if (mayBeDropped && (sequence < newest || (await hasMaps(core, record)))) continue;
     const message = `point ${id} was acknowledged, and the journal does not have it`;
     throw new UnderstudyError('ERR_JOURNAL_DAMAGED', message, { path: core.paths.journal });
   }
+  const ids = unknown.map(({ record }) => record.id);
+  core.log.warn('the catalog was behind: points have been dropped since', { points: ids });
+  await core.catalog.removePoints(ids);
+}
+
+/** True where the repository's maps reach all that the point is of. */
+async function hasMaps(core: Core, { server, volumes }: PointRecord): Promise<boolean> {
+  for (const { volume, generation, epoch } of volumes) {
+    if (!(await isCovered(core, { server, volume, generation }, epoch))) return false;
+  }
+  return true;
 }

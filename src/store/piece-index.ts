@@ -3,13 +3,12 @@
  * the table of what was published since the last index object, then in the index objects, newest first.
  * An entry whose pack is condemned or gone does not count.
  */
-import { UnderstudyError } from '../base/errors.ts';
 import { equalBytes } from './checksum.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
 import { grantKey, grantOf } from './grant.ts';
 import type { IndexObject } from './index-object.ts';
 import { IndexObjects, type IndexWorld } from './index-objects.ts';
-import { isDamage } from './object-header.ts';
+import { isDamage, isNotFound } from './object-header.ts';
 import { entriesOf, readPack } from './pack-entries.ts';
 import type { PackInfo } from './pack-table.ts';
 
@@ -198,9 +197,8 @@ export class PieceIndex {
       this.addPublished(number, entriesOf(await readPack(this.world.files, path)));
       return true;
     } catch (error) {
-      const isGone = error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND';
-      if (!isDamage(error) && !isGone) throw error;
-      this.world.log.error('a pack is damaged', { path, error: (error as Error).message });
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      this.world.log.error('a pack is damaged', { path, error: error.message });
       return false;
     }
   }

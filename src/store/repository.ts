@@ -13,7 +13,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
 import { makeFolder, writeObject } from './object-file.ts';
-import { FORMAT_VERSION, isDamage } from './object-header.ts';
+import { FORMAT_VERSION, isDamage, isNotFound } from './object-header.ts';
 import { findInPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
@@ -134,10 +134,17 @@ export async function* listPoints(
 ): AsyncGenerator<{ server: string; id: string }> {
   for (const { name: server, isDirectory } of await core.disk.list(core.paths.points)) {
     if (!isDirectory) continue;
-    for (const { name } of await core.disk.list(core.paths.pointFolder(server))) {
-      if (name.endsWith('.point')) yield { server, id: name.slice(0, -'.point'.length) };
-    }
+    for (const id of await pointsOf(core, server)) yield { server, id };
   }
+}
+
+/** Ids of a server's points that have a name. */
+export async function pointsOf(
+  { disk, paths }: Pick<Core, 'disk' | 'paths'>,
+  server: string,
+): Promise<string[]> {
+  const names = (await disk.list(paths.pointFolder(server))).map(({ name }) => name);
+  return names.flatMap((name) => /^(.+)\.point$/.exec(name)?.[1] ?? []);
 }
 
 export async function readPoint(
@@ -152,7 +159,10 @@ export async function readPoint(
   throw new UnderstudyError('ERR_OBJECT_DAMAGED', `${path}: the point of another name`, context);
 }
 
-/** Makes the catalog's points those that the repository has. A damaged point is logged and left out. */
+/**
+ * Makes the catalog's points those that the repository has. A damaged one stays where the catalog knows
+ * it, and is left out otherwise; its maps stay in either case (needed-epochs.ts).
+ */
 export async function matchPoints(core: Core): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
   for await (const { server, id } of listPoints(core)) {
@@ -162,8 +172,11 @@ export async function matchPoints(core: Core): Promise<void> {
     try {
       await core.catalog.putPoint(await readPoint(core, server, id), 'sealed');
     } catch (error) {
+      if (isNotFound(error)) continue; // it was dropped beside an offline reader
       if (!isDamage(error)) throw error;
       core.log.error('a point is damaged', { server, point: id, error: error.message });
+      // It has its name in the repository: so it was sealed.
+      if (point?.server === server) await core.catalog.setSealed([id]);
     }
   }
   const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);

@@ -13,7 +13,8 @@ import type { CatalogPoint } from './catalog.ts';
 import type { Core } from './core.ts';
 import { foldServer } from './map-upkeep.ts';
 
-const retained = ({ record: { id, server, timeMs, missingVolumes } }: CatalogPoint) => ({
+/** What rules look at. */
+export const retained = ({ record: { id, server, timeMs, missingVolumes } }: CatalogPoint) => ({
   id,
   server,
   timeMs,

@@ -7,12 +7,15 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
+import type { Catalog } from '../../src/store/catalog.ts';
+import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { hasChecksum, sealChecksum } from '../../src/store/checksum.ts';
 import { DigestTable, type TableEntry } from '../../src/store/digest-table.ts';
 import { FileCache } from '../../src/store/file-cache.ts';
 import { grantKey } from '../../src/store/grant.ts';
 import { paths as pathsOf } from '../../src/store/layout.ts';
 import { openRepository } from '../../src/store/offline.ts';
+import { openStore } from '../../src/store/open-store.ts';
 import { encodeFooter } from '../../src/store/pack-format.ts';
 import { PackTable } from '../../src/store/pack-table.ts';
 import { PieceIndex } from '../../src/store/piece-index.ts';
@@ -264,5 +267,182 @@ describe('opening', () => {
     await life.clock.runUntil(life.clock.monotonicMs() + 10_000);
     await life.store!.collect();
     expect(disk.files('/data/repo/condemned')).toEqual([]);
+  });
+});
+
+/** A catalog that outlives its store, and that can be put back to what it was: a power cut may do so. */
+class KeptCatalog extends MemoryCatalog {
+  private repository: string | null = null;
+
+  override async open(): Promise<string | null> {
+    return this.repository;
+  }
+
+  override async adopt(repository = ''): Promise<void> {
+    await super.adopt();
+    this.repository = repository;
+  }
+
+  override async close(): Promise<void> {
+    return;
+  }
+
+  async copy(): Promise<KeptCatalog> {
+    const copy = new KeptCatalog();
+    copy.repository = this.repository;
+    for (const { record, state } of await this.points({})) await copy.putPoint(record, state);
+    for (const head of await this.heads()) await copy.putHead(head);
+    return copy;
+  }
+}
+
+async function openWith(catalog: Catalog): Promise<void> {
+  life.store = await openStore({
+    ...{ disk: disk.mount(), clock: life.clock, root: '/data', catalog, log: silentLog },
+    randomBytes: (count) => life.random.bytes(count),
+    settings: { ...tinySettings, segmentBytes: 64 * 1024 * 1024 },
+  });
+}
+
+describe('catalog that is behind', () => {
+  it('does not keep the store from starting: a point was sealed and dropped since', async () => {
+    const catalog = new KeptCatalog();
+    await openWith(catalog);
+    const ingest = await life.connect();
+    for (let i = 0; i < 3; i += 1) await life.writeAndCommit(ingest);
+    const behind = await catalog.copy();
+    expect((await behind.counts()).staged).toBe(3);
+    await life.store!.applyRetention({ drop: [life.acknowledged[0]!.id] });
+    await life.store!.close();
+    disk.reopen();
+    await openWith(behind);
+    const listed = (await life.store!.points({ order: 'oldest' })).map(({ id }) => id);
+    expect(listed).toEqual(life.acknowledged.slice(1).map(({ id }) => id));
+    expect(await readable(life.store!)).toEqual(listed);
+    expect((await life.store!.check({ readData: true })).findings).toEqual([]);
+  });
+
+  it('does not let an epoch be committed twice', async () => {
+    const catalog = new KeptCatalog();
+    await openWith(catalog);
+    const ingest = await life.connect();
+    await life.writeAndCommit(ingest);
+    const behind = await catalog.copy();
+    await life.writeAndCommit(ingest);
+    await life.store!.seal(life.acknowledged[1]!.id);
+    await life.store!.close();
+    disk.reopen();
+    disk.lose(disk.files('/data/repo/points').find((p) => p.includes(life.acknowledged[1]!.id))!);
+    await openWith(behind);
+    const { positions } = await life.store!.beginIngest(
+      'web',
+      life.volumes.map(({ description }) => description),
+    );
+    expect(positions.map(({ committed }) => committed?.epoch)).toEqual([2, 2]);
+  });
+
+  it('still tells that the journal was lost', async () => {
+    const catalog = new KeptCatalog();
+    await openWith(catalog);
+    const ingest = await life.connect();
+    await life.writeAndCommit(ingest);
+    await life.store!.seal(life.acknowledged[0]!.id);
+    disk.reopen();
+    const journal = disk.files('/data/journal').map((path) => [path, disk.peek(path).slice()]);
+    await openWith(catalog);
+    const again = await life.connect();
+    await life.writeAndCommit(again);
+    disk.reopen();
+    for (const path of disk.files('/data/journal')) disk.lose(path);
+    for (const [path, bytes] of journal) {
+      await (await disk.open(path as string, 'create')).close();
+      disk.poke(path as string, bytes as Uint8Array);
+    }
+    await expect(openWith(catalog)).rejects.toMatchObject({ code: 'ERR_JOURNAL_DAMAGED' });
+  });
+
+  it('knows a damaged point that it has', async () => {
+    const catalog = new KeptCatalog();
+    await openWith(catalog);
+    const ingest = await life.connect();
+    await life.writeAndCommit(ingest);
+    const behind = await catalog.copy();
+    await life.store!.close();
+    disk.reopen();
+    const [path] = disk.files('/data/repo/points');
+    disk.flip(path!, 60);
+    await openWith(behind);
+    expect((await life.store!.points({}))[0]).toMatchObject({ state: 'sealed' });
+    expect(await readable(life.store!)).toHaveLength(1);
+    const { findings } = await life.store!.check({ readData: false });
+    expect(findings).toMatchObject([{ kind: 'damaged-object', object: path }]);
+  });
+});
+
+describe('folds', () => {
+  const pointFile = (i: number) =>
+    disk.files('/data/repo/points').find((path) => path.includes(life.acknowledged[i]!.id))!;
+  const dropAllBut = async (...kept: number[]) => {
+    const drop = life.acknowledged.filter((_, i) => !kept.includes(i)).map(({ id }) => id);
+    await life.store!.applyRetention({ drop });
+  };
+  const noBases = { ...tinySettings, baseAfterDeltas: 1000 };
+
+  it('leave the epoch of a damaged point, until its file is good again or removed', async () => {
+    for (const isRestored of [true, false]) {
+      disk = new FaultyDisk();
+      life = new StoreLife(disk, 5);
+      await sealedLife(7, noBases);
+      const path = pointFile(3);
+      const good = disk.peek(path).slice();
+      disk.flip(path, 50);
+      // The catalog in memory is made anew: nobody knows the point but by its file.
+      await life.open(noBases);
+      expect(await readable(life.store!)).toHaveLength(6);
+      await dropAllBut(0, 6);
+      await life.store!.collect();
+      expect((await life.store!.check({ readData: true })).findings).toMatchObject([
+        { kind: 'damaged-object', object: path, points: [life.acknowledged[3]!.id] },
+      ]);
+      if (isRestored) disk.poke(path, good);
+      else disk.lose(path);
+      await life.store!.collect();
+      const left = isRestored ? [0, 3, 6] : [0, 6];
+      expect(await readable(life.store!)).toEqual(left.map((i) => life.acknowledged[i]!.id));
+      expect((await life.store!.check({ readData: true })).findings).toEqual([]);
+      const deltas = disk.files('/data/repo/deltas').map((name) => name.slice(-27, -6));
+      expect(deltas.includes('0000000001-0000000007')).toBe(!isRestored);
+      await life.store!.close();
+    }
+  });
+
+  it('take no neighbours of a map that is missing', async () => {
+    await sealedLife(7, noBases);
+    const isOfA = (path: string) => path.includes('a'.repeat(32));
+    const lost = disk
+      .files('/data/repo/deltas')
+      .find((p) => isOfA(p) && p.includes('-0000000004'))!;
+    const bytes = disk.peek(lost).slice();
+    disk.lose(lost);
+    await life.open(noBases);
+    await dropAllBut(0, 6);
+    await (await disk.open(lost, 'create')).close();
+    disk.poke(lost, bytes);
+    expect(await readable(life.store!)).toHaveLength(2);
+    await life.store!.close();
+  });
+});
+
+describe('bases', () => {
+  it('come again and again, so that chains do not grow', async () => {
+    await sealedLife(15, { ...tinySettings, baseAfterDeltas: 5 });
+    for (const { generation } of life.volumes) {
+      const bases = disk.files('/data/repo/bases').filter((path) => path.includes(generation));
+      const epochs = bases.map((path) => Number(path.slice(-15, -5)));
+      expect(epochs.length, `${epochs}`).toBeGreaterThanOrEqual(3);
+      for (const [i, epoch] of epochs.entries()) {
+        expect(epoch - (epochs[i - 1] ?? 0)).toBeLessThanOrEqual(7);
+      }
+    }
   });
 });
