@@ -3,6 +3,7 @@
  * have their name, so a handle stays good even after the name is gone.
  */
 import type { Disk, DiskFile } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
 
 interface Held {
   readonly file: Promise<DiskFile>;
@@ -14,6 +15,7 @@ export class FileCache {
   private readonly limit: number;
   /** Least recently used first. */
   private readonly held = new Map<string, Held>();
+  private isClosed = false;
 
   constructor(disk: Disk, limit = 128) {
     this.disk = disk;
@@ -22,6 +24,7 @@ export class FileCache {
 
   /** Runs `use` with the file open. Errors of opening and of `use` pass through. */
   async with<T>(path: string, use: (file: DiskFile) => Promise<T>): Promise<T> {
+    if (this.isClosed) throw new UnderstudyError('ERR_STORE_CLOSED', 'the store is closed');
     const held = this.held.get(path) ?? { file: this.disk.open(path, 'read'), users: 0 };
     this.held.delete(path);
     this.held.set(path, held);
@@ -29,7 +32,7 @@ export class FileCache {
     try {
       return await use(await held.file);
     } catch (error) {
-      if (this.held.get(path) === held) this.held.delete(path);
+      this.forget(path, held);
       throw error;
     } finally {
       held.users -= 1;
@@ -37,21 +40,27 @@ export class FileCache {
     }
   }
 
+  /** What somebody is reading is closed by its last user. */
   async close(): Promise<void> {
-    for (const [path, held] of [...this.held]) await this.drop(path, held);
+    this.isClosed = true;
+    const idle = [...this.held.values()].filter(({ users }) => users === 0);
+    this.held.clear();
+    for (const held of idle) await closeQuietly(held);
   }
 
+  /** After a use: whoever comes last closes what is not kept any more, and what is too much. */
   private async trim(path: string, held: Held): Promise<void> {
     if (this.held.get(path) !== held && held.users === 0) await closeQuietly(held);
     for (const [other, candidate] of [...this.held]) {
       if (this.held.size <= this.limit) break;
-      if (candidate.users === 0) await this.drop(other, candidate);
+      if (candidate.users > 0 || this.held.get(other) !== candidate) continue;
+      this.forget(other, candidate);
+      await closeQuietly(candidate);
     }
   }
 
-  private async drop(path: string, held: Held): Promise<void> {
-    this.held.delete(path);
-    await closeQuietly(held);
+  private forget(path: string, held: Held): void {
+    if (this.held.get(path) === held) this.held.delete(path);
   }
 }
 

@@ -7,12 +7,24 @@
 import { dirname } from 'node:path';
 import type { Disk } from '../base/disk.ts';
 
-/** Makes a folder and what is missing above it, each name durable. */
+/** Folders that were made by this process and whose names are not known to be durable yet. */
+const unsettled = new WeakMap<Disk, Set<string>>();
+
+/**
+ * Makes a folder and what is missing above it, each name durable. That it is there is not enough: whoever
+ * made it may be about to sync its name, or may have failed to. (settle-names.ts has those of former lives.)
+ */
 export async function makeFolder(disk: Disk, path: string): Promise<void> {
-  if (await disk.exists(path)) return;
-  await makeFolder(disk, dirname(path));
-  await disk.makeDirectory(path);
+  const made = unsettled.get(disk) ?? new Set();
+  unsettled.set(disk, made);
+  if (!(await disk.exists(path))) {
+    await makeFolder(disk, dirname(path));
+    made.add(path);
+    await disk.makeDirectory(path);
+  }
+  if (!made.has(path)) return;
   await disk.syncDirectory(dirname(path));
+  made.delete(path);
 }
 
 export async function writeObject(
@@ -22,22 +34,42 @@ export async function writeObject(
   bytes: readonly Uint8Array[],
   verify?: (read: Uint8Array) => Promise<void>,
 ): Promise<void> {
-  const file = await disk.open(temporary, 'write');
   try {
-    await file.truncate(0);
+    await writeSynced(disk, temporary, bytes);
+    if (verify !== undefined) await verify(await disk.readFile(temporary));
+  } catch (error) {
+    await discard(disk, temporary);
+    throw error;
+  }
+  await publish(disk, temporary, path);
+}
+
+async function writeSynced(disk: Disk, path: string, bytes: readonly Uint8Array[]): Promise<void> {
+  const file = await disk.open(path, 'create');
+  try {
     await file.write(bytes, 0);
     await file.sync();
   } finally {
     await file.close();
   }
-  if (verify !== undefined) await verify(await disk.readFile(temporary));
-  await publish(disk, temporary, path);
 }
 
-/** Gives a synced temporary file its name. */
+/** Gives a synced temporary file its name, durably; where that fails the temporary file is given up. */
 export async function publish(disk: Disk, temporary: string, path: string): Promise<void> {
-  const folder = dirname(path);
-  await makeFolder(disk, folder);
-  await disk.rename(temporary, path);
-  await disk.syncDirectory(folder);
+  try {
+    await makeFolder(disk, dirname(path));
+    await disk.rename(temporary, path);
+    await disk.syncDirectory(dirname(path));
+  } catch (error) {
+    await discard(disk, temporary);
+    throw error;
+  }
+}
+
+/**
+ * Removes a file that nobody needs. That it fails is told to nobody: the file goes at the next start, and
+ * where something failed before, that is what the caller must hear of.
+ */
+export async function discard(disk: Disk, path: string): Promise<void> {
+  await disk.remove(path).catch(() => undefined);
 }

@@ -10,7 +10,7 @@ import { sha256, toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
 import { isGrantOf } from './grant.ts';
-import { publish } from './object-file.ts';
+import { discard, publish } from './object-file.ts';
 import {
   encodeFooter,
   encodePackHeader,
@@ -51,11 +51,19 @@ export class PackWriter {
     this.core = core;
   }
 
-  /** Stores a content unless it is held (or was stored by this writer) already; returns its digest. */
+  /**
+   * Stores a content unless the repository (or this writer) has it already; returns its digest.
+   *
+   * What lies in the journal only is stored once more: an object may name nothing that is not published
+   * before it. To wait for the segment instead would hang the upkeep on whoever fills the journal, and an
+   * unsynced content may never come; the second copy costs its bytes until packs are rewritten.
+   */
   async put(content: Uint8Array, owner: Uint8Array): Promise<Uint8Array> {
+    const { index, packs } = this.core;
     const digest = sha256(content);
     if (this.open?.table.get(digest) != null) return digest;
-    if ((await this.core.index.claim(digest)) !== null) return digest;
+    const held = await index.claim(digest);
+    if (held !== null && packs.byNumber(held.pack)?.isPublished === true) return digest;
     const packed = compressSync(Buffer.from(content.buffer, content.byteOffset, content.length));
     const codec = packed.length < content.length ? 1 : 0;
     const stored = codec === 1 ? packed : content;
@@ -73,15 +81,9 @@ export class PackWriter {
   async finish(): Promise<void> {
     const { open } = this;
     if (open === null) return;
+    this.open = null; // this call answers for the file from here on
     const { disk, paths, packs, index } = this.core;
-    const end = encodeRecord(RECORD_END, new Uint8Array(0));
-    const offset = open.size + end.length;
-    const footer = encodeFooter(open.table.sorted(), offset);
-    await open.file.write([...open.pending, end, ...footer], open.size - open.pendingBytes);
-    await open.file.sync();
-    await this.verify(open);
-    const fileBytes = await open.file.size();
-    await open.file.close();
+    const fileBytes = await this.complete(open);
     await publish(disk, open.path, paths.pack(open.id));
     const sums = sumOf(open.table.entries());
     const place = { path: paths.pack(open.id), fileBytes, isPublished: true };
@@ -93,15 +95,33 @@ export class PackWriter {
       number,
       entries.filter((entry) => !isMoved(entry)),
     );
-    this.open = null;
   }
 
   /** Gives up what has no name yet. */
   async abandon(): Promise<void> {
-    if (this.open === null) return;
-    await this.open.file.close();
-    await this.core.disk.remove(this.open.path);
+    const { open } = this;
+    if (open === null) return;
     this.open = null;
+    await open.file.close();
+    await discard(this.core.disk, open.path);
+  }
+
+  /** The whole pack, durable and read back under its temporary name; returns its length. */
+  private async complete(open: OpenPack): Promise<number> {
+    try {
+      const end = encodeRecord(RECORD_END, new Uint8Array(0));
+      const offset = open.size + end.length;
+      const footer = encodeFooter(open.table.sorted(), offset);
+      await open.file.write([...open.pending, end, ...footer], open.size - open.pendingBytes);
+      await open.file.sync();
+      await this.verify(open);
+      return await open.file.size();
+    } catch (error) {
+      await discard(this.core.disk, open.path);
+      throw error;
+    } finally {
+      await open.file.close();
+    }
   }
 
   private async append(

@@ -10,11 +10,14 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Disk, DiskFile } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
+import { FileCache } from '../../src/store/file-cache.ts';
+import { openRepository } from '../../src/store/offline.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
-import { sync } from './support/store-world.ts';
+import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
 
 const codeOf = (run: Promise<unknown>): Promise<string> =>
   run.then(
@@ -185,5 +188,91 @@ describe('the real disk', () => {
     expect(await codeOf(file.sync())).toBe('ERR_DISK_FULL');
     expect(sync).toHaveBeenCalledTimes(1);
     await file.close();
+  });
+});
+
+describe('a pack', () => {
+  /** One sealed point; what makes the first base is still to come. */
+  async function sealedPoint(): Promise<void> {
+    await life.open({ ...large, baseAfterDeltas: 0 });
+    const ingest = await life.connect();
+    const { id } = await life.writeAndCommit(ingest);
+    await life.store!.seal(id);
+    await ingest.close();
+  }
+
+  it('that cannot get its name is closed once, and is not left lying about', async () => {
+    const closed: string[] = [];
+    let refused = 0;
+    disk.hook = (what, path, to) => {
+      if (what === 'close') closed.push(path);
+      if (what !== 'rename' || !to.endsWith('.pack')) return;
+      refused += 1;
+      throw full(path);
+    };
+    await sealedPoint();
+    await life.store!.check({ readData: false }); // after the base
+    expect(refused).toBeGreaterThan(0);
+    const writes = closed.filter((path) => path.includes('/temporary/'));
+    expect(new Set(writes).size).toBe(writes.length);
+    expect(disk.files('/data/journal/temporary')).toEqual([]);
+    disk.hook = () => undefined;
+    await life.store!.close();
+  });
+
+  it('has all that a base names, also what was in the journal only', async () => {
+    const volume = new SourceVolume('/dev/a', 5 * CHUNK_BYTES, 'a'.repeat(32));
+    volume.content.set(life.random.bytes(5 * CHUNK_BYTES));
+    await life.open({ ...large, baseAfterDeltas: 0 });
+    const ingest = await life.store!.beginIngest('web', [volume.description]);
+    await sync(ingest, 0, volume);
+    await life.store!.seal((await commit(ingest, [volume], 1000)).id);
+    await life.store!.check({ readData: false });
+    for (let chunk = 0; chunk < 5; chunk += 1) {
+      volume.write(life.random, chunk * CHUNK_BYTES + 8192, 4096);
+    }
+    await drain(ingest, 0, volume);
+    await life.store!.collect(); // counts anew what lies over the base
+    const point = await commit(ingest, [volume], 2000);
+    // Another server sends the patched chunks whole: written, not synced, not sealed.
+    const other = new SourceVolume('/dev/b', 5 * CHUNK_BYTES, 'b'.repeat(32));
+    other.content.set(volume.content);
+    const second = await life.store!.beginIngest('db', [other.description]);
+    await life.store!.seal(point.id);
+    await sync(second, 0, other);
+    await life.store!.check({ readData: false }); // after the base
+    const bases = disk.files('/data/repo/bases');
+    expect(bases.at(-1)).toMatch(/0000000002.base$/);
+    disk.restart(life.random); // what was not synced may be gone
+    const offline = await openRepository('/data/repo', silentLog, disk.mount());
+    expect((await offline.check({ readData: true })).findings).toEqual([]);
+    await offline.close();
+  });
+});
+
+describe('open files', () => {
+  it('are closed by their last user, once, when the store closes', async () => {
+    await disk.makeDirectory('/f');
+    for (const name of ['/f/a', '/f/b']) await (await disk.open(name, 'create')).close();
+    const closed: string[] = [];
+    disk.hook = (what, path) => {
+      if (what === 'close') closed.push(path);
+    };
+    const cache = new FileCache(disk.mount());
+    await cache.with('/f/b', (file) => file.size());
+    let finish: () => unknown = () => null;
+    const using = cache.with('/f/a', async (file) => {
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+      return file.size();
+    });
+    while ((await cache.with('/f/b', (file) => file.size())) > 0);
+    await cache.close();
+    expect(closed).toEqual(['/f/b']);
+    finish();
+    expect(await using).toBe(0);
+    expect(closed).toEqual(['/f/b', '/f/a']);
+    expect(await codeOf(cache.with('/f/a', (file) => file.size()))).toBe('ERR_STORE_CLOSED');
   });
 });
