@@ -61,6 +61,7 @@ wait_points() {
   while [ "$(point_count "$1")" -lt "$2" ]; do
     [ "$SECONDS" -lt "$deadline" ] || fail "no $2 points of $1 after $3 s"
     kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended"
-    sleep 0.05
+    # Each look starts two processes, which take their time from what is measured.
+    sleep 0.2
   done
 }
