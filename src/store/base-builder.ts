@@ -17,7 +17,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { ChainImage } from './image.ts';
 import { ownerTag, STORE_OWNER } from './layout.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, openLeaf } from './leaf.ts';
-import { mergedLeafNumbers, readComposed } from './leaf-source.ts';
+import { mergedLeafNumbers } from './leaf-source.ts';
 import { writeObject } from './object-file.ts';
 import { PackWriter } from './pack-writer.ts';
 
@@ -38,7 +38,7 @@ class BaseBuilder {
 
   /** Digest of the leaf's table; null for a leaf of zeros. */
   async leaf(leaf: number): Promise<Uint8Array | null> {
-    const bytes = await readComposed(this.chain.sources, leaf);
+    const bytes = await this.chain.read(leaf);
     const chunks = chunksInLeaf(leaf, this.chain.sizeBytes);
     if (bytes === undefined) throw new UnderstudyError('ERR_OBJECT_MISSING', `no leaf ${leaf}`);
     if (isZeroLeaf(bytes, chunks)) return null;
@@ -70,12 +70,12 @@ class BaseBuilder {
 /** Builds the base of a sealed position. Called in the lane of upkeep. */
 export async function buildBase(core: Core, head: VolumeHead): Promise<void> {
   const path = core.paths.base(head, head.epoch);
-  if (await core.disk.exists(path)) return;
-  const chain = await openChain(core, head, head.epoch);
-  if (chain.root !== head.chainRoot) {
-    const context = { volume: head.volume, epoch: head.epoch };
-    throw new UnderstudyError('ERR_OBJECT_DAMAGED', 'the maps lead to another root', context);
+  if (await core.disk.exists(path)) {
+    // Maps that it stands for may go: its name must not be in doubt, as after a sync that failed.
+    await core.disk.syncDirectory(core.paths.baseFolder(head));
+    return;
   }
+  const chain = await openChain(core, head, head.epoch, [], { root: head.chainRoot });
   const packs = new PackWriter(core);
   const table = formerTable(chain);
   try {
@@ -121,10 +121,10 @@ async function compareLeaves(
   bytes: Uint8Array,
   path: string,
 ): Promise<void> {
-  const base = Base.over(core, decodeBase(bytes, path));
+  const base = Base.over(core, bytes, path);
   for (const leaf of changedLeaves(chain)) {
     const made = openLeaf((await base.read(leaf))!);
-    const from = openLeaf((await readComposed(chain.sources, leaf))!);
+    const from = openLeaf((await chain.read(leaf))!);
     for (const [i, entry] of from.entries()) {
       if (entry === undefined || isPatched(entry)) continue;
       const whole = made[i]?.whole ?? null;

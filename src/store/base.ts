@@ -95,27 +95,31 @@ function decodeTable(body: Uint8Array, leaves: number, path: string): RootTable 
   return table;
 }
 
-type BaseCore = Pick<Core, 'disk' | 'index' | 'reader'>;
+type BaseCore = Pick<Core, 'disk' | 'reader'>;
 
 /** A base that is open for reading. */
 export class Base implements LeafSource {
+  readonly path: string;
   readonly info: BaseInfo;
   readonly table: RootTable;
   private readonly core: BaseCore;
 
-  private constructor(core: BaseCore, info: BaseInfo, table: RootTable) {
+  private constructor(core: BaseCore, path: string, info: BaseInfo, table: RootTable) {
     this.core = core;
+    this.path = path;
     this.info = info;
     this.table = table;
   }
 
   /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
   static async open(core: BaseCore, path: string): Promise<Base> {
-    return Base.over(core, decodeBase(await core.disk.readFile(path), path));
+    return Base.over(core, await core.disk.readFile(path), path);
   }
 
-  static over(core: BaseCore, { info, table }: { info: BaseInfo; table: RootTable }): Base {
-    return new Base(core, info, table);
+  /** `bytes`: the whole file, wherever it lies now. */
+  static over(core: BaseCore, bytes: Uint8Array, path: string): Base {
+    const { info, table } = decodeBase(bytes, path);
+    return new Base(core, path, info, table);
   }
 
   leafNumbers(): ArrayLike<number> {
@@ -130,15 +134,26 @@ export class Base implements LeafSource {
     const digest = this.table[leaf];
     if (digest === undefined) return undefined;
     if (digest === null) return zeroLeaf(chunksInLeaf(leaf, this.info.sizeBytes));
-    const place = await this.core.index.find(digest);
-    if (place === null) {
+    try {
+      return await this.leafTable(digest);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError)) throw error;
+      // Whoever can do without this base must know that it is about this base.
+      const context = { ...error.context, map: this.path };
+      throw new UnderstudyError(error.code, `${this.path}: ${error.message}`, context, error);
+    }
+  }
+
+  private async leafTable(digest: Uint8Array): Promise<Leaf> {
+    const [place] = await this.core.reader.locate([digest]);
+    if (place == null) {
       const context = { volume: this.info.volume, epoch: this.info.epoch, digest: toHex(digest) };
-      throw new UnderstudyError('ERR_PIECE_MISSING', `the table of leaf ${leaf} is gone`, context);
+      throw new UnderstudyError('ERR_PIECE_MISSING', 'the table of a leaf is gone', context);
     }
     let bytes: Leaf | undefined;
     await this.core.reader.read([place], (_, content) => {
       bytes = content;
     });
-    return bytes;
+    return bytes!;
   }
 }

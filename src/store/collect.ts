@@ -16,7 +16,8 @@ import { grantOf } from './grant.ts';
 import { foldServer } from './map-upkeep.ts';
 import { confirmLive, markLive } from './mark.ts';
 import { isDamage } from './object-header.ts';
-import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import { readPack } from './pack-entries.ts';
+import { footerEntries } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
 import { isRight, PackWriter } from './pack-writer.ts';
 
@@ -65,10 +66,7 @@ function openPieces(core: Core): number {
 /** Entries of a pack; null where its footer is damaged: such a pack is left alone, check reports it. */
 async function entriesOf(core: Core, pack: PackInfo): Promise<TableEntry[] | null> {
   try {
-    return await core.files.with(pack.path, async (file) => {
-      const footer = await readFooter(file, await readTrailer(file, await file.size()));
-      return [...footerEntries(footer)];
-    });
+    return [...footerEntries((await readPack(core.files, pack.path)).footer)];
   } catch (error) {
     if (!isDamage(error)) throw error;
     core.log.error('a pack is damaged and left alone', { path: pack.path, error: error.message });
@@ -86,7 +84,10 @@ async function deleteCondemned(core: Core, live: Bloom, result: Collected): Prom
     else if (now - since >= core.settings.graceMs) due.push(id);
   }
   const candidates = new Map<string, string[]>();
-  for (const id of due) candidates.set(id, await doubtful(core, id, live));
+  for (const id of due) {
+    const digests = await doubtful(core, id, live);
+    if (digests !== null) candidates.set(id, digests);
+  }
   const alive = await confirmLive(core, new Set([...candidates.values()].flat()));
   for (const [id, digests] of candidates) {
     if (digests.some((digest) => alive.has(digest))) {
@@ -98,13 +99,21 @@ async function deleteCondemned(core: Core, live: Bloom, result: Collected): Prom
   }
 }
 
-/** Digests that may be alive and are found in no pack that stands. */
-async function doubtful(core: Core, id: string, live: Bloom): Promise<string[]> {
+/**
+ * Digests that may be alive and are right in no pack that stands: found there, read and compared. Null
+ * where it cannot be told what the pack has; then it stays.
+ */
+async function doubtful(core: Core, id: string, live: Bloom): Promise<string[] | null> {
   const pack = core.packs.byId(id);
+  if (pack === null) return (await core.disk.exists(core.paths.pack(id))) ? null : [];
+  const entries = await entriesOf(core, pack);
+  if (entries === null) return null;
   const doubtfulOnes: string[] = [];
-  for (const entry of (pack === null ? null : await entriesOf(core, pack)) ?? []) {
+  for (const entry of entries) {
     if (entry.isGrant || !live.mayHave(entry.digest)) continue;
-    if ((await core.index.find(entry.digest)) === null) doubtfulOnes.push(toHex(entry.digest));
+    const place = await core.index.find(entry.digest);
+    const isSafe = place !== null && (await core.reader.isRightAt(place));
+    if (!isSafe) doubtfulOnes.push(toHex(entry.digest));
   }
   return doubtfulOnes;
 }
@@ -143,7 +152,10 @@ async function condemnDead(
   }
 }
 
-/** Entries that would be lost with the pack; null where the pack is damaged. */
+/**
+ * Entries that would be lost with the pack: found here, found nowhere, or found in a place where the
+ * content is damaged. Null where the pack is damaged.
+ */
 async function foundHere(
   core: Core,
   pack: PackInfo,
@@ -156,8 +168,12 @@ async function foundHere(
     if (!(await isWanted(entry))) continue;
     const own = { ...entry, pack: pack.number };
     const place = await core.index.find(entry.digest);
-    if (place?.pack === pack.number) found.push(own);
-    else if (place !== null) found.push(...(await secondCopy(core, own, place)));
+    const isElsewhere =
+      place !== null &&
+      place.pack !== pack.number &&
+      (entry.isGrant || (await core.reader.isRightAt(place)));
+    if (isElsewhere) found.push(...(await secondCopy(core, own, place)));
+    else found.push(own);
   }
   return found;
 }

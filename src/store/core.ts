@@ -6,11 +6,12 @@ import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
 import type { Catalog, VolumeHead } from './catalog.ts';
+import type { Copies } from './copies.ts';
 import type { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
 import type { Paths } from './layout.ts';
 import type { LeafFile, LeafFileInfo } from './leaf-file.ts';
-import type { LeafSource } from './leaf-source.ts';
+import type { LeafSource, MemoryLeaves } from './leaf-source.ts';
 import { Mutex } from './mutex.ts';
 import type { OpenEpoch } from './open-epoch.ts';
 import type { PackTable } from './pack-table.ts';
@@ -63,6 +64,8 @@ export interface StagedMap {
   readonly file: LeafFile | null;
   /** Runs of the epoch: not needed once the delta is in the repository. */
   readonly runs: readonly LeafFile[];
+  /** What no run has, oldest first. */
+  readonly memory: readonly MemoryLeaves[];
   /** Lowest journal segment with entries of the epoch that no run has: needed until the delta is there. */
   readonly oldestSegment: number;
 }
@@ -117,6 +120,7 @@ export interface Core {
   readonly packs: PackTable;
   readonly index: PieceIndex;
   readonly reader: PieceReader;
+  readonly copies: Copies;
   readonly reservations: Reservations;
   readonly servers: Map<string, ServerState>;
   /** In order of their commits. */

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
 import type { Catalog } from './catalog.ts';
+import { Copies } from './copies.ts';
 import {
   type Core,
   defaultSettings,
@@ -19,6 +20,7 @@ import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
 import { PieceReader } from './piece-reader.ts';
 import { RunShelf } from './replay.ts';
+import { loadNewPacks } from './repository.ts';
 import { Reservations } from './reservations.ts';
 
 export interface StoreOptions {
@@ -36,18 +38,25 @@ export interface StoreOptions {
   readonly isReadOnly?: boolean;
 }
 
+const saltOf = (randomBytes: StoreOptions['randomBytes']): number =>
+  new DataView(randomBytes(4).slice().buffer).getInt32(0);
+
 /** `journal` is set once it has been replayed; nothing is appended before. */
 export function createCore(options: StoreOptions): Core {
   const paths = pathsOf(options.root, options.repo);
   const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
   const files = new FileCache(disk);
   const packs = new PackTable();
-  const salt = new DataView(randomBytes(4).slice().buffer).getInt32(0);
+  const index = new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, saltOf(randomBytes));
+  // Only a reader can be behind: the service knows of every pack before anything names it.
+  const refresh = async () => {
+    if (isReadOnly) await loadNewPacks({ disk, log, paths, files, packs, index });
+  };
+  const copies = new Copies({ files, packs, log, refresh });
   return {
     ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly },
     settings: { ...defaultSettings, ...options.settings },
-    index: new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, salt),
-    reader: new PieceReader(files, packs),
+    ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log }) },
     reservations: new Reservations(),
     servers: new Map(),
     upkeep: new Mutex(),

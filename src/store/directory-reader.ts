@@ -42,12 +42,10 @@ export class DirectoryReader {
     }
     const { server } = record;
     const place = { server, volume, generation: found.generation };
-    const open = async (): Promise<Chain> => {
+    const open = (avoid?: ReadonlySet<string>): Promise<Chain> => {
       const staged = this.core.servers.get(server)?.volumes.get(volume)?.staged ?? [];
-      const chain = await openChain(this.core, place, found.epoch, staged);
-      if (chain.root === found.chainRoot) return chain;
-      const message = `point ${pointId}: its maps lead to another root`;
-      throw new UnderstudyError('ERR_OBJECT_DAMAGED', message, { volume, epoch: found.epoch });
+      const root = found.chainRoot;
+      return openChain(this.core, place, found.epoch, staged, { root, ...(avoid && { avoid }) });
     };
     const release = hold(this.core, pointId);
     try {

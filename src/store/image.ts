@@ -19,7 +19,8 @@ import { equalBytes, toHex } from './checksum.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, type OpenLeaf, openLeaf } from './leaf.ts';
-import { type LeafSource, mergedLeafNumbers, readComposed } from './leaf-source.ts';
+import { type LeafSource, mergedLeafNumbers } from './leaf-source.ts';
+import { isDamage, isNotFound } from './object-header.ts';
 import type { ImageReader } from './types.ts';
 
 /** A read works on so many chunks at a time: 4 MiB. */
@@ -33,8 +34,8 @@ export interface ImageOf {
 
 /** What an image that is open for long needs of its surroundings. */
 export interface ImageLife {
-  /** Opens the maps anew: a fold may have replaced them by others that say the same. */
-  readonly open: () => Promise<Chain>;
+  /** Opens the maps anew: others may say the same by now. `avoid`: paths of maps to do without. */
+  readonly open: (avoid?: ReadonlySet<string>) => Promise<Chain>;
   readonly release: () => void;
 }
 
@@ -50,18 +51,21 @@ interface Part {
 export class ChainImage implements ImageReader {
   readonly sizeBytes: number;
   readonly etag: string;
-  private readonly core: Pick<Core, 'index' | 'reader'>;
+  private readonly core: Pick<Core, 'reader'>;
   private chain: Chain;
   private readonly of: ImageOf;
   private readonly life: ImageLife | null;
   private isClosed = false;
+  /** The maps that this image does without, and one that does without the base as well. */
+  private avoid: ReadonlySet<string> = new Set();
+  private withoutBase: ChainImage | null = null;
   /** Null: the leaf is all zero. */
   private readonly leaves = new Map<number, OpenLeaf | null>();
   /** 1 for each leaf of which a map over the base knows something; made when it is first needed. */
   private touched: Uint8Array | null = null;
 
   constructor(
-    core: Pick<Core, 'index' | 'reader'>,
+    core: Pick<Core, 'reader'>,
     chain: Chain,
     of: ImageOf,
     life: ImageLife | null = null,
@@ -154,12 +158,12 @@ export class ChainImage implements ImageReader {
 
   private async readLeaf(leaf: number): Promise<Leaf | undefined> {
     try {
-      return await readComposed(this.chain.sources, leaf);
+      return await this.chain.read(leaf);
     } catch (error) {
-      if (!isGone(error) || this.life === null) throw error;
-      this.chain = await this.life.open();
+      if (!isNotFound(error) || this.life === null) throw error;
+      this.chain = await this.life.open(this.avoid);
       this.touched = null;
-      return readComposed(this.chain.sources, leaf);
+      return this.chain.read(leaf);
     }
   }
 
@@ -170,6 +174,38 @@ export class ChainImage implements ImageReader {
 
   /** Fills `output` with the bytes of the volume from `at` on. */
   private async fill(output: Uint8Array, at: number): Promise<void> {
+    try {
+      await this.fillByMaps(output, at);
+    } catch (error) {
+      if (!isDamage(error) || !(await this.fillWithoutBase(output, at))) throw error;
+    }
+  }
+
+  /**
+   * A base has contents of its own: chunks put together of blocks that older maps name. Where one is
+   * damaged, those maps, if they are still there, say the same by other contents. False where there is no
+   * such way.
+   */
+  private async fillWithoutBase(output: Uint8Array, at: number): Promise<boolean> {
+    const [first] = this.chain.sources;
+    if (this.life === null || !(first instanceof Base)) return false;
+    try {
+      this.withoutBase ??= await this.avoiding(this.life, new Set([...this.avoid, first.path]));
+      await this.withoutBase.fill(output.fill(0), at);
+      return true;
+    } catch (error) {
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      return false;
+    }
+  }
+
+  private async avoiding(life: ImageLife, avoid: ReadonlySet<string>): Promise<ChainImage> {
+    const image = new ChainImage(this.core, await life.open(avoid), this.of, life);
+    image.avoid = avoid;
+    return image;
+  }
+
+  private async fillByMaps(output: Uint8Array, at: number): Promise<void> {
     const parts: Part[] = [];
     const end = at + output.length;
     for (let chunk = Math.floor(at / CHUNK_BYTES); chunk * CHUNK_BYTES < end; chunk += 1) {
@@ -190,7 +226,7 @@ export class ChainImage implements ImageReader {
     };
     const use = (i: number, content: Uint8Array) => copy(parts[i]!, content);
     try {
-      await this.readParts(parts, use);
+      await this.core.reader.read(await this.locate(parts), use);
     } catch (error) {
       throw this.placed(error, parts);
     }
@@ -230,30 +266,14 @@ export class ChainImage implements ImageReader {
     for (const one of found) if (one !== null && one.copies.length > 0) parts.push(one);
   }
 
-  private async readParts(
-    parts: readonly Part[],
-    use: (index: number, content: Uint8Array) => void,
-  ): Promise<void> {
-    try {
-      await this.core.reader.read(await this.locate(parts), use);
-    } catch (error) {
-      // A pack may have been rewritten since its piece was located: look again, once.
-      if (!isGone(error)) throw error;
-      await this.core.reader.read(await this.locate(parts), use);
-    }
-  }
-
   private async locate(parts: readonly Part[]): Promise<TableEntry[]> {
-    const places: TableEntry[] = [];
-    for (const { digest, offset } of parts) {
-      const place = await this.core.index.find(digest);
-      if (place === null) {
-        const context = { ...this.of, offset, digest: toHex(digest) };
-        throw new UnderstudyError('ERR_PIECE_MISSING', 'a content is not held', context);
-      }
-      places.push(place);
-    }
-    return places;
+    const found = await this.core.reader.locate(parts.map(({ digest }) => digest));
+    return found.map((place, i) => {
+      if (place !== null) return place;
+      const { digest, offset } = parts[i]!;
+      const context = { ...this.of, offset, digest: toHex(digest) };
+      throw new UnderstudyError('ERR_PIECE_MISSING', 'a content is not held', context);
+    });
   }
 
   /** The error with the offset of the first part that it is about. */
@@ -274,10 +294,6 @@ function bitmapOf(sources: readonly LeafSource[], leaves: number): Uint8Array {
   for (const leaf of mergedLeafNumbers(sources)) map[leaf] = 1;
   return map;
 }
-
-const isGone = (error: unknown): boolean =>
-  error instanceof UnderstudyError &&
-  (error.code === 'ERR_DISK_NOT_FOUND' || error.code === 'ERR_PIECE_MISSING');
 
 const isAllZero = ({ whole, blocks }: ChunkEntry): boolean =>
   whole === 'zero' && blocks.every((block) => block === 'zero');

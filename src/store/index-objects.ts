@@ -21,7 +21,7 @@ import type { IndexedPack } from './index-format.ts';
 import { IndexObject, IndexWriter, PageCache } from './index-object.ts';
 import type { Paths } from './layout.ts';
 import { publish } from './object-file.ts';
-import { isDamage } from './object-header.ts';
+import { isDamage, isNotFound } from './object-header.ts';
 import type { PackInfo, PackTable } from './pack-table.ts';
 
 const FAN_IN = 4;
@@ -75,6 +75,7 @@ export class IndexObjects {
       try {
         this.objects.unshift(await this.openObject(path, number, held, covered));
       } catch (error) {
+        if (isNotFound(error)) continue; // merged beside an offline reader
         if (!isDamage(error)) throw error;
         log.warn('an index object is damaged; footers of packs are read instead', { path });
         await this.remove([path]);

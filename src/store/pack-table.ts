@@ -20,6 +20,9 @@ export class PackTable {
   private readonly list: (PackInfo | null)[] = [];
   private readonly numbers = new Map<string, number>();
 
+  /** Grows whenever a pack comes, goes, or gets its name in the repository. */
+  changes = 0;
+
   /** Ids that are condemned already when they are added. */
   readonly condemned = new Set<string>();
 
@@ -27,6 +30,7 @@ export class PackTable {
     const number = this.list.length;
     const info = { ...given, number, isCondemned: this.condemned.has(given.id) };
     this.list.push(info);
+    this.changes += 1;
     this.numbers.set(info.id, number);
     return info;
   }
@@ -42,13 +46,16 @@ export class PackTable {
 
   update(number: number, change: Partial<Omit<PackInfo, 'number' | 'id'>>): void {
     const info = this.list[number];
-    if (info != null) this.list[number] = { ...info, ...change };
+    if (info == null) return;
+    this.list[number] = { ...info, ...change };
+    if (change.isPublished === true) this.changes += 1;
   }
 
   remove(number: number): void {
     const info = this.list[number];
     if (info == null) return;
     this.list[number] = null;
+    this.changes += 1;
     this.numbers.delete(info.id);
   }
 

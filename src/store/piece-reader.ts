@@ -5,10 +5,14 @@
  */
 import { uncompressSync } from 'lz4-napi';
 import { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import { equalBytes, sha256, toHex } from './checksum.ts';
+import type { Copies } from './copies.ts';
 import type { TableEntry } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
+import { isDamage, isNotFound } from './object-header.ts';
 import type { PackTable } from './pack-table.ts';
+import type { PieceIndex } from './piece-index.ts';
 import { MAX_PIECE_BYTES } from './record.ts';
 
 /** Holes up to this size are read along; runs are no longer than this. */
@@ -74,30 +78,99 @@ function planRuns(places: readonly TableEntry[]): Run[] {
 export class PieceReader {
   private readonly files: FileCache;
   private readonly packs: PackTable;
+  private readonly index: Pick<PieceIndex, 'find'>;
+  private readonly copies: Copies;
+  private readonly log: Log;
 
-  constructor(files: FileCache, packs: PackTable) {
-    this.files = files;
-    this.packs = packs;
+  constructor(given: {
+    readonly files: FileCache;
+    readonly packs: PackTable;
+    readonly index: Pick<PieceIndex, 'find'>;
+    readonly copies: Copies;
+    readonly log: Log;
+  }) {
+    this.files = given.files;
+    this.packs = given.packs;
+    this.index = given.index;
+    this.copies = given.copies;
+    this.log = given.log;
+  }
+
+  /** Where each content lies; null where no pack has it, whatever the index says. */
+  async locate(digests: readonly Uint8Array[]): Promise<(TableEntry | null)[]> {
+    const places: (TableEntry | null)[] = [];
+    for (const digest of digests) places.push(await this.index.find(digest));
+    const missed = digests.filter((_, i) => places[i] === null);
+    if (missed.length === 0) return places;
+    const found = await this.copies.search(missed);
+    return places.map((place, i) => place ?? found.get(toHex(digests[i]!))?.[0] ?? null);
   }
 
   /**
-   * Hands each content to `use` (with the index of its place), in no given order. ERR_PIECE_DAMAGED,
-   * with {digest, path}, for the first one that is not what its digest says.
+   * Hands each content to `use` (with the index of its place), in no given order. One that is not what
+   * its digest says is taken from another place. ERR_PIECE_DAMAGED, with {digest, path}, where there is
+   * none, or the error that reading had met.
    */
   async read(
     places: readonly TableEntry[],
     use: (index: number, content: Uint8Array) => void,
   ): Promise<void> {
     for (const run of planRuns(places)) {
-      const bytes = await this.readRun(run);
+      const { bytes, failure } = await this.tryRun(run);
       for (const i of run.members) {
         const place = places[i]!;
         const at = place.offset - run.start;
         const stored = bytes.subarray(at, at + place.storedLength);
         const content = stored.length < place.storedLength ? null : openPiece(stored, place);
-        if (content === null) throw this.damaged(place);
-        use(i, content);
+        const right = content ?? (await this.fromElsewhere(place));
+        if (right === null) throw failure ?? this.damaged(place);
+        use(i, right);
       }
+    }
+  }
+
+  /** True where the content is right at this very place. */
+  async isRightAt(place: TableEntry): Promise<boolean> {
+    return (await this.readOne(place)) !== null;
+  }
+
+  private async readOne(place: TableEntry): Promise<Uint8Array | null> {
+    const { pack, offset, storedLength } = place;
+    const run = { pack, start: offset, end: offset + storedLength, members: [0] };
+    const { bytes } = await this.tryRun(run);
+    return bytes.length < storedLength ? null : openPiece(bytes, place);
+  }
+
+  /** The content by another copy of it; null where none is right. */
+  private async fromElsewhere(place: TableEntry): Promise<Uint8Array | null> {
+    const known = await this.index.find(place.digest);
+    const moved = known !== null && known.pack !== place.pack ? [known] : [];
+    const content = await this.firstRight(moved);
+    if (content !== null) return content;
+    const copies = await this.copies.besides(place);
+    const found = await this.firstRight(copies.filter(({ pack }) => pack !== place.pack));
+    if (found === null) return null;
+    const path = this.packs.byNumber(place.pack)?.path;
+    const digest = toHex(place.digest);
+    this.log.warn('a content is damaged; another copy of it is used', { path, digest });
+    return found;
+  }
+
+  private async firstRight(places: readonly TableEntry[]): Promise<Uint8Array | null> {
+    for (const place of places) {
+      const content = await this.readOne(place);
+      if (content !== null) return content;
+    }
+    return null;
+  }
+
+  /** No bytes, and the error, where the pack cannot be read. */
+  private async tryRun(run: Run): Promise<{ bytes: Uint8Array; failure: UnderstudyError | null }> {
+    try {
+      return { bytes: await this.readRun(run), failure: null };
+    } catch (error) {
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      return { bytes: new Uint8Array(0), failure: error };
     }
   }
 

@@ -108,6 +108,17 @@ export async function loadPacks(
   }
 }
 
+/** Enters what has got its name since; a pack that was a segment has another path now. */
+export async function loadNewPacks(core: ReadCore): Promise<void> {
+  for (const id of await listPacks(core)) {
+    const known = core.packs.byId(id);
+    if (known === null) await loadPack(core, id);
+    else if (!known.isPublished) {
+      core.packs.update(known.number, { path: core.paths.pack(id), isPublished: true });
+    }
+  }
+}
+
 /**
  * Enters a pack into the tables, by its footer; where that is damaged, by its records, as far as they go.
  * Check reports it.
@@ -123,6 +134,7 @@ async function loadPack(core: ReadCore, id: string): Promise<void> {
     if (isWhole) core.index.addPublished(number, footerEntries(footer));
     else core.index.addSalvaged(number, footerEntries(footer));
   } catch (error) {
+    if (isNotFound(error)) return; // collected beside an offline reader
     if (!isDamage(error)) throw error;
     core.log.error('a pack cannot be read', { path, error: error.message });
   }

@@ -8,6 +8,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { mergeSmallPacks } from './collect.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { buildDueBases } from './map-upkeep.ts';
+import { isDamage } from './object-header.ts';
 
 export class Upkeep {
   private readonly core: Core;
@@ -43,9 +44,15 @@ export class Upkeep {
   }
 
   private async turn(): Promise<void> {
-    await buildDueBases(this.core);
-    await mergeSmallPacks(this.core);
-    await keepIndex(this.core);
+    for (const step of [buildDueBases, mergeSmallPacks, keepIndex]) {
+      try {
+        await step(this.core);
+      } catch (error) {
+        // The damage of one object keeps none of the other steps from their turn.
+        if (!isDamage(error)) throw error;
+        this.report(error);
+      }
+    }
   }
 
   private report(error: unknown): void {

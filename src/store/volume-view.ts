@@ -11,6 +11,7 @@ import { equalBytes } from './checksum.ts';
 import type { Core, VolumeState } from './core.ts';
 import { chunksInLeaf, composeAll, isZeroLeaf, type Leaf, openLeaf, splitByLeaf } from './leaf.ts';
 import { readComposed } from './leaf-source.ts';
+import { isDamage } from './object-header.ts';
 
 const CACHED_LEAVES = 64;
 
@@ -62,12 +63,24 @@ export class VolumeView {
   private async committedLeaf(leaf: number): Promise<Leaf | undefined> {
     const { head } = this.state;
     if (head === null) return undefined;
-    if (head.chainRoot !== this.chainRoot) await this.openMaps(head);
-    if (this.cached.has(leaf)) return this.cached.get(leaf);
-    const bytes = await this.readCommitted(head, leaf);
+    if (head.chainRoot === this.chainRoot && this.cached.has(leaf)) return this.cached.get(leaf);
+    const bytes = await this.readSound(head, leaf);
     if (this.cached.size >= CACHED_LEAVES) this.cached.delete(this.cached.keys().next().value!);
     this.cached.set(leaf, bytes);
     return bytes;
+  }
+
+  /** Undefined where the maps are damaged: all that is offered then differs, and a rescan is the cure. */
+  private async readSound(head: VolumeHead, leaf: number): Promise<Leaf | undefined> {
+    try {
+      if (head.chainRoot !== this.chainRoot) await this.openMaps(head);
+      return await this.readCommitted(head, leaf);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      const { server, volume } = head;
+      this.core.log.error('maps are damaged', { server, volume, error: error.message });
+      return undefined;
+    }
   }
 
   private async openMaps(head: VolumeHead): Promise<void> {
@@ -78,11 +91,11 @@ export class VolumeView {
 
   private async readCommitted(head: VolumeHead, leaf: number): Promise<Leaf | undefined> {
     try {
-      return await readComposed(this.chain!.sources, leaf);
+      return await this.chain!.read(leaf);
     } catch (error) {
       if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_NOT_FOUND') throw error;
       await this.openMaps(head); // a fold has replaced the maps
-      return readComposed(this.chain!.sources, leaf);
+      return this.chain!.read(leaf);
     }
   }
 }

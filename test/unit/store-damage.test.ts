@@ -10,133 +10,16 @@ import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import type { Catalog } from '../../src/store/catalog.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { hasChecksum, sealChecksum } from '../../src/store/checksum.ts';
-import { DigestTable, type TableEntry } from '../../src/store/digest-table.ts';
-import { FileCache } from '../../src/store/file-cache.ts';
-import { grantKey } from '../../src/store/grant.ts';
 import { paths as pathsOf } from '../../src/store/layout.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
-import { encodeFooter } from '../../src/store/pack-format.ts';
-import { PackTable } from '../../src/store/pack-table.ts';
-import { PieceIndex } from '../../src/store/piece-index.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
-import { sha256 } from './support/store-world.ts';
 
 const paths = pathsOf('/data');
 let disk: FaultyDisk;
 beforeEach(() => {
   disk = new FaultyDisk();
-});
-
-describe('index', () => {
-  const digestOf = (n: number): Uint8Array => sha256(Buffer.from(`piece ${n}`));
-  const numbers = (first: number, count: number) =>
-    Array.from({ length: count }, (_, i) => first + i);
-  const entryOf = (n: number, pack: number, owner = 0): TableEntry => ({
-    ...{ digest: digestOf(n), owner: new Uint8Array(8).fill(owner), offset: 100 + n * 10 },
-    ...{ storedLength: 5, rawLength: 5, codec: 0, isGrant: false, pack },
-  });
-  let packs: PackTable;
-  let index: PieceIndex;
-  let temporary = 0;
-  beforeEach(async () => {
-    await disk.makeDirectory(paths.index);
-    packs = new PackTable();
-    const files = new FileCache(disk);
-    index = new PieceIndex({ disk, log: silentLog, paths, files, packs, isReadOnly: false }, 7);
-  });
-  const temporaryPath = () => {
-    temporary += 1;
-    return `/data/t${temporary}`;
-  };
-  const flush = () => index.flush(temporaryPath());
-
-  /** A pack with a footer of these pieces (and nothing else), published. */
-  async function addPack(pieces: readonly number[], owner = 0): Promise<number> {
-    const id = String([...packs.all()].length + 1).padStart(32, '0');
-    const path = paths.pack(id);
-    const sums = { pieces: pieces.length, rawBytes: 1, storedBytes: 1, fileBytes: 1 };
-    const { number } = packs.add({ id, path, isPublished: true, ...sums });
-    const table = new DigestTable(0);
-    for (const n of pieces) table.add(entryOf(n, number, owner));
-    await disk.makeDirectory(paths.packFolder(id));
-    const file = await disk.open(path, 'create');
-    await file.write([new Uint8Array(56), ...encodeFooter(table.sorted(), 56)], 0);
-    await file.close();
-    index.addPublished(number, table.entries());
-    return number;
-  }
-
-  async function expectFound(pieces: readonly number[], pack: number): Promise<void> {
-    for (const n of pieces) {
-      const found = await index.find(digestOf(n));
-      expect([found?.pack, found?.offset], `piece ${n}`).toEqual([pack, 100 + n * 10]);
-    }
-  }
-
-  const last = (path: string) => disk.peek(path).length - 20;
-
-  it('does not take pages of an object that healed for those of the next one', async () => {
-    for (const isAddedFirst of [false, true]) {
-      const first = (isAddedFirst ? 1 : 0) * 100_000;
-      const a = await addPack(numbers(first, 700));
-      await flush();
-      for (const n of numbers(first, 700)) await index.find(digestOf(n));
-      const path = disk.files(paths.index).at(-1)!;
-      // A page that is not in the cache any more.
-      for (const n of numbers(first, 700)) await index.find(digestOf(n));
-      let b = isAddedFirst ? await addPack(numbers(first + 10_000, 700)) : -1;
-      const object = index.objects.all.find((candidate) => candidate.path === path)!;
-      object.close();
-      disk.flip(path, last(path));
-      await expectFound(numbers(first, 700), a);
-      expect(disk.files(paths.index)).not.toContain(path);
-      if (b < 0) b = await addPack(numbers(first + 10_000, 700));
-      await flush();
-      expect(disk.files(paths.index), 'its number is not used again').not.toContain(path);
-      await expectFound(numbers(first, 700), a);
-      await expectFound(numbers(first + 10_000, 700), b);
-    }
-  });
-
-  it('heals in a merge too, and goes on without a footer that is damaged', async () => {
-    const made: number[] = [];
-    for (let i = 0; i < 4; i += 1) {
-      made.push(await addPack(numbers(i * 1000, 600)));
-      await flush();
-    }
-    const objects = disk.files(paths.index);
-    disk.flip(objects[1]!, last(objects[1]!));
-    const pack = packs.byNumber(made[1]!)!;
-    disk.flip(pack.path, disk.peek(pack.path).length - 10);
-    expect(await index.merge(temporaryPath())).toBe(true);
-    expect(disk.files(paths.index)).not.toContain(objects[1]);
-    while (await index.merge(temporaryPath()));
-    for (const i of [0, 2, 3]) await expectFound(numbers(i * 1000, 600), made[i]!);
-    // Of the pack that says nothing any more, the pages that were whole still did.
-    let found = 0;
-    for (const n of numbers(1000, 600)) if ((await index.find(digestOf(n))) !== null) found += 1;
-    expect(found).toBeGreaterThanOrEqual(512);
-  });
-
-  it('keeps the grants that a merge makes of second copies', async () => {
-    for (let i = 0; i < 4; i += 1) {
-      await addPack([...numbers(0, 50), ...numbers(1000 * (i + 1), 300)], i + 1);
-      await flush();
-    }
-    expect(await index.merge(temporaryPath())).toBe(true);
-    await addPack(numbers(9000, 10));
-    await flush();
-    for (let owner = 1; owner <= 4; owner += 1) {
-      const tag = new Uint8Array(8).fill(owner);
-      for (const n of numbers(0, 50)) {
-        expect(await index.owns(tag, digestOf(n)), `piece ${n} of ${owner}`).toBe(5);
-      }
-    }
-    const key = grantKey(new Uint8Array(8).fill(9), digestOf(1));
-    expect(await index.find(key)).toBeNull();
-  });
 });
 
 let life: StoreLife;
@@ -184,7 +67,7 @@ describe('opening', () => {
         const offline = await openOffline();
         const read = await readable(offline as never);
         const others = path.endsWith('.point') ? ids.filter((id) => !path.includes(id)) : ids;
-        if (!/delta$|base$/.test(path)) expect(read, `${path} at ${at}`).toEqual(others);
+        if (!/delta$/.test(path)) expect(read, `${path} at ${at}`).toEqual(others);
         await offline.close();
         disk.flip(path, at, 1);
       }
@@ -430,6 +313,106 @@ describe('folds', () => {
     disk.poke(lost, bytes);
     expect(await readable(life.store!)).toHaveLength(2);
     await life.store!.close();
+  });
+});
+
+describe('another way', () => {
+  const noFold = { ...tinySettings, baseAfterDeltas: 3 };
+
+  /** Of every image of every point, by the service too: nothing may be hurt. */
+  async function expectAllRead(count: number): Promise<void> {
+    const offline = await openOffline();
+    expect(await readable(offline as never)).toHaveLength(count);
+    await offline.close();
+    await life.open(noFold);
+    expect(await readable(life.store!)).toHaveLength(count);
+  }
+
+  /** Damages every content of a pack, and not its footer. */
+  function spoil(path: string): void {
+    const bytes = disk.peek(path);
+    const footer = new DataView(bytes.slice(-64).buffer).getUint32(8, true);
+    for (let at = footer; at < bytes.length - 64; at += 56) {
+      const entry = new DataView(bytes.slice(at, at + 56).buffer);
+      disk.flip(path, entry.getUint32(40, true) + (entry.getUint32(44, true) & 0x3fffffff) - 1);
+    }
+  }
+
+  it('leads around a damaged base: the older one and the deltas since', async () => {
+    await sealedLife(10, noFold);
+    const bases = disk.files('/data/repo/bases');
+    expect(bases.length).toBeGreaterThan(4);
+    for (const base of bases) disk.flip(base, disk.peek(base).length - 40);
+    await expectAllRead(10);
+    // Folds do not take the only good way to an epoch away.
+    await life.store!.applyRetention({ drop: life.acknowledged.slice(0, 9).map(({ id }) => id) });
+    expect(await readable(life.store!)).toHaveLength(1);
+    const ingest = await life.connect();
+    await life.writeAndCommit(ingest);
+    await life.store!.seal(life.acknowledged.at(-1)!.id);
+    expect(await readable(life.store!)).toHaveLength(2);
+  });
+
+  it('leads around packs that only bases need', async () => {
+    await sealedLife(6, noFold);
+    const ofBases = disk
+      .files('/data/repo/packs')
+      .filter((path) => new DataView(disk.peek(path).slice().buffer).getUint32(32, true) === 0);
+    expect(ofBases.length).toBeGreaterThan(2);
+    for (const path of ofBases) {
+      spoil(path);
+    }
+    await expectAllRead(6);
+  });
+
+  it('is another copy of the same content, which collection does not take away', async () => {
+    const settings = { ...noFold, baseAfterDeltas: 1000 };
+    for (const isFirstDamaged of [true, false]) {
+      disk = new FaultyDisk();
+      life = new StoreLife(disk, 5);
+      life.volumes[0]!.write(life.random, CHUNK_BYTES, 5 * CHUNK_BYTES);
+      await sealedLife(4, settings, 40);
+      // A copy of each pack under another name, as an interrupted rewriting leaves it.
+      const packs = disk.files('/data/repo/packs');
+      const copies = packs.map(
+        (path, i) => [path, paths.pack(String(i).padStart(32, 'e'))] as const,
+      );
+      for (const [path, copy] of copies) {
+        await disk.makeDirectory(copy.slice(0, copy.lastIndexOf('/')));
+        await (await disk.open(copy, 'create')).close();
+        disk.poke(copy, disk.peek(path));
+      }
+      for (const path of disk.files('/data/repo/index')) disk.lose(path);
+      for (const pair of copies) {
+        const path = pair[isFirstDamaged ? 0 : 1];
+        spoil(path);
+      }
+      await expectAllRead(4);
+      await life.store!.applyRetention({ drop: life.acknowledged.slice(0, 3).map((p) => p.id) });
+      for (let i = 0; i < 3; i += 1) await life.store!.collect();
+      expect(await readable(life.store!)).toHaveLength(1);
+      await life.store!.close();
+    }
+  });
+
+  it('is a copy in a condemned pack while the new one is damaged', async () => {
+    await sealedLife(9, { ...tinySettings, baseAfterDeltas: 1000 }, 40);
+    await life.open({ ...tinySettings, graceMs: 3_600_000 });
+    await life.retain();
+    const before = disk.files('/data/repo/packs');
+    await life.store!.collect();
+    await life.store!.close();
+    disk.reopen();
+    const made = disk.files('/data/repo/packs').filter((path) => !before.includes(path));
+    expect(made.length).toBeGreaterThan(0);
+    for (const path of made) {
+      spoil(path);
+    }
+    await life.open({ ...tinySettings, graceMs: 0 });
+    const points = (await life.store!.points({})).length;
+    expect(await readable(life.store!)).toHaveLength(points);
+    for (let i = 0; i < 3; i += 1) await life.store!.collect();
+    expect(await readable(life.store!)).toHaveLength(points);
   });
 });
 

@@ -1,6 +1,6 @@
 /** Where pieces lie: tables in memory, filters, index objects, and the whole index against a plain map. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { Bloom } from '../../src/store/bloom.ts';
 import { toHex } from '../../src/store/checksum.ts';
@@ -11,6 +11,7 @@ import {
   type TableEntry,
 } from '../../src/store/digest-table.ts';
 import { FileCache } from '../../src/store/file-cache.ts';
+import { grantKey } from '../../src/store/grant.ts';
 import { paths as pathsOf } from '../../src/store/layout.ts';
 import { encodeFooter } from '../../src/store/pack-format.ts';
 import { PackTable } from '../../src/store/pack-table.ts';
@@ -204,5 +205,117 @@ describe('index', () => {
         expect(found?.offset).toBe(entryOf(n).offset);
       }
     }
+  });
+});
+
+describe('index that is damaged', () => {
+  const paths = pathsOf('/data');
+  let disk: FaultyDisk;
+  const numbers = (first: number, count: number) =>
+    Array.from({ length: count }, (_, i) => first + i);
+  const placeOf = (n: number, pack: number, owner = 0): TableEntry => ({
+    ...{ digest: digestOf(n), owner: new Uint8Array(8).fill(owner), offset: 100 + n * 10 },
+    ...{ storedLength: 5, rawLength: 5, codec: 0, isGrant: false, pack },
+  });
+  let packs: PackTable;
+  let index: PieceIndex;
+  let temporary = 0;
+  beforeEach(async () => {
+    disk = new FaultyDisk();
+    await disk.makeDirectory(paths.index);
+    packs = new PackTable();
+    const files = new FileCache(disk);
+    index = new PieceIndex({ disk, log: silentLog, paths, files, packs, isReadOnly: false }, 7);
+  });
+  const temporaryPath = () => {
+    temporary += 1;
+    return `/data/t${temporary}`;
+  };
+  const flush = () => index.flush(temporaryPath());
+
+  /** A pack with a footer of these pieces (and nothing else), published. */
+  async function addPack(pieces: readonly number[], owner = 0): Promise<number> {
+    const id = String([...packs.all()].length + 1).padStart(32, '0');
+    const path = paths.pack(id);
+    const sums = { pieces: pieces.length, rawBytes: 1, storedBytes: 1, fileBytes: 1 };
+    const { number } = packs.add({ id, path, isPublished: true, ...sums });
+    const table = new DigestTable(0);
+    for (const n of pieces) table.add(placeOf(n, number, owner));
+    await disk.makeDirectory(paths.packFolder(id));
+    const file = await disk.open(path, 'create');
+    await file.write([new Uint8Array(56), ...encodeFooter(table.sorted(), 56)], 0);
+    await file.close();
+    index.addPublished(number, table.entries());
+    return number;
+  }
+
+  async function expectFound(pieces: readonly number[], pack: number): Promise<void> {
+    for (const n of pieces) {
+      const found = await index.find(digestOf(n));
+      expect([found?.pack, found?.offset], `piece ${n}`).toEqual([pack, 100 + n * 10]);
+    }
+  }
+
+  const last = (path: string) => disk.peek(path).length - 20;
+
+  it('does not take pages of an object that healed for those of the next one', async () => {
+    for (const isAddedFirst of [false, true]) {
+      const first = (isAddedFirst ? 1 : 0) * 100_000;
+      const a = await addPack(numbers(first, 700));
+      await flush();
+      for (const n of numbers(first, 700)) await index.find(digestOf(n));
+      const path = disk.files(paths.index).at(-1)!;
+      // A page that is not in the cache any more.
+      for (const n of numbers(first, 700)) await index.find(digestOf(n));
+      let b = isAddedFirst ? await addPack(numbers(first + 10_000, 700)) : -1;
+      const object = index.objects.all.find((candidate) => candidate.path === path)!;
+      object.close();
+      disk.flip(path, last(path));
+      await expectFound(numbers(first, 700), a);
+      expect(disk.files(paths.index)).not.toContain(path);
+      if (b < 0) b = await addPack(numbers(first + 10_000, 700));
+      await flush();
+      expect(disk.files(paths.index), 'its number is not used again').not.toContain(path);
+      await expectFound(numbers(first, 700), a);
+      await expectFound(numbers(first + 10_000, 700), b);
+    }
+  });
+
+  it('heals in a merge too, and goes on without a footer that is damaged', async () => {
+    const made: number[] = [];
+    for (let i = 0; i < 4; i += 1) {
+      made.push(await addPack(numbers(i * 1000, 600)));
+      await flush();
+    }
+    const objects = disk.files(paths.index);
+    disk.flip(objects[1]!, last(objects[1]!));
+    const pack = packs.byNumber(made[1]!)!;
+    disk.flip(pack.path, disk.peek(pack.path).length - 10);
+    expect(await index.merge(temporaryPath())).toBe(true);
+    expect(disk.files(paths.index)).not.toContain(objects[1]);
+    while (await index.merge(temporaryPath()));
+    for (const i of [0, 2, 3]) await expectFound(numbers(i * 1000, 600), made[i]!);
+    // Of the pack that says nothing any more, the pages that were whole still did.
+    let found = 0;
+    for (const n of numbers(1000, 600)) if ((await index.find(digestOf(n))) !== null) found += 1;
+    expect(found).toBeGreaterThanOrEqual(512);
+  });
+
+  it('keeps the grants that a merge makes of second copies', async () => {
+    for (let i = 0; i < 4; i += 1) {
+      await addPack([...numbers(0, 50), ...numbers(1000 * (i + 1), 300)], i + 1);
+      await flush();
+    }
+    expect(await index.merge(temporaryPath())).toBe(true);
+    await addPack(numbers(9000, 10));
+    await flush();
+    for (let owner = 1; owner <= 4; owner += 1) {
+      const tag = new Uint8Array(8).fill(owner);
+      for (const n of numbers(0, 50)) {
+        expect(await index.owns(tag, digestOf(n)), `piece ${n} of ${owner}`).toBe(5);
+      }
+    }
+    const key = grantKey(new Uint8Array(8).fill(9), digestOf(1));
+    expect(await index.find(key)).toBeNull();
   });
 });
