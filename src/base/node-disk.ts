@@ -4,7 +4,8 @@
  *
  * Promises: `write` writes everything or throws; `read` is short only at the end of the file; `sync` is
  * fdatasync and is never retried (a failed one leaves the kernel's pages clean and the data lost: the
- * caller must give the file up). A file is closed once, and not used afterwards. Files are made 0600 and folders 0700: content of servers lies in them.
+ * caller must give the file up). A file is closed once, and not used afterwards. Files are made 0600 and
+ * folders 0700: content of servers lies in them.
  */
 import fs from 'node:fs';
 import { dirname } from 'node:path';

@@ -1,10 +1,11 @@
 /**
  * Where pieces lie, in memory: a compact hash table from digest to location. Entries are kept in the
- * very bytes of a pack's footer (56 each), so that a footer is this table sorted. One table a journal
- * segment, and one for what was published since the last index object.
+ * bytes of a pack's footer (56 each), so that a footer is this table sorted, without numbers of packs.
+ * One table a journal segment, and one for what was published since the last index object.
  *
  * Digests are even, but a peer can choose contents whose digests begin alike: the hash is salted.
  */
+import { assert } from '../base/errors.ts';
 import { DIGEST_BYTES } from '../model/geometry.ts';
 
 /** digest[32], owner[8], body offset u32, stored length and flags u32, raw length u32, pack u32. */
@@ -14,6 +15,8 @@ const OFFSET_AT = 40;
 const STORED_AT = 44;
 const RAW_AT = 48;
 const PACK_AT = 52;
+/** Offsets are u32. */
+export const MAX_PACK_BYTES = 2 ** 32;
 /** Top bits of the stored length. */
 const CODEC_BIT = 0x80000000;
 const GRANT_BIT = 0x40000000;
@@ -28,7 +31,7 @@ export interface TableEntry {
   readonly rawLength: number;
   readonly codec: number;
   readonly isGrant: boolean;
-  /** Number of the pack in its owner's table of packs; 0 in a footer. */
+  /** Number of the pack in its owner's table of packs; a footer has 0. */
   readonly pack: number;
 }
 
@@ -48,6 +51,7 @@ export function readTableEntry(bytes: Uint8Array, at: number): TableEntry {
 }
 
 export function writeTableEntry(bytes: Uint8Array, at: number, entry: TableEntry): void {
+  assert(entry.offset < MAX_PACK_BYTES, 'an offset in a pack fits its 32 bits');
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, TABLE_ENTRY_BYTES);
   bytes.set(entry.digest, at);
   bytes.set(entry.owner, at + OWNER_AT);
@@ -56,6 +60,13 @@ export function writeTableEntry(bytes: Uint8Array, at: number, entry: TableEntry
   view.setUint32(STORED_AT, flags + entry.storedLength, true);
   view.setUint32(RAW_AT, entry.rawLength, true);
   view.setUint32(PACK_AT, entry.pack, true);
+}
+
+/** Entries as a footer has them: the pack's number is this run's own, and no part of what is stored. */
+export function withoutPacks(entries: Uint8Array): Uint8Array {
+  const bytes = entries.slice();
+  for (let at = PACK_AT; at < bytes.length; at += TABLE_ENTRY_BYTES) bytes.fill(0, at, at + 4);
+  return bytes;
 }
 
 /** Order of two digests as bytes. */

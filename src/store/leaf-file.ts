@@ -114,7 +114,6 @@ export class LeafFileWriter {
   private written: number;
   private offset: number;
   private count = 0;
-  private isClosed = false;
 
   private constructor(file: DiskFile, start: number) {
     this.file = file;
@@ -158,14 +157,12 @@ export class LeafFileWriter {
     const header = encode(magic, info, { ...layout, indexChecksum: checksum(index) });
     await this.file.write([header], 0);
     await this.file.sync();
-    await this.abandon();
+    await this.file.close();
     return this.offset + index.length;
   }
 
   /** Closes the file; nothing where that was done. */
   async abandon(): Promise<void> {
-    if (this.isClosed) return;
-    this.isClosed = true;
     await this.file.close();
   }
 

@@ -9,6 +9,7 @@ import { type Core, type StagedMap, temporaryPath } from './core.ts';
 import type { Leaf } from './leaf.ts';
 import { LeafDigest, LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { MemoryLeaves } from './leaf-source.ts';
+import { discard } from './object-file.ts';
 import type { OpenEpoch } from './open-epoch.ts';
 
 type Unrooted = Omit<LeafFileInfo, 'root'>;
@@ -35,28 +36,31 @@ export class MapBuilder {
     if (this.bytes > this.core.settings.commitMemoryBytes) await this.moveToFile();
   }
 
-  async finish({ runFiles: runs, oldestSegment }: OpenEpoch): Promise<StagedMap> {
+  async finish(open: OpenEpoch): Promise<StagedMap> {
+    const { runFiles: runs, oldestSegment } = open;
+    const parts = { runs, memory: open.memorySources(), oldestSegment };
     if (this.file === null) {
       const leafDigest = this.digest.take();
       const info = this.rooted(leafDigest);
       const source = new MemoryLeaves(this.leaves);
-      return { info, source, leafDigest, file: null, runs, oldestSegment };
+      return { info, source, leafDigest, file: null, ...parts };
     }
     const { writer, path } = this.file;
     const leafDigest = await writer.finishLeaves();
     const info = this.rooted(leafDigest);
     await writer.finish('US-DELTA', info, leafDigest);
-    this.file = null;
     const source = await LeafFile.open(this.core.files, path, 'US-DELTA');
-    return { info, source, leafDigest, file: source, runs, oldestSegment };
+    this.file = null;
+    return { info, source, leafDigest, file: source, ...parts };
   }
 
   /** Gives the temporary file up, where there is one. */
   async abandon(): Promise<void> {
     if (this.file === null) return;
-    await this.file.writer.abandon();
-    await this.core.disk.remove(this.file.path);
+    const { writer, path } = this.file;
     this.file = null;
+    await writer.abandon();
+    await discard(this.core.disk, path);
   }
 
   private rooted(leafDigest: Uint8Array): LeafFileInfo {
@@ -88,7 +92,7 @@ export async function writeDeltaFile(core: Core, map: StagedMap, path: string): 
     await writer.finish('US-DELTA', map.info, digest);
   } catch (error) {
     await writer.abandon();
-    await core.disk.remove(path);
+    await discard(core.disk, path);
     throw error;
   }
 }

@@ -118,11 +118,10 @@ export class OpenEpoch {
   replaceRuns(merged: readonly LeafFile[], run: LeafFile): void {
     this.runs = [...this.runs.filter((other) => !merged.includes(other)), run];
   }
+}
 
-  /** What the head of a run of this epoch says. */
-  runInfo(): LeafFileInfo {
-    const { epoch, ...rest } = this.name;
-    const roots = { previousRoot: NO_DIGEST, root: NO_DIGEST, contentDigest: '' };
-    return { ...rest, ...roots, from: epoch - 1, to: epoch, sequence: 0, timeMs: 0 };
-  }
+/** What the head of a run of this epoch says. */
+export function runInfo({ epoch, ...rest }: OpenEpochName): LeafFileInfo {
+  const roots = { previousRoot: NO_DIGEST, root: NO_DIGEST, contentDigest: '' };
+  return { ...rest, ...roots, from: epoch - 1, to: epoch, sequence: 0, timeMs: 0 };
 }

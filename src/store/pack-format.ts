@@ -9,7 +9,12 @@
 import type { DiskFile } from '../base/disk.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { CHECKSUM_BYTES, checksum, hasChecksum, sealChecksum, toHex } from './checksum.ts';
-import { readTableEntry, TABLE_ENTRY_BYTES, type TableEntry } from './digest-table.ts';
+import {
+  readTableEntry,
+  TABLE_ENTRY_BYTES,
+  type TableEntry,
+  withoutPacks,
+} from './digest-table.ts';
 import { damaged, encodeHeader, openHeader } from './object-header.ts';
 
 export const PACK_MAGIC = 'US-PACK ';
@@ -66,8 +71,12 @@ export function* footerEntries(footer: Uint8Array): Generator<TableEntry> {
   for (let at = 0; at < footer.length; at += TABLE_ENTRY_BYTES) yield readTableEntry(footer, at);
 }
 
-/** Footer and trailer of a pack whose records end at `offset`. */
-export function encodeFooter(footer: Uint8Array, offset: number): Uint8Array[] {
+/**
+ * Footer and trailer of a pack whose records end at `offset`. The same records give the same bytes, in
+ * whatever run of the program: what is sealed again after a crash is as it was.
+ */
+export function encodeFooter(entries: Uint8Array, offset: number): Uint8Array[] {
+  const footer = withoutPacks(entries);
   const sums = sumOf(footerEntries(footer));
   const trailer = new ByteWriter()
     .raw(Buffer.from(TRAILER_MAGIC, 'latin1'))

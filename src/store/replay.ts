@@ -30,6 +30,7 @@ import {
 import { type ScanEnd, type Scanned, scanRecords } from './scan.ts';
 import { isCovered } from './sealer.ts';
 import { type OpenEpochName, Segment } from './segment.ts';
+import { settleNames } from './settle-names.ts';
 import { spillWhereLarge } from './spill.ts';
 import type { Mark, Watermark } from './watermark.ts';
 
@@ -65,6 +66,8 @@ const keyOf = (name: OpenEpochName): string =>
     name.sectorBytes,
   ]);
 
+const REWRITE_BYTES = 1024 * 1024;
+
 const journalDamaged = (path: string, detail: string, offset = 0): UnderstudyError =>
   new UnderstudyError('ERR_JOURNAL_DAMAGED', `${path}: ${detail} (at ${offset})`, { path, offset });
 
@@ -95,6 +98,20 @@ export class Replay {
   }
 
   async run(): Promise<Replayed> {
+    try {
+      return await this.replayAll();
+    } catch (error) {
+      for (const { file } of this.segments) await file.close();
+      throw error;
+    }
+  }
+
+  private async replayAll(): Promise<Replayed> {
+    if (!this.core.isReadOnly) {
+      await settleNames(this.core);
+      // So with the watermark: a killed process may have written it and not come to the sync.
+      await this.watermark.update({});
+    }
     const { mark } = this.watermark;
     const sequences = await this.sequences(mark);
     let isCut = false;
@@ -104,8 +121,9 @@ export class Replay {
     }
     const last = this.segments.at(-1);
     if (!this.core.isReadOnly) {
-      if (last !== undefined) await this.finish(last);
+      // What comes after a torn tail goes for good before the tail looks whole: it lies over a hole.
       await this.core.disk.syncDirectory(this.core.paths.journal);
+      if (last !== undefined) await this.finish(last);
     }
     const highest = Math.max(mark.last, last?.sequence ?? 0);
     return { segments: this.segments, nextSequence: highest + 1 };
@@ -285,10 +303,25 @@ export class Replay {
 
   /** Ends the last segment and moves the watermark over all that was found. */
   private async finish(segment: Segment): Promise<void> {
+    const { mark } = this.watermark;
+    await writeAgain(segment, mark.last === segment.sequence ? mark.offset : 0);
     if (!segment.isEnded) await segment.end();
     await segment.file.sync();
-    const { mark } = this.watermark;
     if (mark.last === segment.sequence && mark.offset >= segment.size) return;
     await this.watermark.update({ last: segment.sequence, offset: segment.size });
+  }
+}
+
+/**
+ * Writes the records from `offset` on once more, as they are. Where their sync has failed in a former life
+ * the system reads them well and has forgotten that they are not on the disk: another sync would succeed
+ * and write nothing.
+ */
+async function writeAgain({ file, size }: Segment, offset: number): Promise<void> {
+  const buffer = new Uint8Array(REWRITE_BYTES);
+  for (let at = offset; at < size; at += buffer.length) {
+    const part = buffer.subarray(0, Math.min(buffer.length, size - at));
+    await file.read(part, at);
+    await file.write([part], at);
   }
 }

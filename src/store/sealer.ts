@@ -1,22 +1,28 @@
 /**
  * Turns ended journal segments into packs, deltas and points, one after the other, in the background:
- * staged points become sealed. Every step is durable before the next, and every step may be done again
- * after a restart. FORMAT.md, "Order of durable steps":
+ * staged points become sealed. Every step is durable before the next, and every step may be done again,
+ * from the first on, in this life or after a restart. FORMAT.md, "Order of durable steps":
  *
- *   1 footer  2 link into packs/  3 open epochs said again or in runs  4 deltas of epochs that need the
- *   segment  5 points
- *   6 watermark moves past the segment  7 the segment's name in the journal goes
+ *   1 footer  2 link into packs/  3 epochs that end later said again or in runs  4 deltas of the commits
+ *   in the segment  5 points  6 watermark moves past the segment  7 the segment's name in the journal goes
+ *
+ * That something has its name is no reason to go on: the folder is synced in any case, for whoever gave
+ * the name may have failed before. What is published is not written again.
  *
  * A full disk stops it until there is room; any other error fails the store.
  */
-import { sleep, type Timer } from '../base/clock.ts';
+import { dirname } from 'node:path';
+import type { Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { headsOf, type VolumeHead } from './catalog.ts';
 import { listMaps } from './chain.ts';
 import { type Core, type StagedMap, type StagedPoint, temporaryPath } from './core.ts';
+import { TABLE_ENTRY_BYTES } from './digest-table.ts';
 import type { MapPlace } from './layout.ts';
 import { writeDeltaFile } from './map-builder.ts';
-import { makeFolder, publish, writeObject } from './object-file.ts';
+import { discard, makeFolder, publish, writeObject } from './object-file.ts';
+import { isDamage } from './object-header.ts';
+import { readPack } from './pack-entries.ts';
 import { encodeFooter, sumOf } from './pack-format.ts';
 import { encodePointObject } from './point-format.ts';
 import type { Segment } from './segment.ts';
@@ -33,8 +39,11 @@ export class Sealer {
   private readonly queue: Segment[] = [];
   private waiters: Waiter[] = [];
   private isRunning = false;
+  private running: Promise<void> = Promise.resolve();
   private isClosed = false;
   private timer: Timer | null = null;
+  /** Ends the wait for space on the disk. */
+  private wake: () => void = () => undefined;
   private sealedUpTo = 0;
 
   constructor(core: Core) {
@@ -66,11 +75,13 @@ export class Sealer {
     });
   }
 
-  /** What is not sealed by now stays in the journal. */
+  /** What is not sealed by now stays in the journal. Nothing is written any more once it resolves. */
   async close(): Promise<void> {
     this.isClosed = true;
     this.timer?.cancel();
-    if (!this.isRunning) for (const { file } of this.queue.splice(0)) await file.close();
+    this.wake();
+    await this.running;
+    for (const { file } of this.queue.splice(0)) await file.close();
   }
 
   /** The journal failed: nobody needs to wait any longer. */
@@ -94,35 +105,47 @@ export class Sealer {
   }
 
   private kick(): void {
-    if (this.isRunning) return;
+    if (this.isRunning || this.isClosed) return;
     this.isRunning = true;
-    this.run()
-      .catch((error: unknown) => this.core.journal.fail(error))
-      .finally(() => {
-        this.isRunning = false;
-      });
+    this.running = this.run().catch((error: unknown) => {
+      this.core.journal.fail(error);
+    });
   }
 
   private async run(): Promise<void> {
-    while (this.queue.length > 0) {
-      const segment = this.queue[0]!;
-      try {
-        await sealSegment(this.core, segment);
-      } catch (error) {
-        if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_FULL') throw error;
-        this.core.log.warn('sealing waits for space on the disk', { error: error.message });
-        for (const { reject } of this.waiters.splice(0)) reject(error);
-        if (this.isClosed) return;
-        await sleep(this.core.clock, this.core.settings.retryMs);
-        continue;
-      }
-      this.core.onSealed();
-      this.queue.shift();
-      this.sealedUpTo = segment.sequence;
-      const done = this.waiters.filter(({ sequence }) => sequence <= segment.sequence);
-      this.waiters = this.waiters.filter((waiter) => !done.includes(waiter));
-      for (const { resolve } of done) resolve();
+    try {
+      while (this.queue.length > 0 && !this.isClosed) await this.sealNext(this.queue[0]!);
+    } finally {
+      this.isRunning = false;
     }
+  }
+
+  private async sealNext(segment: Segment): Promise<void> {
+    try {
+      await sealSegment(this.core, segment);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_FULL') throw error;
+      this.core.log.warn('sealing waits for space on the disk', { error: error.message });
+      for (const { reject } of this.waiters.splice(0)) reject(error);
+      if (!this.isClosed) await this.pause();
+      return;
+    }
+    this.core.onSealed();
+    this.queue.shift();
+    this.sealedUpTo = segment.sequence;
+    const done = this.waiters.filter(({ sequence }) => sequence <= segment.sequence);
+    this.waiters = this.waiters.filter((waiter) => !done.includes(waiter));
+    for (const { resolve } of done) resolve();
+  }
+
+  private pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.core.clock.after(this.core.settings.retryMs, resolve);
+      this.wake = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
   }
 }
 
@@ -132,14 +155,14 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await carryOver(core, segment.sequence);
   await core.journal.durable();
   const points = [...core.staged.values()].filter((point) => point.segment <= segment.sequence);
-  for (const map of mapsIn(core, segment.sequence, points)) await writeMap(core, map);
+  for (const map of mapsOf(core, points)) await writeMap(core, map);
   for (const { record } of points) {
     const path = core.paths.point(record.server, record.id);
     await writeObject(core.disk, temporaryPath(core), path, [encodePointObject(record)]);
   }
   await core.catalog.setSealed(points.map(({ record }) => record.id));
   await core.journal.advance(segment.sequence + 1);
-  await core.disk.remove(segment.path);
+  if (await core.disk.exists(segment.path)) await core.disk.remove(segment.path);
   await core.disk.syncDirectory(core.paths.journal);
   await segment.file.close();
   core.index.publishSegment(segment.pack);
@@ -155,48 +178,84 @@ async function publishPack(core: Core, segment: Segment): Promise<void> {
     core.packs.remove(segment.pack);
     return;
   }
-  const footer = segment.table.sorted();
-  const buffers = encodeFooter(footer, segment.size);
-  const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, segment.size);
-  try {
-    await segment.file.write(buffers, segment.size);
-  } catch (error) {
-    await segment.file.truncate(segment.size);
-    throw error;
-  }
-  await segment.file.sync();
   const path = paths.pack(segment.id);
-  await makeFolder(disk, paths.packFolder(segment.id));
-  if (!(await disk.exists(path))) await disk.link(segment.path, path);
-  await disk.syncDirectory(paths.packFolder(segment.id));
+  const buffers = encodeFooter(segment.table.sorted(), segment.size);
+  const fileBytes = buffers.reduce((sum, buffer) => sum + buffer.length, segment.size);
+  if (!(await isPublished(core, segment, path, fileBytes))) {
+    await writeFooter(core, segment, buffers, fileBytes);
+    await makeFolder(disk, dirname(path));
+    await disk.link(segment.path, path);
+  }
+  await disk.syncDirectory(dirname(path));
   const sums = sumOf(segment.table.entries());
-  core.packs.update(segment.pack, { path, isPublished: true, fileBytes: bytes, ...sums });
+  core.packs.update(segment.pack, { path, isPublished: true, fileBytes, ...sums });
 }
 
 /**
- * Staged maps that need the segment: of its points, and of epochs that began in it and were committed
- * later, whose entries would be lost with it. Oldest first for each volume.
+ * True where sealing was cut short after the link. One that has been damaged since loses its name and is
+ * published anew: the segment was read through when the journal was brought back.
  */
-function mapsIn(core: Core, sequence: number, points: readonly StagedPoint[]): StagedMap[] {
+async function isPublished(
+  core: Core,
+  segment: Segment,
+  path: string,
+  fileBytes: number,
+): Promise<boolean> {
+  if (!(await core.disk.exists(path))) return false;
+  try {
+    const found = await readPack(core.files, path);
+    const entries = found.footer.length / TABLE_ENTRY_BYTES;
+    if (found.fileBytes === fileBytes && entries === segment.table.count) return true;
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+  }
+  core.log.warn('a pack is damaged and made again from the journal', { path });
+  await core.disk.remove(path);
+  return false;
+}
+
+/** Behind the end record; whatever lies there since a failed or interrupted try is overwritten or goes. */
+async function writeFooter(
+  core: Core,
+  { file, size }: Segment,
+  buffers: readonly Uint8Array[],
+  fileBytes: number,
+): Promise<void> {
+  await file.write(buffers, size);
+  if ((await file.size()) > fileBytes) await file.truncate(fileBytes);
+  try {
+    await file.sync();
+  } catch (error) {
+    throw core.journal.fail(error); // a segment whose sync has failed is not trusted again
+  }
+}
+
+/** Staged maps of the points; oldest first for each volume. */
+function mapsOf(core: Core, points: readonly StagedPoint[]): StagedMap[] {
   const volumes = [...core.servers.values()].flatMap((server) => [...server.volumes.values()]);
   const commits = new Set(points.map(({ record }) => record.sequence));
-  return volumes
-    .flatMap(({ staged }) => staged)
-    .filter(({ info, oldestSegment }) => oldestSegment <= sequence || commits.has(info.sequence));
+  return volumes.flatMap(({ staged }) => staged).filter(({ info }) => commits.has(info.sequence));
 }
 
 async function writeMap(core: Core, map: StagedMap): Promise<void> {
+  const { disk } = core;
   const { from, to } = map.info;
-  if (await isCovered(core, map.info, to)) return;
   const path = core.paths.delta(map.info, from, to);
-  if (map.file !== null) {
-    await publish(core.disk, map.file.path, path);
+  if (await isCovered(core, map.info, to)) {
+    for (const folder of [core.paths.deltaFolder(map.info), core.paths.baseFolder(map.info)]) {
+      if (await disk.exists(folder)) await disk.syncDirectory(folder);
+    }
+  } else if (map.file === null) {
+    const temporary = temporaryPath(core);
+    await writeDeltaFile(core, map, temporary);
+    await publish(disk, temporary, path);
+  } else {
+    // It is the only copy of the map: it stays where it is until it has its name.
+    await makeFolder(disk, dirname(path));
+    await disk.rename(map.file.path, path);
     map.file.relocate(path);
-    return;
+    await disk.syncDirectory(dirname(path));
   }
-  const temporary = temporaryPath(core);
-  await writeDeltaFile(core, map, temporary);
-  await publish(core.disk, temporary, path);
 }
 
 /** True where the repository's maps lead to the epoch, in whatever shape. */
@@ -213,5 +272,5 @@ async function sealed(core: Core, head: VolumeHead): Promise<void> {
   const isDone = ({ info }: StagedMap) => info.sequence <= head.sequence;
   const done = state.staged.filter(isDone);
   state.staged = state.staged.filter((map) => !isDone(map));
-  for (const run of done.flatMap(({ runs }) => runs)) await core.disk.remove(run.path);
+  for (const run of done.flatMap(({ runs }) => runs)) await discard(core.disk, run.path);
 }

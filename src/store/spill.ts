@@ -1,18 +1,27 @@
 /**
- * Takes open epochs out of the journal's way: writes memory to run files where it is large, and says
- * again, in the active segment, what a segment that is to be removed had said of an open epoch. After
- * `carryOver(n)` and a sync, no open epoch needs segment n or an earlier one (P4 across any restart).
+ * Takes epochs out of the journal's way: writes memory to run files where it is large, and says again, in
+ * the active segment, what a segment that is to be removed had said of an open epoch. Of an epoch whose
+ * commit lies in a later segment it goes into a run: its delta has to wait until that segment's contents
+ * are in the repository, for an object names nothing that is not published before it. After
+ * `carryOver(n)` and a sync, nothing but the commits up to n needs segment n or an earlier one (P4 across
+ * any restart).
  */
 import type { IndexedEntry } from '../model/entry.ts';
 import { decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { CHUNKS_PER_LEAF } from '../model/geometry.ts';
-import { type Core, type ServerState, temporaryPath, type VolumeState } from './core.ts';
+import {
+  type Core,
+  type ServerState,
+  type StagedMap,
+  temporaryPath,
+  type VolumeState,
+} from './core.ts';
 import { LeafFile, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves, type MemoryLeaves } from './leaf-source.ts';
-import { publish } from './object-file.ts';
-import type { OpenEpoch } from './open-epoch.ts';
+import { discard, publish } from './object-file.ts';
+import { type OpenEpoch, runInfo } from './open-epoch.ts';
 import { encodeCursorRecord, encodeEntriesRecord } from './record.ts';
-import { emptyBatch } from './segment.ts';
+import { emptyBatch, type OpenEpochName } from './segment.ts';
 
 /** Open epochs up to this size are said again rather than written to a file of their own. */
 const CARRY_BYTES = 256 * 1024;
@@ -30,7 +39,7 @@ async function spill(core: Core, open: OpenEpoch): Promise<void> {
   if (open.memoryBytes > 0) {
     const layer = open.freeze();
     try {
-      open.replaceFrozen(layer, await writeRun(core, open, [layer]));
+      open.replaceFrozen(layer, await writeRun(core, open.name, [layer]));
     } catch (error) {
       open.melt(layer);
       throw error;
@@ -41,18 +50,19 @@ async function spill(core: Core, open: OpenEpoch): Promise<void> {
 
 async function writeRun(
   core: Core,
-  open: OpenEpoch,
+  name: OpenEpochName,
   sources: readonly (MemoryLeaves | LeafFile)[],
 ): Promise<LeafFile> {
   const temporary = temporaryPath(core);
-  const writer = await LeafFileWriter.create(core.disk, temporary, 'US-RUN  ', open.runInfo());
+  const info = runInfo(name);
+  const writer = await LeafFileWriter.create(core.disk, temporary, 'US-RUN  ', info);
   try {
     for await (const { leaf, bytes } of composedLeaves(sources)) await writer.add(leaf, bytes);
     const digest = await writer.finishLeaves();
-    await writer.finish('US-RUN  ', open.runInfo(), digest);
+    await writer.finish('US-RUN  ', info, digest);
   } catch (error) {
     await writer.abandon();
-    await core.disk.remove(temporary);
+    await discard(core.disk, temporary);
     throw error;
   }
   core.nextFile += 1;
@@ -71,9 +81,9 @@ async function mergeRuns(core: Core, open: OpenEpoch): Promise<void> {
     bytes += runs[from]!.fileBytes;
   }
   const merged = runs.slice(Math.min(from, runs.length - 2));
-  const run = await writeRun(core, open, merged);
+  const run = await writeRun(core, open.name, merged);
   open.replaceRuns(merged, run);
-  for (const { path } of merged) await core.disk.remove(path);
+  for (const { path } of merged) await discard(core.disk, path);
 }
 
 /** Says an open epoch of memory's size again, in the active segment. */
@@ -101,13 +111,33 @@ async function carryVolume(core: Core, { open }: VolumeState, sequence: number):
   open.oldestSegment = await repeat(core, open);
 }
 
-/** Frees segments up to `sequence` of open epochs. The caller makes the journal durable before removing. */
+/** A committed epoch whose commit, and so whose contents, may lie in segments that are not sealed yet. */
+async function carryStaged(core: Core, state: VolumeState, map: StagedMap): Promise<void> {
+  const { to: epoch, ...info } = map.info;
+  const { server, volume, generation, sizeBytes, sectorBytes } = info;
+  const name = { server, volume, generation, sizeBytes, sectorBytes, epoch };
+  const isEmpty = map.memory.every(({ leaves }) => leaves.size === 0);
+  const added = isEmpty ? [] : [await writeRun(core, name, map.memory)];
+  const runs = [...map.runs, ...added];
+  const carried = { ...map, runs, memory: [], oldestSegment: Number.POSITIVE_INFINITY };
+  state.staged = state.staged.map((other) => (other === map ? carried : other));
+}
+
+/** Frees segments up to `sequence`. The caller makes the journal durable before removing. */
 export async function carryOver(core: Core, sequence: number): Promise<void> {
   for (const server of core.servers.values()) await carryServer(core, server, sequence);
 }
 
 function carryServer(core: Core, server: ServerState, sequence: number): Promise<void> {
   return server.mutex.run(async () => {
-    for (const volume of server.volumes.values()) await carryVolume(core, volume, sequence);
+    const points = [...core.staged.values()];
+    const later = points.filter(({ segment }) => segment > sequence);
+    const commits = new Set(later.map(({ record }) => record.sequence));
+    const isLater = ({ info, oldestSegment }: StagedMap) =>
+      oldestSegment <= sequence && commits.has(info.sequence);
+    for (const state of server.volumes.values()) {
+      for (const map of state.staged.filter(isLater)) await carryStaged(core, state, map);
+      await carryVolume(core, state, sequence);
+    }
   });
 }

@@ -148,10 +148,11 @@ export class FaultyDisk implements Disk {
     for (const inode of inodes) inode.cut(random);
     this.names = names;
     this.durableNames = new Map(names);
+    this.pending = [];
     this.reset();
   }
 
-  /** The process ends and another begins: the disk forgets nothing. */
+  /** The process is killed and another begins: the disk forgets nothing, until the power goes. */
   reopen(): void {
     this.reset();
   }
@@ -319,7 +320,6 @@ export class FaultyDisk implements Disk {
   }
 
   private reset(): void {
-    this.pending = [];
     this.cutAt = Number.POSITIVE_INFINITY;
     this.failures.clear();
     this.isOff = false;

@@ -1,0 +1,28 @@
+/**
+ * Makes the names durable that a former life has left: a process may have been killed between a rename and
+ * the sync of the folder. Whoever finds such a name takes the object for stored, and would let go what it
+ * stands for, or name it in another object; a power cut could then take it back.
+ */
+import type { Core } from './core.ts';
+
+type NameCore = Pick<Core, 'disk' | 'paths'>;
+
+/** Once, when a data directory is opened, before anything relies on what is there. */
+export async function settleNames(core: NameCore): Promise<void> {
+  const { root, journal, open, repo, packs, deltas, bases, index, points, condemned } = core.paths;
+  for (const folder of [root, journal, open, repo, index, condemned]) {
+    await core.disk.syncDirectory(folder);
+  }
+  for (const folder of [packs, points]) await settleBelow(core, folder, 1);
+  // Server, volume, generation.
+  for (const folder of [deltas, bases]) await settleBelow(core, folder, 3);
+}
+
+/** A folder and the folders in it, so many levels down. */
+async function settleBelow(core: NameCore, folder: string, levels: number): Promise<void> {
+  await core.disk.syncDirectory(folder);
+  if (levels === 0) return;
+  for (const { name, isDirectory } of await core.disk.list(folder)) {
+    if (isDirectory) await settleBelow(core, `${folder}/${name}`, levels - 1);
+  }
+}
