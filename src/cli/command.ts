@@ -5,6 +5,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import type { ProgressUnit } from './progress.ts';
 import type { Settings } from './settings.ts';
 
 export type OptionType = 'text' | 'list' | 'flag' | 'count' | 'size' | 'duration' | 'time';
@@ -61,7 +62,7 @@ export interface CommandContext {
   note(text: string): void;
   /** Replaces what the last call drew (a terminal only; elsewhere the text is printed once more). */
   redraw(text: string): void;
-  progress(label: string): Progress;
+  progress(label: string, unit?: ProgressUnit): Progress;
   /** Asks yes or no; refuses with ERR_CLI_CONFIRMATION where there is nobody to ask. */
   confirm(question: string): Promise<void>;
   readonly clock: Clock;

@@ -52,9 +52,9 @@ export function createContext(surroundings: Surroundings, verbose: boolean): Com
     print: (text) => void stdout.write(`${text}\n`),
     note: (text) => void stderr.write(`${text}\n`),
     redraw: (text) => void stdout.write(`${stdout.isTTY === true ? CLEAR_SCREEN : ''}${text}\n`),
-    progress: (label) =>
+    progress: (label, unit = 'bytes') =>
       stderr.isTTY === true
-        ? createProgress(label, clock, (text, isLast) => {
+        ? createProgress(label, clock, unit, (text, isLast) => {
             stderr.write(`${CLEAR_LINE}${text.slice(0, width)}${isLast ? '\n' : ''}`);
           })
         : silentProgress,

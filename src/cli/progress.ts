@@ -6,13 +6,17 @@ import type { Clock } from '../base/clock.ts';
 import { formatDuration, formatSize } from '../base/units.ts';
 import type { Progress } from './command.ts';
 
-const BAR_CELLS = 24;
+const BAR_CELLS = 20;
 const REDRAW_MS = 100;
+
+/** What is counted: "1.5 GiB of 3.0 GiB", "12 of 40 objects". */
+export type ProgressUnit = 'bytes' | 'objects';
 
 /** The text of one state of the bar. Pure. */
 export function progressLine(
   label: string,
   state: { done: number; total: number; elapsedMs: number; note: string },
+  unit: ProgressUnit = 'bytes',
 ): string {
   const { done, total, elapsedMs, note } = state;
   const share = total > 0 ? Math.min(1, done / total) : 1;
@@ -21,9 +25,13 @@ export function progressLine(
   const percent = `${Math.floor(share * 100)}%`.padStart(4);
   const perMs = elapsedMs > 0 ? done / elapsedMs : 0;
   const left = perMs > 0 && share < 1 ? `, ${formatDuration((total - done) / perMs)} left` : '';
-  const rate = perMs > 0 ? ` ${formatSize(Math.round(perMs * 1000))}/s` : '';
+  const isBytes = unit === 'bytes';
+  const rate = isBytes && perMs > 0 ? ` ${formatSize(Math.round(perMs * 1000))}/s` : '';
   const behind = note === '' ? '' : ` ${note}`;
-  return `${label} [${bar}]${percent} ${formatSize(done)} of ${formatSize(total)}${rate}${left}${behind}`;
+  const counted = isBytes
+    ? `${formatSize(done)} of ${formatSize(total)}`
+    : `${done} of ${total} ${unit}`;
+  return `${label} [${bar}]${percent} ${counted}${rate}${left}${behind}`;
 }
 
 export const silentProgress: Progress = { update: () => undefined, finish: () => undefined };
@@ -31,6 +39,7 @@ export const silentProgress: Progress = { update: () => undefined, finish: () =>
 export function createProgress(
   label: string,
   clock: Clock,
+  unit: ProgressUnit,
   draw: (text: string, isLast: boolean) => void,
 ): Progress {
   const startMs = clock.monotonicMs();
@@ -42,10 +51,10 @@ export function createProgress(
       state = { done, total, elapsedMs: nowMs - startMs, note };
       if (nowMs - drawnMs < REDRAW_MS) return;
       drawnMs = nowMs;
-      draw(progressLine(label, state), false);
+      draw(progressLine(label, state, unit), false);
     },
     finish() {
-      if (drawnMs > Number.NEGATIVE_INFINITY) draw(progressLine(label, state), true);
+      if (drawnMs > Number.NEGATIVE_INFINITY) draw(progressLine(label, state, unit), true);
     },
   };
 }

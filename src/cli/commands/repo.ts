@@ -47,7 +47,7 @@ async function checkByService(
   client: RestClient,
   readData: boolean,
 ): Promise<CheckReport> {
-  const progress = context.progress('check');
+  const progress = context.progress('check', 'objects');
   let job = await client.call<ApiCheckJob>('POST', '/v1/check', { body: { readData } });
   while (job.state === 'running') {
     context.stop.throwIfAborted();
@@ -71,9 +71,8 @@ export function renderReport(report: CheckReport): string {
   return [...findings.map(findingLine), `${looked}: ${verdict(findings)}`].join('\n');
 }
 
-/** What nothing refers to, and an index that is behind, are no harm. */
-const isHarm = (finding: Finding): boolean =>
-  finding.kind !== 'unreferenced' && finding.kind !== 'stale-index';
+/** An index that is behind is no harm: it is made again. */
+const isHarm = (finding: Finding): boolean => finding.kind !== 'stale-index';
 
 function verdict(findings: readonly Finding[]): string {
   const harm = findings.filter(isHarm).length;
@@ -164,7 +163,7 @@ async function checkByDirectory(
   folder: string,
   readData: boolean,
 ): Promise<CheckReport> {
-  const progress = context.progress('check');
+  const progress = context.progress('check', 'objects');
   const onProgress = (done: number, total: number) => progress.update(done, total);
   const report = await withRepository(context, folder, (repository) =>
     repository.check({ readData, onProgress }),
