@@ -92,6 +92,11 @@ export const errorCatalogue = {
     6,
     'Agent and staging disagree on the position; the volume must be rescanned.',
   ),
+  ERR_COMMIT_INVALID: spec(
+    'operational',
+    6,
+    'A commit says what cannot be; is the clock of the source server right?',
+  ),
   ERR_POINT_NOT_FOUND: spec('operational', 5, 'List the points with point list.'),
   ERR_VOLUME_NOT_FOUND: spec('operational', 5, 'point show names the volumes of a point.'),
   ERR_IMAGE_RANGE: spec('usage', 2, 'The range must lie inside the image.'),

@@ -18,8 +18,9 @@ import { openEpoch, type SessionVolume } from './ingest.ts';
 import { type Leaf, missingChunks, piecesOf } from './leaf.ts';
 import { composedLeaves, type LeafSource, readComposed } from './leaf-source.ts';
 import { MapBuilder } from './map-builder.ts';
+import { discard } from './object-file.ts';
 import type { OpenEpoch } from './open-epoch.ts';
-import { encodePointBody, type PointRecord, shownPoint } from './point-format.ts';
+import { decodePointBody, encodePointBody, type PointRecord, shownPoint } from './point-format.ts';
 import { encodeRecord, RECORD_COMMIT } from './record.ts';
 import { emptyBatch } from './segment.ts';
 import type { CommitOutcome, CommitRequest } from './types.ts';
@@ -33,6 +34,11 @@ interface Part {
   readonly open: OpenEpoch;
   readonly contentDigest: string;
 }
+
+/** It lies in headers of maps, whose length is bounded. */
+const MAX_DIGEST_DIGITS = 64;
+/** No Date is later. */
+const MAX_TIME_MS = 8.64e15;
 
 type Requested = CommitRequest['volumes'][number];
 
@@ -96,12 +102,17 @@ function checkRequest(volumes: readonly SessionVolume[], request: CommitRequest)
   const seen = new Set(request.volumes.map(({ volume }) => volume));
   const isKnown = request.volumes.every(({ volume }) => volumes[volume] !== undefined);
   const isRight = seen.size === request.volumes.length && seen.size > 0 && isKnown;
-  const isTime = Number.isSafeInteger(request.timeMs) && request.timeMs >= 0;
-  if (isRight && isTime) return;
-  throw new UnderstudyError(
-    'ERR_COMMIT_POSITION',
-    'a commit names volumes of the session, once each',
-  );
+  if (!isRight) {
+    const message = 'a commit names volumes of the session, once each';
+    throw new UnderstudyError('ERR_COMMIT_POSITION', message);
+  }
+  const { timeMs } = request;
+  const isTime = Number.isSafeInteger(timeMs) && timeMs >= 0 && timeMs <= MAX_TIME_MS;
+  if (!isTime) throw new UnderstudyError('ERR_COMMIT_INVALID', `a cut at ${timeMs} ms is no time`);
+  for (const { volume, contentDigest } of request.volumes) {
+    if (contentDigest.length <= MAX_DIGEST_DIGITS) continue;
+    throw new UnderstudyError('ERR_COMMIT_INVALID', `no content digest of volume ${volume}`);
+  }
 }
 
 function isCommitted({ state: { head } }: SessionVolume, wanted: Requested): boolean {
@@ -213,9 +224,20 @@ async function missingOf(
   return [...missing].sort((a, b) => a - b);
 }
 
+/** A record that a restart could not read would be damage, for all servers: it is refused before. */
+function readableBody(record: PointRecord): Uint8Array {
+  const body = encodePointBody(record);
+  try {
+    decodePointBody(body, 'the commit');
+    return body;
+  } catch (cause) {
+    throw new UnderstudyError('ERR_COMMIT_INVALID', String(cause), {}, cause);
+  }
+}
+
 /** Durable once it resolves with the segment of the record. */
 async function appendCommit(core: Core, record: PointRecord): Promise<number> {
-  const body = encodePointBody(record);
+  const body = readableBody(record);
   const { sequence } = await core.journal.append({
     ...emptyBatch,
     records: () => [encodeRecord(RECORD_COMMIT, body)],
@@ -280,5 +302,5 @@ function pointRecord(
 
 /** Temporary files of maps that are not to be. */
 async function forget(core: Core, maps: readonly StagedMap[]): Promise<void> {
-  for (const { file } of maps) if (file !== null) await core.disk.remove(file.path);
+  for (const { file } of maps) if (file !== null) await discard(core.disk, file.path);
 }

@@ -7,7 +7,7 @@
  * not tell what another server stores (P8). A call that fails ends the session: what follows it would lie
  * over a hole. Commits are commit.ts's.
  */
-import { UnderstudyError } from '../base/errors.ts';
+import { assert, UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { checkEntriesWithin, decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
@@ -17,8 +17,15 @@ import { toHex } from './checksum.ts';
 import { commitEpochs } from './commit.ts';
 import { type Core, type ServerState, type VolumeState, volumeState } from './core.ts';
 import { grantKey } from './grant.ts';
+import { discard } from './object-file.ts';
 import { OpenEpoch } from './open-epoch.ts';
-import { encodeCursorRecord, encodeEntriesRecord, MAX_PIECE_BYTES } from './record.ts';
+import {
+  encodeCursorRecord,
+  encodeEntriesRecord,
+  HANDLE_BYTES,
+  MAX_BODY_BYTES,
+  MAX_PIECE_BYTES,
+} from './record.ts';
 import { type Batch, emptyBatch, type OpenEpochName } from './segment.ts';
 import { spillWhereLarge } from './spill.ts';
 import type {
@@ -50,24 +57,23 @@ export function openName(
   return { server, volume, generation, sizeBytes, sectorBytes, epoch };
 }
 
-/** The open epoch that these descriptions and the head call for; a former one that differs is dropped. */
+/** The open epoch that these descriptions and the head call for; one is begun where none is open. */
 export function openEpoch(
   server: string,
   state: VolumeState,
   description: VolumeDescription,
 ): OpenEpoch {
   const name = openName(server, description, state.head);
-  const { open } = state;
-  const isSame =
-    open !== null &&
-    open.name.generation === name.generation &&
-    open.name.epoch === name.epoch &&
-    open.name.sizeBytes === name.sizeBytes &&
-    open.name.sectorBytes === name.sectorBytes;
-  if (isSame) return open;
-  state.open = new OpenEpoch(name);
+  state.open ??= new OpenEpoch(name);
+  assert(isSameEpoch(state.open.name, name), 'a session begins by dropping what is open otherwise');
   return state.open;
 }
+
+const isSameEpoch = (open: OpenEpochName, name: OpenEpochName): boolean =>
+  open.generation === name.generation &&
+  open.epoch === name.epoch &&
+  open.sizeBytes === name.sizeBytes &&
+  open.sectorBytes === name.sectorBytes;
 
 const describedWrongly = (message: string): UnderstudyError =>
   new UnderstudyError('ERR_INGEST_DESCRIPTION', message);
@@ -77,7 +83,7 @@ function checkDescriptions(server: ServerState, volumes: readonly VolumeDescript
   if (names.size !== volumes.length) throw describedWrongly('a volume is named twice');
   for (const { volume, sizeBytes, sectorBytes, generation } of volumes) {
     const nameBytes = Buffer.byteLength(volume, 'utf8');
-    const isNamed = nameBytes > 0 && nameBytes <= MAX_VOLUME_NAME_BYTES;
+    const isNamed = nameBytes > 0 && nameBytes <= MAX_VOLUME_NAME_BYTES && volume.isWellFormed();
     const isSized = Number.isSafeInteger(sizeBytes) && sizeBytes > 0;
     if (
       !isNamed ||
@@ -136,7 +142,10 @@ async function refuseFormer(
   throw describedWrongly(`volume ${volume}: generation ${generation} was left for another one`);
 }
 
-/** The journal says that another epoch is open before the runs of the former one go. */
+/**
+ * The journal says that another epoch is open before memory does, or the former one, which a replay would
+ * still have, could come back under what is sent later; and before the runs of the former one go.
+ */
 async function dropOther(
   core: Core,
   server: ServerState,
@@ -144,15 +153,16 @@ async function dropOther(
 ): Promise<void> {
   const state = volumeState(server, description.volume);
   const former = state.open;
-  const open = openEpoch(server.server, state, description);
-  if (former === null || former === open) return;
+  const open = new OpenEpoch(openName(server.server, description, state.head));
+  if (former === null || isSameEpoch(former.name, open.name)) return;
   const { sequence } = await core.journal.append({
     ...emptyBatch,
     records: (handleOf) => [encodeCursorRecord(handleOf(open.name), 0)],
   });
   open.moveCursor(0, sequence);
+  state.open = open;
   await core.journal.durable();
-  for (const run of former.runFiles) await core.disk.remove(run.path);
+  for (const run of former.runFiles) await discard(core.disk, run.path);
 }
 
 export class IngestSession implements Ingest {
@@ -259,6 +269,9 @@ export class IngestSession implements Ingest {
     entries: readonly IndexedEntry[],
   ): { encoded: Uint8Array; own: IndexedEntry[] } {
     const encoded = encodeEntries(entries);
+    if (encoded.length > MAX_BODY_BYTES - HANDLE_BYTES) {
+      throw new UnderstudyError('ERR_ENTRIES_INVALID', 'more entries than a record holds');
+    }
     const own = decodeEntries(encoded);
     checkEntriesWithin(own, description.sizeBytes);
     return { encoded, own };
@@ -384,7 +397,6 @@ function checkPiece({ digest, rawLength, stored, codec }: VerifiedPiece): void {
     rawLength > 0 &&
     rawLength <= MAX_PIECE_BYTES &&
     stored.length > 0 &&
-    stored.length <= MAX_PIECE_BYTES + 4 &&
-    (codec === 1 || stored.length === rawLength);
+    (codec === 0 ? stored.length === rawLength : codec === 1 && stored.length < rawLength);
   if (!isRight) throw new UnderstudyError('ERR_ENTRIES_INVALID', 'a piece of impossible length');
 }

@@ -12,6 +12,7 @@
  */
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { MAX_PACK_BYTES } from './digest-table.ts';
 import type { Paths } from './layout.ts';
 import { Mutex } from './mutex.ts';
 import type { Batch, Segment } from './segment.ts';
@@ -19,6 +20,8 @@ import type { Watermark } from './watermark.ts';
 
 /** Most bytes of one write call. */
 const MAX_WRITE_BYTES = 16 * 1024 * 1024;
+/** A segment is ended once the next write would pass its size; offsets beyond must still fit a u32. */
+const MAX_SEGMENT_BYTES = MAX_PACK_BYTES / 2;
 
 interface Append {
   readonly batch: Batch;
@@ -71,6 +74,10 @@ export class Journal {
   private failure: UnderstudyError | null = null;
 
   constructor(options: JournalOptions) {
+    if (!(options.segmentBytes <= MAX_SEGMENT_BYTES)) {
+      const message = `segments of ${options.segmentBytes} bytes: at most ${MAX_SEGMENT_BYTES}`;
+      throw new UnderstudyError('ERR_USAGE', message);
+    }
     this.options = options;
     this.nextSequence = options.nextSequence;
   }

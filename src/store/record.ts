@@ -8,6 +8,7 @@
  *       A grant's body is the digest that it is about (grant.ts).
  *   others (24 bytes): type u8, 0[3], body length u32, 0[8], XXH64 of the first 16 bytes and the body.
  */
+import { assert } from '../base/errors.ts';
 import { CHUNK_BYTES, DIGEST_BYTES } from '../model/geometry.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { CHECKSUM_BYTES, checksum, sealChecksum } from './checksum.ts';
@@ -30,8 +31,10 @@ export const RECORD_HEADER_BYTES = 24;
 const CHECKED_BYTES = 16;
 /** No piece is longer than a chunk; LZ4 is kept only where it is shorter. */
 export const MAX_PIECE_BYTES = CHUNK_BYTES;
-/** Bounds what a damaged length makes a reader allocate. */
+/** Bounds what a damaged length makes a reader allocate; a longer record is never written. */
 export const MAX_BODY_BYTES = 64 * 1024 * 1024;
+/** With which the bodies of entries and cursors begin. */
+export const HANDLE_BYTES = 4;
 
 export interface PieceRecord {
   readonly type: number;
@@ -84,6 +87,7 @@ export function readPieceHeader(bytes: Uint8Array): PieceRecord | null {
 
 /** Header and body of a record that is no piece. */
 export function encodeRecord(type: number, body: Uint8Array): Uint8Array {
+  assert(body.length <= MAX_BODY_BYTES, 'a record can be read back');
   const bytes = new Uint8Array(RECORD_HEADER_BYTES + body.length);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, type);

@@ -6,6 +6,7 @@
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import type { DigestTable } from './digest-table.ts';
+import { discard } from './object-file.ts';
 import { encodePackHeader, PACK_HEADER_BYTES } from './pack-format.ts';
 import {
   encodeRecord,
@@ -86,7 +87,7 @@ export class Segment {
       await disk.syncDirectory(folder);
     } catch (error) {
       await file.close();
-      await disk.remove(given.path);
+      await discard(disk, given.path);
       throw error;
     }
     return new Segment({ ...given, file, table, pack, size: PACK_HEADER_BYTES });

@@ -7,27 +7,32 @@ import fs from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { compressSync } from 'lz4-napi';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { toHex } from '../../src/store/checksum.ts';
+import { DigestTable } from '../../src/store/digest-table.ts';
 import { FileCache } from '../../src/store/file-cache.ts';
 import { leafDigests } from '../../src/store/leaf.ts';
 import { LeafFile } from '../../src/store/leaf-file.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { entriesOf, readPack } from '../../src/store/pack-entries.ts';
+import type { CommitRequest } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { full, HookedDisk } from './support/hooked-disk.ts';
 import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
-import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
+import { commit, cut, drain, SourceVolume, sha256, sync } from './support/store-world.ts';
 
 const codeOf = (run: Promise<unknown>): Promise<string> =>
   run.then(
     () => 'none',
     (error: unknown) => (error instanceof UnderstudyError ? error.code : String(error)),
   );
+
+const ZEROS = '0'.repeat(64);
 
 /** Large segments: everything of a short life is in the first one until it is sealed. */
 const large = { ...tinySettings, segmentBytes: 64 * 1024 * 1024 };
@@ -413,5 +418,75 @@ describe('a kill, and then a power cut', () => {
         expect((await life.store!.check({ readData: true })).findings, killedIn).toEqual([]);
       }
     }
+  });
+});
+
+describe('what comes in', () => {
+  it('is refused where it could not be read again', async () => {
+    const [volume] = life.volumes;
+    const { description } = volume!;
+    const requests: [Partial<CommitRequest>, string][] = [
+      [{ timeMs: 8.64e15 + 1 }, 'ERR_COMMIT_INVALID'],
+      [{ timeMs: -1 }, 'ERR_COMMIT_INVALID'],
+      [{ cut: { method: 'scan', passes: 1, durationMs: Number.NaN } }, 'ERR_COMMIT_INVALID'],
+      [{}, 'none'],
+    ];
+    await life.open(large);
+    for (const [change, code] of requests) {
+      const ingest = await life.store!.beginIngest('web', [description]);
+      await sync(ingest, 0, volume!);
+      const part = { volume: 0, generation: volume!.generation, epoch: 1, contentDigest: ZEROS };
+      const request = { timeMs: 8.64e15, cut, requestId: '', volumes: [part], missingVolumes: [] };
+      expect(await codeOf(ingest.commit({ ...request, ...change }))).toBe(code);
+      await ingest.close();
+    }
+    disk.reopen();
+    await life.open(large);
+    expect(await life.store!.points({})).toHaveLength(1);
+  });
+
+  it('is no LZ4 that is longer than its content', async () => {
+    await life.open(large);
+    const ingest = await life.store!.beginIngest('web', [life.volumes[0]!.description]);
+    const raw = new Uint8Array(life.random.bytes(4096));
+    const stored = new Uint8Array(compressSync(Buffer.from(raw)));
+    expect(stored.length).toBeGreaterThan(raw.length);
+    const piece = { digest: sha256(raw), codec: 1 as const, rawLength: raw.length, stored };
+    expect(await codeOf(ingest.pieces([piece]))).toBe('ERR_ENTRIES_INVALID');
+  });
+
+  it('goes into segments whose offsets fit', async () => {
+    const settings = { ...large, segmentBytes: 2 ** 32 };
+    expect(await codeOf(life.open(settings))).toBe('ERR_USAGE');
+    const table = new DigestTable(0);
+    const entry = { digest: sha256(new Uint8Array(1)), owner: new Uint8Array(8), pack: 0 };
+    const rest = { storedLength: 1, rawLength: 1, codec: 0, isGrant: false };
+    expect(() => table.add({ ...entry, ...rest, offset: 2 ** 32 })).toThrow('32 bits');
+  });
+
+  it('of another generation drops what is open in the journal before it does in memory', async () => {
+    await life.open(large);
+    const [volume] = life.volumes;
+    const begin = (generation: string) =>
+      life.store!.beginIngest('web', [{ ...volume!.description, generation }]);
+    let ingest = await begin(volume!.generation);
+    await sync(ingest, 0, volume!);
+    await commit(ingest, [volume!], 1000);
+    volume!.write(life.random, 0, 3 * CHUNK_BYTES);
+    await drain(ingest, 0, volume!); // open in the second epoch
+    await ingest.close();
+    disk.hook = (what, path) => {
+      if (what === 'write' && path.endsWith('.segment')) throw full(path);
+    };
+    expect(await codeOf(begin('c'.repeat(32)))).toBe('ERR_DISK_FULL');
+    disk.hook = () => undefined;
+    ingest = await begin(volume!.generation);
+    volume!.write(life.random, 5 * CHUNK_BYTES, 100);
+    await drain(ingest, 0, volume!);
+    const point = await commit(ingest, [volume!], 2000);
+    expect(await readsAs(life.store!, point)).toBe(true);
+    disk.reopen();
+    await life.open(large);
+    expect(await readsAs(life.store!, point)).toBe(true);
   });
 });
