@@ -20,13 +20,22 @@ export async function listMaps(
   place: MapPlace,
 ): Promise<{ bases: number[]; deltas: Span[] }> {
   const { disk, paths } = core;
-  const baseNames = await disk.list(paths.baseFolder(place));
+  // In this order: a base is there before the deltas that it stands for go.
   const deltaNames = await disk.list(paths.deltaFolder(place));
+  const baseNames = await disk.list(paths.baseFolder(place));
   return {
     bases: baseNames.map(({ name }) => parseBaseName(name)).filter((epoch) => epoch !== null),
     deltas: deltaNames.map(({ name }) => parseDeltaName(name)).filter((span) => span !== null),
   };
 }
+
+interface ListedMaps {
+  readonly bases: readonly number[];
+  readonly deltas: readonly Span[];
+}
+
+export const isSameList = (a: ListedMaps, b: ListedMaps): boolean =>
+  JSON.stringify([a.bases, a.deltas]) === JSON.stringify([b.bases, b.deltas]);
 
 export interface Chain {
   readonly sizeBytes: number;
@@ -105,8 +114,15 @@ class Ways {
   }
 
   async open(): Promise<Chain> {
-    const listed = await listMaps(this.core, this.place);
-    const found = await this.firstSound(listed, this.wish.avoid ?? new Set());
+    let listed = await listMaps(this.core, this.place);
+    let found = await this.firstSound(listed, this.wish.avoid ?? new Set());
+    for (let tries = 0; found === null && tries < MAX_TRIES; tries += 1) {
+      // A fold may have moved on between the two listings.
+      const again = await listMaps(this.core, this.place);
+      if (isSameList(again, listed)) break;
+      listed = again;
+      found = await this.firstSound(listed, this.wish.avoid ?? new Set());
+    }
     if (found !== null && 'sources' in found) {
       return { ...found, read: (leaf) => this.readLeaf(found, leaf) };
     }
@@ -118,7 +134,7 @@ class Ways {
 
   /** Where the best way is broken, the best one without the map that is to blame; and so on. */
   private async firstSound(
-    listed: { bases: readonly number[]; deltas: readonly Span[] },
+    listed: ListedMaps,
     avoid: ReadonlySet<string>,
   ): Promise<Linked | Broken | null> {
     const plan = this.plan(listed, avoid);
@@ -136,10 +152,7 @@ class Ways {
     return found;
   }
 
-  private plan(
-    { bases, deltas }: { bases: readonly number[]; deltas: readonly Span[] },
-    avoid: ReadonlySet<string>,
-  ): ChainPlan<Link> | null {
+  private plan({ bases, deltas }: ListedMaps, avoid: ReadonlySet<string>): ChainPlan<Link> | null {
     const { paths } = this.core;
     const isSound = ({ from, to }: Span) => !avoid.has(paths.delta(this.place, from, to));
     const links: Link[] = deltas.filter(isSound);

@@ -1,12 +1,14 @@
 /**
  * The part of a check that looks at packs and the index: headers and footers, whether everything that a
- * footer lists is found, and with `readData` every content. A damaged content is reported where a map
- * needs it (check-volume.ts); what no map needs is reported here, hurting nothing.
+ * footer lists is found, and with `readData` every content. A damaged content hurts the points whose maps
+ * need it (check-volume.ts), unless another copy of it is right; damage that hurts nothing is told too.
  */
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import { type CheckCore, findingOf, type Progress } from './check.ts';
-import { toHex } from './checksum.ts';
+import { fromHex, toHex } from './checksum.ts';
+import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';
+import { isNotFound } from './object-header.ts';
 import {
   decodePackHeader,
   footerEntries,
@@ -20,13 +22,23 @@ import type { Finding } from './types.ts';
 
 const READ_BYTES = 4 * 1024 * 1024;
 
+/** A content that is damaged somewhere. */
+export interface DamagedPiece {
+  /** The packs in which it is. */
+  readonly paths: readonly string[];
+  /** True where no other copy is right. */
+  readonly isLost: boolean;
+}
+
+/** By the hex digest. */
+export type DamagedPieces = ReadonlyMap<string, DamagedPiece>;
+
 export interface PackFindings {
   readonly findings: Finding[];
   readonly objects: number;
   readonly pieces: number;
   readonly bytesRead: number;
-  /** Damaged contents by their hex digests, and the pack that holds each. */
-  readonly damaged: ReadonlyMap<string, string>;
+  readonly damaged: DamagedPieces;
 }
 
 interface Totals {
@@ -34,13 +46,16 @@ interface Totals {
   bytesRead: number;
 }
 
+/** Paths of the packs in which a content is damaged, by its hex digest. */
+type Places = Map<string, string[]>;
+
 export async function checkPacks(
   core: CheckCore,
   readData: boolean,
   progress: Progress,
 ): Promise<PackFindings> {
   const findings: Finding[] = [];
-  const damaged = new Map<string, string>();
+  const places: Places = new Map();
   const totals: Totals = { pieces: 0, bytesRead: 0 };
   const ids = await listPacks(core);
   progress.expect(ids.length);
@@ -50,15 +65,43 @@ export async function checkPacks(
       const entries = await openPack(core, path);
       totals.pieces += entries.filter(({ isGrant }) => !isGrant).length;
       findings.push(...(await lost(core, id, path, entries)));
-      if (readData) await readPieces(core, path, entries, damaged, totals);
+      if (readData) await readPieces(core, path, entries, places, totals);
     } catch (error) {
-      findings.push(findingOf(error, path, []));
+      // Collected since it was listed: no object any more.
+      if (!isNotFound(error)) findings.push(findingOf(error, path, []));
     }
     progress.advance(1);
   }
   const objects = ids.length + core.index.objects.all.length;
-  findings.push(...(await checkIndex(core)));
-  return { findings, objects, damaged, ...totals };
+  findings.push(...(await checkIndex(core)), ...(await checkMarks(core)));
+  return { findings, objects, damaged: await judge(core, places), ...totals };
+}
+
+/** What is damaged in one pack may be right in another one. */
+async function judge(core: CheckCore, places: Places): Promise<DamagedPieces> {
+  const copies = await core.copies.search([...places.keys()].map(fromHex));
+  const judged = new Map<string, DamagedPiece>();
+  for (const [name, paths] of places) {
+    const all = (copies.get(name) ?? []).map(({ pack }) => core.packs.byNumber(pack)?.path);
+    const isLost = all.every((path) => path === undefined || paths.includes(path));
+    judged.set(name, { paths, isLost });
+  }
+  return judged;
+}
+
+/** Damage that was not told of a map: one finding a pack, hurting nothing. */
+export function harmless(damaged: DamagedPieces, told: ReadonlySet<string>): Finding[] {
+  const byPack = new Map<string, string[]>();
+  for (const [name, { paths }] of damaged) {
+    if (told.has(name)) continue;
+    for (const path of paths) byPack.set(path, [...(byPack.get(path) ?? []), name]);
+  }
+  return [...byPack].map(([object, names]) => {
+    const detail =
+      `${names.length} of its contents are damaged (${names[0]}, ..): ` +
+      'nothing needs them, or another copy is right';
+    return { kind: 'damaged-piece', object, detail, points: [] };
+  });
 }
 
 async function openPack(core: CheckCore, path: string): Promise<TableEntry[]> {
@@ -93,7 +136,7 @@ async function readPieces(
   core: CheckCore,
   path: string,
   entries: readonly TableEntry[],
-  damaged: Map<string, string>,
+  places: Places,
   totals: Totals,
 ): Promise<void> {
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
@@ -110,7 +153,8 @@ async function readPieces(
     const stored = window.subarray(entry.offset - start, end - start);
     totals.bytesRead += stored.length;
     if (stored.length === entry.storedLength && openPiece(stored, entry) !== null) continue;
-    damaged.set(toHex(entry.digest), path);
+    const name = toHex(entry.digest);
+    places.set(name, [...(places.get(name) ?? []), path]);
   }
 }
 
@@ -124,7 +168,20 @@ async function checkIndex(core: CheckCore): Promise<Finding[]> {
         last = digest.slice();
       }
     } catch (error) {
+      if (isNotFound(error)) continue; // merged meanwhile
       findings.push({ ...findingOf(error, object.path, []), kind: 'stale-index' });
+    }
+  }
+  return findings;
+}
+
+async function checkMarks(core: CheckCore): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const id of await condemnedPacks(core)) {
+    try {
+      await condemnedSince(core, id);
+    } catch (error) {
+      if (!isNotFound(error)) findings.push(findingOf(error, core.paths.condemnedMark(id), []));
     }
   }
   return findings;

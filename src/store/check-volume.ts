@@ -11,12 +11,13 @@ import { Base } from './base.ts';
 import { firstRoot, nextRoot } from './chain-root.ts';
 import { type CheckCore, findingOf } from './check.ts';
 import type { VolumeMaps } from './check-maps.ts';
+import type { DamagedPieces } from './check-packs.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import type { StagedMap } from './core.ts';
 import { leafDigests, missingChunks, piecesOf } from './leaf.ts';
 import { LeafDigest, LeafFile, type LeafFileInfo } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
-import { damaged } from './object-header.ts';
+import { damaged, isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import type { Finding } from './types.ts';
 
@@ -38,31 +39,35 @@ interface BadPiece {
   readonly detail: string;
 }
 
+type Chain = readonly CheckedMap[];
+
 export class CheckVolume {
+  readonly findings: Finding[] = [];
+  /** Hex digests of the contents that findings are about. */
+  readonly told = new Set<string>();
+  /** Set where a map was gone when it was to be read, or none led to a point. */
+  mayBeStale = false;
   private readonly core: CheckCore;
   private readonly volume: VolumeMaps;
-  private readonly damaged: ReadonlyMap<string, string>;
-  private readonly findings: Finding[] = [];
+  private readonly damaged: DamagedPieces;
   private readonly maps: CheckedMap[] = [];
+  /** Maps that cannot be read wholly, and why. */
+  private readonly failures = new Map<CheckedMap, unknown>();
 
-  constructor(core: CheckCore, volume: VolumeMaps, damagedPieces: ReadonlyMap<string, string>) {
+  constructor(core: CheckCore, volume: VolumeMaps, damagedPieces: DamagedPieces) {
     this.core = core;
     this.volume = volume;
     this.damaged = damagedPieces;
   }
 
-  async run(): Promise<Finding[]> {
+  async run(): Promise<void> {
+    if (this.volume.points.length === 0) return; // all dropped meanwhile
     await this.openAll();
-    for (const point of this.volume.points) this.checkChain(point);
     const bad: BadPiece[] = [];
     for (const map of this.maps) bad.push(...(await this.checkPieces(map)));
-    await this.reportPieces(bad);
-    return this.findings;
-  }
-
-  /** Points of this volume whose chains use `map`. */
-  private pointsWith(map: CheckedMap): PointRecord[] {
-    return this.volume.points.filter((point) => this.chainOf(point)?.includes(map));
+    for (const [map, error] of this.failures) this.reportFailure(map, error);
+    for (const point of this.volume.points) this.checkChain(point);
+    await this.reportPieces(await this.heldNowhere(bad));
   }
 
   private epochOf(point: PointRecord): { epoch: number; chainRoot: string } {
@@ -70,15 +75,29 @@ export class CheckVolume {
     return point.volumes.find((own) => own.volume === volume && own.generation === generation)!;
   }
 
-  /** Oldest first; null where no chain leads to the point. */
-  private chainOf(point: PointRecord): CheckedMap[] | null {
-    const bases = this.maps.filter(({ isBase }) => isBase);
-    const deltas = this.maps.filter(({ isBase }) => !isBase);
+  /** Of the maps given, oldest first; null where they do not lead to the point. */
+  private chainOver(maps: readonly CheckedMap[], point: PointRecord): Chain | null {
+    const bases = maps.filter(({ isBase }) => isBase);
+    const deltas = maps.filter(({ isBase }) => !isBase);
     const epochs = bases.map(({ to }) => to);
     const plan = planChain(epochs, deltas, this.epochOf(point).epoch);
     if (plan === null) return null;
     const base = bases.find(({ to }) => to === plan.base);
     return base === undefined ? [...plan.deltas] : [base, ...plan.deltas];
+  }
+
+  /** Over the maps that can be read: the one that a reader takes, then those without its bases. */
+  private chainsOf(point: PointRecord): Chain[] {
+    let maps = this.maps.filter((map) => !this.failures.has(map));
+    const chains: Chain[] = [];
+    for (;;) {
+      const chain = this.chainOver(maps, point);
+      if (chain === null) return chains;
+      chains.push(chain);
+      const [first] = chain;
+      if (first?.isBase !== true) return chains;
+      maps = maps.filter((map) => map !== first);
+    }
   }
 
   private async openAll(): Promise<void> {
@@ -95,55 +114,64 @@ export class CheckVolume {
   }
 
   private async open(path: string, from: number, to: number): Promise<void> {
-    const isBase = from === to;
-    const unread = { name: path, from, to, isBase, source: null, previousRoot: null, root: '' };
-    const map = isBase ? await this.openBase(path, to) : await this.openDelta(path, from, to);
-    this.maps.push(map ?? unread);
-  }
-
-  private async openBase(path: string, epoch: number): Promise<CheckedMap | null> {
     try {
-      const base = await Base.open(this.core, path);
-      const { info } = base;
-      if (info.epoch !== epoch || !isOf(info, this.volume)) throw damaged(path, 'another name');
-      const span = { from: epoch, to: epoch, isBase: true };
-      return { name: path, ...span, source: base, previousRoot: null, root: info.root };
+      this.maps.push(
+        from === to ? await this.openBase(path, to) : await this.openDelta(path, from, to),
+      );
     } catch (error) {
-      return this.unreadable(error, path, (point) => this.epochOf(point).epoch >= epoch);
+      const isBase = from === to;
+      const map = { name: path, from, to, isBase, source: null, previousRoot: null, root: '' };
+      this.maps.push(map);
+      this.fail(map, error);
     }
   }
 
-  private async openDelta(path: string, from: number, to: number): Promise<CheckedMap | null> {
-    try {
-      const file = await LeafFile.open(this.core.files, path, 'US-DELTA');
-      const { info } = file;
-      if (info.from !== from || info.to !== to || !isOf(info, this.volume)) {
-        throw damaged(path, 'another name');
-      }
-      await checkDigest(file);
-      const { previousRoot, root } = info;
-      return { name: path, from, to, isBase: false, source: file, previousRoot, root };
-    } catch (error) {
-      return this.unreadable(error, path, (point) => this.epochOf(point).epoch >= to);
-    }
+  private fail(map: CheckedMap, error: unknown): void {
+    findingOf(error, map.name, []); // throws what is no finding
+    if (isNotFound(error)) this.mayBeStale = true;
+    this.failures.set(map, error);
   }
 
-  private unreadable(error: unknown, path: string, hurts: (point: PointRecord) => boolean): null {
-    const points = this.volume.points.filter(hurts).map(({ id }) => id);
-    this.findings.push(findingOf(error, path, points));
-    return null;
+  private async openBase(path: string, epoch: number): Promise<CheckedMap> {
+    const base = await Base.open(this.core, path);
+    const { info } = base;
+    if (info.epoch !== epoch || !isOf(info, this.volume)) throw damaged(path, 'another name');
+    const span = { from: epoch, to: epoch, isBase: true };
+    return { name: path, ...span, source: base, previousRoot: null, root: info.root };
+  }
+
+  private async openDelta(path: string, from: number, to: number): Promise<CheckedMap> {
+    const file = await LeafFile.open(this.core.files, path, 'US-DELTA');
+    const { info } = file;
+    if (info.from !== from || info.to !== to || !isOf(info, this.volume)) {
+      throw damaged(path, 'another name');
+    }
+    await checkDigest(file);
+    const { previousRoot, root } = info;
+    return { name: path, from, to, isBase: false, source: file, previousRoot, root };
+  }
+
+  /** Hurts the points that have no other way. */
+  private reportFailure(map: CheckedMap, error: unknown): void {
+    const isHurt = (point: PointRecord) =>
+      this.chainsOf(point).length === 0 && this.chainOver(this.maps, point)?.includes(map) === true;
+    const points = this.volume.points.filter(isHurt).map(({ id }) => id);
+    this.findings.push(findingOf(error, map.name, points));
+    const digest = error instanceof UnderstudyError ? error.context.digest : undefined;
+    if (typeof digest === 'string') this.told.add(digest);
   }
 
   /** The chain leads to the point, link by link, and to its root. */
   private checkChain(point: PointRecord): void {
     const { chainRoot, epoch } = this.epochOf(point);
-    const chain = this.chainOf(point);
-    if (chain === null) {
+    const [chain] = this.chainsOf(point);
+    if (chain === undefined) {
+      if (this.chainOver(this.maps, point) !== null) return; // told of the map that failed
+      this.mayBeStale = true;
       const detail = `no maps lead to epoch ${epoch} of ${this.volume.place.volume}`;
       this.report('missing-object', this.core.paths.deltaFolder(this.volume.place), detail, point);
       return;
     }
-    if (chain.some(({ source }) => source === null)) return; // reported when it was opened
     let root: string | null = null;
     for (const map of chain) {
       const isLinked = root === null || map.previousRoot === root;
@@ -187,13 +215,7 @@ export class CheckVolume {
         }
       }
     } catch (error) {
-      this.findings.push(
-        findingOf(
-          error,
-          map.name,
-          this.pointsWith(map).map(({ id }) => id),
-        ),
-      );
+      this.fail(map, error);
     }
     return bad;
   }
@@ -218,21 +240,29 @@ export class CheckVolume {
         detail: `${name} is ${place.rawLength} bytes, not ${length}`,
       };
     }
-    const pack = this.damaged.get(name);
-    if (pack === undefined || pack !== this.core.packs.byNumber(place.pack)?.path) return null;
-    return { kind: 'damaged-piece', detail: `${name} in ${pack} is damaged` };
+    const found = this.damaged.get(name);
+    if (found?.isLost !== true) return null;
+    return { kind: 'damaged-piece', detail: `${name} in ${found.paths.join(', ')} is damaged` };
+  }
+
+  /** Without what only the index misses: the footers have the last word. */
+  private async heldNowhere(bad: readonly BadPiece[]): Promise<BadPiece[]> {
+    const missing = bad.filter(({ kind }) => kind === 'missing-piece');
+    const found = await this.core.copies.search(missing.map(({ digest }) => digest));
+    return bad.filter((one) => one.kind !== 'missing-piece' || !found.has(toHex(one.digest)));
   }
 
   /** One finding a content, with the points whose image still shows it. */
   private async reportPieces(bad: readonly BadPiece[]): Promise<void> {
+    if (bad.length === 0) return;
     const byDigest = new Map<string, { bad: BadPiece; points: Set<string> }>();
     for (const one of bad) {
       const key = toHex(one.digest);
-      const entry = byDigest.get(key) ?? { bad: one, points: new Set<string>() };
-      byDigest.set(key, entry);
-      for (const point of this.pointsWith(one.map)) {
-        if (await this.shows(point, one)) entry.points.add(point.id);
-      }
+      this.told.add(key);
+      if (!byDigest.has(key)) byDigest.set(key, { bad: one, points: new Set() });
+    }
+    for (const point of this.volume.points) {
+      for (const name of await this.hurting(point, bad)) byDigest.get(name)!.points.add(point.id);
     }
     for (const { bad: one, points } of byDigest.values()) {
       const object = one.map.name;
@@ -240,17 +270,33 @@ export class CheckVolume {
     }
   }
 
-  private async shows(point: PointRecord, { leaf, digest }: BadPiece): Promise<boolean> {
-    const sources = this.chainOf(point)!.map(({ source }) => source);
-    const readable = sources.filter((source) => source !== null);
-    if (readable.length < sources.length) return true;
-    try {
-      const bytes = await readComposed(readable, leaf);
-      return bytes !== undefined && [...leafDigests(bytes)].some((d) => equalBytes(d, digest));
-    } catch (error) {
-      if (error instanceof UnderstudyError && error.spec.kind === 'corruption') return true;
-      throw error;
+  /** What the point's image shows of what is bad; nothing where another chain shows none of it. */
+  private async hurting(point: PointRecord, bad: readonly BadPiece[]): Promise<Set<string>> {
+    let first: Set<string> | null = null;
+    for (const chain of this.chainsOf(point)) {
+      const shown = await this.shownBy(chain, bad);
+      if (shown.size === 0) return shown;
+      first ??= shown;
     }
+    return first ?? new Set();
+  }
+
+  private async shownBy(chain: Chain, bad: readonly BadPiece[]): Promise<Set<string>> {
+    const leaves = new Map<number, Set<string>>();
+    for (const { map, leaf, digest } of bad) {
+      if (!chain.includes(map)) continue;
+      leaves.set(leaf, (leaves.get(leaf) ?? new Set()).add(toHex(digest)));
+    }
+    const sources = chain.map(({ source }) => source!);
+    const shown = new Set<string>();
+    for (const [leaf, names] of leaves) {
+      const bytes = await readComposed(sources, leaf);
+      for (const digest of bytes === undefined ? [] : leafDigests(bytes)) {
+        const name = toHex(digest);
+        if (names.has(name)) shown.add(name);
+      }
+    }
+    return shown;
   }
 }
 

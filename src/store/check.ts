@@ -1,21 +1,25 @@
 /**
  * Checks that every point can be restored: every object is parsed, chains are followed to their roots,
  * every content that a map names is located; with `readData` every byte is read and compared with its
- * digest. Findings are typed and name the points that they hurt: exactly those whose image at that point
- * still shows what is damaged. Changes nothing.
+ * digest. Findings are typed and name the points that they hurt: those whose image still shows what is
+ * damaged, by whatever maps and copies there are. Changes nothing.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { isSameList, listMaps } from './chain.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
-import { checkPacks, type PackFindings } from './check-packs.ts';
+import { checkPacks, type DamagedPieces, harmless, type PackFindings } from './check-packs.ts';
 import { CheckVolume } from './check-volume.ts';
 import type { Core, StagedMap } from './core.ts';
+import { isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import { listPoints, readPoint } from './repository.ts';
 import type { CheckReport, Finding } from './types.ts';
 
+const MAX_TRIES = 5;
+
 export type CheckCore = Pick<
   Core,
-  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'log'
+  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'copies' | 'log'
 >;
 
 export interface CheckOptions {
@@ -62,6 +66,7 @@ async function readPoints(
       const record = await readPoint(core, server, id);
       if (!points.some((point) => point.id === id)) points.push(record);
     } catch (error) {
+      if (isNotFound(error)) continue; // dropped since it was listed
       findings.push(findingOf(error, core.paths.point(server, id), [id]));
     }
   }
@@ -77,6 +82,7 @@ export function findingOf(error: unknown, object: string, points: readonly strin
     ERR_OBJECT_DAMAGED: 'damaged-object',
     ERR_ENTRIES_INVALID: 'damaged-object',
     ERR_DATA_FORMAT: 'damaged-object',
+    ERR_DISK_IO: 'damaged-object',
     ERR_PIECE_MISSING: 'missing-piece',
     ERR_PIECE_DAMAGED: 'damaged-piece',
   };
@@ -104,18 +110,23 @@ export async function checkRepository(
 ): Promise<CheckReport> {
   const progress = new Progress(onProgress);
   const { points, objects: pointObjects, findings } = await readPoints(core, staged);
+  const places = byPlace(points);
+  // Beside a running service: what was listed first has what it needs in what is listed later.
+  const maps: VolumeMaps[] = await mapsOf(core, places, staged.maps);
+  await core.copies.refresh();
   const packs: PackFindings = await checkPacks(core, readData, progress);
   findings.push(...packs.findings);
   let objects = pointObjects + packs.objects;
-  const places = byPlace(points);
-  const maps: VolumeMaps[] = await mapsOf(core, places, staged.maps);
+  const told = new Set<string>();
   progress.expect(maps.length);
   for (const volume of maps) {
-    const check = new CheckVolume(core, volume, packs.damaged);
-    findings.push(...(await check.run()));
+    const found = await checkVolume(core, volume, staged, packs.damaged);
+    findings.push(...found.findings);
+    for (const name of found.told) told.add(name);
     objects += volume.files;
     progress.advance(1);
   }
+  findings.push(...harmless(packs.damaged, told));
   return {
     points: points.length,
     objects,
@@ -123,4 +134,39 @@ export async function checkRepository(
     bytesRead: packs.bytesRead,
     findings,
   };
+}
+
+/** Without those that were dropped since they were listed. */
+async function stillThere(
+  core: CheckCore,
+  points: readonly PointRecord[],
+  staged: StagedState,
+): Promise<PointRecord[]> {
+  const there: PointRecord[] = [];
+  for (const point of points) {
+    const isStaged = staged.points.some(({ id }) => id === point.id);
+    const path = core.paths.point(point.server, point.id);
+    if (isStaged || (await core.disk.exists(path))) there.push(point);
+  }
+  return there;
+}
+
+/** Again where a fold has replaced maps since they were listed: others say the same. */
+async function checkVolume(
+  core: CheckCore,
+  listed: VolumeMaps,
+  staged: StagedState,
+  damaged: DamagedPieces,
+): Promise<CheckVolume> {
+  let volume = listed;
+  for (let tries = 0; ; tries += 1) {
+    const check = new CheckVolume(core, volume, damaged);
+    await check.run();
+    if (!check.mayBeStale || tries === MAX_TRIES) return check;
+    const points = await stillThere(core, volume.points, staged);
+    const again = await listMaps(core, volume.place);
+    if (isSameList(again, volume) && points.length === volume.points.length) return check;
+    volume = { ...volume, points, ...again };
+    await core.copies.refresh();
+  }
 }

@@ -69,7 +69,8 @@ export class Copies {
     return places.get(toHex(place.digest)) ?? [];
   }
 
-  private async refresh(): Promise<void> {
+  /** Takes in packs that have come since the directory was listed. */
+  async refresh(): Promise<void> {
     await this.world.refresh();
     this.forgetOld();
   }

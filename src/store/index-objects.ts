@@ -199,8 +199,8 @@ export class IndexObjects {
       if (!held.has(pack.id)) return -1;
       covered.add(pack.id);
       const known = packs.byId(pack.id);
-      if (known !== null) return known.number;
-      return packs.add({ ...pack, path: paths.pack(pack.id), isPublished: true }).number;
+      if (known?.isPublished === true) return known.number;
+      return packs.enter({ ...pack, path: paths.pack(pack.id), isPublished: true }).number;
     });
   }
 

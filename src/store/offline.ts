@@ -2,6 +2,10 @@
  * A repository read from its directory alone (P7): no service, no catalog, nothing is changed. Takes a
  * data directory or its `repo`; where the journal is there too, staged points are readable as well. A
  * damaged journal hides only what was not sealed yet.
+ *
+ * Beside a running service things move: from the journal into the repository, from maps and packs into
+ * others. So the order is journal, points, packs, and maps when an image is opened; what is not found in
+ * the packs then is looked for once more among those that have come since (copies.ts).
  */
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.ts';
@@ -15,6 +19,7 @@ import type { CheckOptions } from './check.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { isNotFound } from './object-header.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
 import { statisticsOf } from './statistics.ts';
@@ -39,6 +44,9 @@ export interface OfflineRepository {
   close(): Promise<void>;
 }
 
+/** So often a directory is read anew that a service has changed meanwhile. */
+const MAX_TRIES = 5;
+
 /** `directory`: a data directory or its repo. ERR_DATA_FORMAT where it is neither. */
 export async function openRepository(
   directory: string,
@@ -47,30 +55,42 @@ export async function openRepository(
 ): Promise<OfflineRepository> {
   const given = resolve(directory);
   const isData = await disk.exists(`${given}/repo/format.json`);
+  for (let tries = 1; ; tries += 1) {
+    const core = coreOf(given, isData, log, disk);
+    if ((await repository.readFormat(disk, core.paths)) === null) {
+      const message = `${given}: neither a data directory nor a repository`;
+      throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: given });
+    }
+    const journal = isData ? await readJournal(core, tries < MAX_TRIES) : [];
+    if (journal === 'changed') continue;
+    await repository.matchPoints(core);
+    await loadHeads(core);
+    await repository.loadPacks(core);
+    return new Offline(core, journal);
+  }
+}
+
+function coreOf(given: string, isData: boolean, log: Log, disk: Disk): Core {
   const root = isData ? given : resolve(given, '..');
-  const core = createCore({
+  return createCore({
     ...{ disk, log, root, clock: systemClock, catalog: new MemoryCatalog() },
     randomBytes: (count) => new Uint8Array(count),
     settings: { commitMemoryBytes: Number.POSITIVE_INFINITY },
     repo: isData ? `${given}/repo` : given,
     isReadOnly: true,
   });
-  if ((await repository.readFormat(disk, core.paths)) === null) {
-    const message = `${given}: neither a data directory nor a repository`;
-    throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: given });
-  }
-  await repository.loadPacks(core);
-  await repository.matchPoints(core);
-  await loadHeads(core);
-  const damage = isData ? await readJournal(core) : [];
-  return new Offline(core, damage);
 }
 
-/** Staged points; what kept them from being read is returned as findings. */
-async function readJournal(core: Core): Promise<Finding[]> {
+/**
+ * Staged points; what kept them from being read is returned as findings. 'changed': a service has sealed
+ * segments while they were read, so that what seems to be damage may be none.
+ */
+async function readJournal(core: Core, mayTryAgain: boolean): Promise<Finding[] | 'changed'> {
+  const { disk, paths, log } = core;
+  const before = await markOf(core);
   let watermark: Watermark | null = null;
   try {
-    watermark = await Watermark.open(core.disk, core.paths.watermark, 'read');
+    watermark = await Watermark.open(disk, paths.watermark, 'read');
     if (watermark === null) return [];
     const shelf = await loadRuns(core);
     const { segments } = await new Replay(core, watermark, shelf).run();
@@ -78,14 +98,20 @@ async function readJournal(core: Core): Promise<Finding[]> {
     return [];
   } catch (error) {
     if (!(error instanceof UnderstudyError)) throw error;
-    core.log.warn('the journal cannot be read; staged points are left out', {
-      error: error.message,
-    });
-    const object = String(error.context.path ?? core.paths.journal);
+    const isSame = Buffer.compare(before, await markOf(core)) === 0 && !isNotFound(error);
+    if (mayTryAgain && !isSame) return 'changed';
+    log.warn('the journal cannot be read; staged points are left out', { error: error.message });
+    const object = String(error.context.path ?? paths.journal);
     return [{ kind: 'damaged-object', object, detail: error.message, points: [] }];
   } finally {
     await watermark?.close();
   }
+}
+
+/** The watermark's bytes: they change with whatever is acknowledged or sealed. */
+async function markOf({ disk, paths }: Core): Promise<Uint8Array> {
+  const isThere = await disk.exists(paths.watermark);
+  return isThere ? disk.readFile(paths.watermark) : new Uint8Array(0);
 }
 
 class Offline extends DirectoryReader implements OfflineRepository {

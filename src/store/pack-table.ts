@@ -35,6 +35,14 @@ export class PackTable {
     return info;
   }
 
+  /** A pack of the repository; a reader may know it as the segment that it was. */
+  enter(given: Omit<PackInfo, 'number' | 'isCondemned'>): PackInfo {
+    const known = this.byId(given.id);
+    if (known === null) return this.add(given);
+    this.update(known.number, given);
+    return this.byId(given.id)!;
+  }
+
   byId(id: string): PackInfo | null {
     const number = this.numbers.get(id);
     return number === undefined ? null : (this.list[number] ?? null);
@@ -44,7 +52,7 @@ export class PackTable {
     return this.list[number] ?? null;
   }
 
-  update(number: number, change: Partial<Omit<PackInfo, 'number' | 'id'>>): void {
+  update(number: number, change: Partial<Omit<PackInfo, 'number'>>): void {
     const info = this.list[number];
     if (info == null) return;
     this.list[number] = { ...info, ...change };

@@ -147,12 +147,13 @@ export class PieceReader {
     const moved = known !== null && known.pack !== place.pack ? [known] : [];
     const content = await this.firstRight(moved);
     if (content !== null) return content;
-    const copies = await this.copies.besides(place);
-    const found = await this.firstRight(copies.filter(({ pack }) => pack !== place.pack));
-    if (found === null) return null;
     const path = this.packs.byNumber(place.pack)?.path;
+    // The same pack counts where it lies elsewhere by now: it was a segment when it was looked up.
+    const isOther = ({ pack }: TableEntry) => this.packs.byNumber(pack)?.path !== path;
+    const found = await this.firstRight((await this.copies.besides(place)).filter(isOther));
+    if (found === null) return null;
     const digest = toHex(place.digest);
-    this.log.warn('a content is damaged; another copy of it is used', { path, digest });
+    this.log.warn('a content cannot be read; another copy of it is used', { path, digest });
     return found;
   }
 

@@ -130,7 +130,7 @@ async function loadPack(core: ReadCore, id: string): Promise<void> {
       core.log.error('a pack is damaged; its records are read instead', { path, error }),
     );
     const { footer, ...sums } = contents;
-    const { number } = core.packs.add({ id, path, isPublished: true, ...sums });
+    const { number } = core.packs.enter({ id, path, isPublished: true, ...sums });
     if (isWhole) core.index.addPublished(number, footerEntries(footer));
     else core.index.addSalvaged(number, footerEntries(footer));
   } catch (error) {

@@ -120,8 +120,7 @@ export type FindingKind =
   | 'missing-piece'
   | 'damaged-piece'
   | 'broken-chain'
-  | 'stale-index'
-  | 'unreferenced';
+  | 'stale-index';
 export interface Finding {
   readonly kind: FindingKind;
   readonly object: string;

@@ -429,3 +429,61 @@ describe('bases', () => {
     }
   });
 });
+
+describe('check', () => {
+  const isPack = (path: string) => path.endsWith('.pack');
+  const flipFirst = (path: string) => {
+    const bytes = disk.peek(path);
+    const footer = new DataView(bytes.slice(-64).buffer).getUint32(8, true);
+    const entry = new DataView(bytes.slice(footer, footer + 56).buffer);
+    disk.flip(path, entry.getUint32(40, true) + 6);
+    return Buffer.from(bytes.slice(footer, footer + 32)).toString('hex');
+  };
+
+  it('tells of damage in both copies of a content, of one copy, and of what nothing needs', async () => {
+    await sealedLife(2, { ...tinySettings, baseAfterDeltas: 1000 });
+    const [first] = disk.files('/data/repo/packs');
+    const copy = paths.pack('e'.repeat(32));
+    await disk.makeDirectory(copy.slice(0, copy.lastIndexOf('/')));
+    await (await disk.open(copy, 'create')).close();
+    disk.poke(copy, disk.peek(first!));
+    const findings = async () => {
+      const offline = await openOffline();
+      const report = await offline.check({ readData: true });
+      const read = await readable(offline as never);
+      await offline.close();
+      const hurt = new Set(report.findings.flatMap(({ points }) => points));
+      const ids = report.points === 0 ? [] : life.acknowledged.map(({ id }) => id);
+      for (const id of ids) expect(hurt.has(id)).toBe(!read.includes(id));
+      return report.findings.filter(({ kind }) => kind === 'damaged-piece');
+    };
+    const name = flipFirst(first!);
+    expect(await findings()).toMatchObject([{ object: first, points: [] }]);
+    flipFirst(copy);
+    const both = await findings();
+    expect(both).toHaveLength(1);
+    expect(both[0]!.points.length).toBeGreaterThan(0);
+    for (const path of [first!, copy]) expect(both[0]!.detail).toContain(path);
+    expect(both[0]!.detail).toContain(name);
+    // Without points nothing needs it, and it is told all the same.
+    for (const path of disk.files('/data/repo/points')) disk.lose(path);
+    const unneeded = await findings();
+    expect(
+      unneeded
+        .map(({ object }) => object)
+        .filter(isPack)
+        .sort(),
+    ).toEqual([first, copy].sort());
+  });
+
+  it('hurts no point that another chain leads to', async () => {
+    await sealedLife(8, { ...tinySettings, baseAfterDeltas: 3 });
+    const bases = disk.files('/data/repo/bases');
+    for (const base of bases) disk.flip(base, disk.peek(base).length - 40);
+    const offline = await openOffline();
+    const { findings } = await offline.check({ readData: false });
+    expect(findings).toHaveLength(bases.length);
+    for (const { points } of findings) expect(points).toEqual([]);
+    await offline.close();
+  });
+});
