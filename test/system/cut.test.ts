@@ -3,7 +3,7 @@
 // oracle notices. And a tracker outlives its agent, however it dies.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,6 +38,7 @@ function pair(parent: string): LoopDevice[] {
 
 function loadOn(paths: string[], options: Partial<LoadOptions>): LoadOptions {
   const log = `/dev/shm/understudy-cut-test-${process.pid}-${instances}`;
+  cleanups.push(() => rmSync(log, { force: true }));
   return { paths, blocks: SIZE_BYTES / 4096, seed: Date.now(), log, ...options };
 }
 
