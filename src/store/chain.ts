@@ -37,6 +37,15 @@ interface ListedMaps {
 export const isSameList = (a: ListedMaps, b: ListedMaps): boolean =>
   JSON.stringify([a.bases, a.deltas]) === JSON.stringify([b.bases, b.deltas]);
 
+/** Those of `epochs` to which no chain leads, by the names of the maps alone. */
+export function unledEpochs({ bases, deltas }: ListedMaps, epochs: Iterable<number>): number[] {
+  const reached = new Set([0, ...bases]);
+  for (const { from, to } of [...deltas].sort((a, b) => a.from - b.from)) {
+    if (to > from && reached.has(from)) reached.add(to);
+  }
+  return [...epochs].filter((epoch) => !reached.has(epoch));
+}
+
 export interface Chain {
   readonly sizeBytes: number;
   /** Root at the chain's end. */

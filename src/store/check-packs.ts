@@ -39,6 +39,8 @@ export interface PackFindings {
   readonly pieces: number;
   readonly bytesRead: number;
   readonly damaged: DamagedPieces;
+  /** Paths of packs that do not say what they have: what the index finds there must be read. */
+  readonly silent: ReadonlySet<string>;
 }
 
 interface Totals {
@@ -57,6 +59,7 @@ export async function checkPacks(
   const findings: Finding[] = [];
   const places: Places = new Map();
   const totals: Totals = { pieces: 0, bytesRead: 0 };
+  const silent = new Set<string>();
   const ids = await listPacks(core);
   progress.expect(ids.length);
   for (const id of ids) {
@@ -69,12 +72,13 @@ export async function checkPacks(
     } catch (error) {
       // Collected since it was listed: no object any more.
       if (!isNotFound(error)) findings.push(findingOf(error, path, []));
+      silent.add(path);
     }
     progress.advance(1);
   }
   const objects = ids.length + core.index.objects.all.length;
   findings.push(...(await checkIndex(core)), ...(await checkMarks(core)));
-  return { findings, objects, damaged: await judge(core, places), ...totals };
+  return { findings, objects, damaged: await judge(core, places), silent, ...totals };
 }
 
 /** What is damaged in one pack may be right in another one. */

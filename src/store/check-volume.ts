@@ -11,13 +11,14 @@ import { Base } from './base.ts';
 import { firstRoot, nextRoot } from './chain-root.ts';
 import { type CheckCore, findingOf } from './check.ts';
 import type { VolumeMaps } from './check-maps.ts';
-import type { DamagedPieces } from './check-packs.ts';
+import type { PackFindings } from './check-packs.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import type { StagedMap } from './core.ts';
+import type { TableEntry } from './digest-table.ts';
 import { leafDigests, missingChunks, piecesOf } from './leaf.ts';
 import { LeafDigest, LeafFile, type LeafFileInfo } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
-import { damaged, isNotFound } from './object-header.ts';
+import { damaged, isDamage, isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import type { Finding } from './types.ts';
 
@@ -49,15 +50,19 @@ export class CheckVolume {
   mayBeStale = false;
   private readonly core: CheckCore;
   private readonly volume: VolumeMaps;
-  private readonly damaged: DamagedPieces;
+  private readonly packs: Pick<PackFindings, 'damaged' | 'silent'>;
   private readonly maps: CheckedMap[] = [];
   /** Maps that cannot be read wholly, and why. */
   private readonly failures = new Map<CheckedMap, unknown>();
 
-  constructor(core: CheckCore, volume: VolumeMaps, damagedPieces: DamagedPieces) {
+  constructor(
+    core: CheckCore,
+    volume: VolumeMaps,
+    packs: Pick<PackFindings, 'damaged' | 'silent'>,
+  ) {
     this.core = core;
     this.volume = volume;
-    this.damaged = damagedPieces;
+    this.packs = packs;
   }
 
   async run(): Promise<void> {
@@ -240,9 +245,26 @@ export class CheckVolume {
         detail: `${name} is ${place.rawLength} bytes, not ${length}`,
       };
     }
-    const found = this.damaged.get(name);
+    const { damaged: known, silent } = this.packs;
+    const path = this.core.packs.byNumber(place.pack)?.path;
+    if (path === undefined || silent.has(path)) return this.readProblem(place, name);
+    const found = known.get(name);
     if (found?.isLost !== true) return null;
     return { kind: 'damaged-piece', detail: `${name} in ${found.paths.join(', ')} is damaged` };
+  }
+
+  /** Of a content in a pack that does not say what it has. */
+  private async readProblem(
+    place: TableEntry,
+    name: string,
+  ): Promise<Pick<BadPiece, 'kind' | 'detail'> | null> {
+    try {
+      await this.core.reader.read([place], () => undefined);
+      return null;
+    } catch (error) {
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      return { kind: 'damaged-piece', detail: `${name}: ${error.message}` };
+    }
   }
 
   /** Without what only the index misses: the footers have the last word. */

@@ -7,7 +7,7 @@
 import { UnderstudyError } from '../base/errors.ts';
 import { isSameList, listMaps } from './chain.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
-import { checkPacks, type DamagedPieces, harmless, type PackFindings } from './check-packs.ts';
+import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
 import { CheckVolume } from './check-volume.ts';
 import type { Core, StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
@@ -120,7 +120,7 @@ export async function checkRepository(
   const told = new Set<string>();
   progress.expect(maps.length);
   for (const volume of maps) {
-    const found = await checkVolume(core, volume, staged, packs.damaged);
+    const found = await checkVolume(core, volume, staged, packs);
     findings.push(...found.findings);
     for (const name of found.told) told.add(name);
     objects += volume.files;
@@ -156,11 +156,11 @@ async function checkVolume(
   core: CheckCore,
   listed: VolumeMaps,
   staged: StagedState,
-  damaged: DamagedPieces,
+  packs: PackFindings,
 ): Promise<CheckVolume> {
   let volume = listed;
   for (let tries = 0; ; tries += 1) {
-    const check = new CheckVolume(core, volume, damaged);
+    const check = new CheckVolume(core, volume, packs);
     await check.run();
     if (!check.mayBeStale || tries === MAX_TRIES) return check;
     const points = await stillThere(core, volume.points, staged);

@@ -7,12 +7,15 @@
  *
  * A content that was found ("have", dedupe) while the marks were being set keeps its pack for this time.
  */
+import { UnderstudyError } from '../base/errors.ts';
 import type { Bloom } from './bloom.ts';
+import { listMaps, unledEpochs } from './chain.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import { condemn, pardon, readCondemned } from './condemned.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { grantOf } from './grant.ts';
+import type { MapPlace } from './layout.ts';
 import { foldServer } from './map-upkeep.ts';
 import { confirmLive, markLive } from './mark.ts';
 import { isDamage } from './object-header.ts';
@@ -39,6 +42,7 @@ export async function collectGarbage(core: Core): Promise<Collected> {
     result.removedObjects += removedObjects;
     result.freedBytes += freedBytes;
   }
+  await assertLed(core);
   const packs = [...core.packs.all()].filter(({ isPublished }) => isPublished);
   const touched = core.index.watch();
   try {
@@ -50,6 +54,28 @@ export async function collectGarbage(core: Core): Promise<Collected> {
     core.index.unwatch();
   }
   return result;
+}
+
+/** A sealed point without a chain lacks a map, which may come back: what it names is not known. */
+async function assertLed(core: Core): Promise<void> {
+  const byPlace = new Map<string, { place: MapPlace; epochs: number[] }>();
+  for (const { record, state } of await core.catalog.points({})) {
+    if (state !== 'sealed') continue;
+    for (const { volume, generation, epoch } of record.volumes) {
+      const place = { server: record.server, volume, generation };
+      const key = JSON.stringify(place);
+      const known = byPlace.get(key) ?? { place, epochs: [] };
+      byPlace.set(key, known);
+      known.epochs.push(epoch);
+    }
+  }
+  for (const { place, epochs } of byPlace.values()) {
+    const [epoch] = unledEpochs(await listMaps(core, place), epochs);
+    if (epoch === undefined) continue;
+    const { server, volume } = place;
+    const message = `nothing is collected: no maps lead to epoch ${epoch} of ${volume}`;
+    throw new UnderstudyError('ERR_OBJECT_MISSING', message, { server, volume, epoch });
+  }
 }
 
 const isStanding =

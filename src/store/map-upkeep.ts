@@ -5,11 +5,11 @@
  * Everything here runs in the lane of upkeep, one thing at a time.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import { planChain, planFold, type Span } from '../model/fold-plan.ts';
+import { planFold, type Span } from '../model/fold-plan.ts';
 import { Base } from './base.ts';
 import { buildBase } from './base-builder.ts';
 import type { VolumeHead } from './catalog.ts';
-import { listMaps } from './chain.ts';
+import { listMaps, unledEpochs } from './chain.ts';
 import { equalBytes } from './checksum.ts';
 import { type Core, type OverBase, temporaryPath, type VolumeState } from './core.ts';
 import type { MapPlace } from './layout.ts';
@@ -125,11 +125,9 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
 
 /** Every sealed point has a chain; a map that is missing may come back, and then needs its neighbours. */
 async function assertLed(core: Core, maps: Listed, sealed: ReadonlySet<number>): Promise<void> {
-  const unled = ({ bases, deltas }: Pick<Listed, 'bases' | 'deltas'>) =>
-    [...sealed].filter((epoch) => planChain(bases, deltas, epoch) === null);
-  if (unled(maps).length === 0) return;
+  if (unledEpochs(maps, sealed).length === 0) return;
   // What was sealed since the listing is there by now.
-  const [epoch] = unled(await listMaps(core, maps.place));
+  const [epoch] = unledEpochs(await listMaps(core, maps.place), sealed);
   if (epoch === undefined) return;
   const context = { volume: maps.place.volume, epoch };
   throw new UnderstudyError('ERR_OBJECT_MISSING', `no maps lead to epoch ${epoch}`, context);
