@@ -54,13 +54,19 @@ async function writeSynced(disk: Disk, path: string, bytes: readonly Uint8Array[
   }
 }
 
-/** Gives a synced temporary file its name, durably; where that fails the temporary file is given up. */
+/**
+ * Gives a synced temporary file its name, durably; where that fails the temporary file is given up. So is
+ * the name, if it is new: one that may not last is none, for whoever finds it lets go what it stands for.
+ */
 export async function publish(disk: Disk, temporary: string, path: string): Promise<void> {
+  let isNew = false;
   try {
     await makeFolder(disk, dirname(path));
+    isNew = !(await disk.exists(path));
     await disk.rename(temporary, path);
     await disk.syncDirectory(dirname(path));
   } catch (error) {
+    if (isNew) await discard(disk, path);
     await discard(disk, temporary);
     throw error;
   }
