@@ -103,9 +103,9 @@ export class IndexObjects {
     }
   }
 
-  /** The object whose damage an error reports; null where it is about something else. */
+  /** The object that an error says is damaged, or gone; null where it is about something else. */
   damagedBy(error: unknown): IndexObject | null {
-    if (!isDamage(error)) return null;
+    if (!isDamage(error) && !isNotFound(error)) return null;
     return this.objects.find(({ path }) => path === error.context.path) ?? null;
   }
 
@@ -215,7 +215,7 @@ export class IndexObjects {
   private async remove(gone: readonly string[]): Promise<void> {
     const { disk, paths, isReadOnly } = this.world;
     if (isReadOnly || gone.length === 0) return;
-    for (const path of gone) await disk.remove(path);
+    for (const path of gone) if (await disk.exists(path)) await disk.remove(path);
     await disk.syncDirectory(paths.index);
   }
 }

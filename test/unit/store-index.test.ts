@@ -301,6 +301,15 @@ describe('index that is damaged', () => {
     expect(found).toBeGreaterThanOrEqual(512);
   });
 
+  it('does without an object that is gone: merged or removed by somebody else', async () => {
+    const files = new FileCache(disk, 0);
+    index = new PieceIndex({ disk, log: silentLog, paths, files, packs, isReadOnly: false }, 7);
+    const pack = await addPack(numbers(0, 700));
+    await flush();
+    for (const path of disk.files(paths.index)) disk.lose(path);
+    await expectFound(numbers(0, 700), pack);
+  });
+
   it('keeps the grants that a merge makes of second copies', async () => {
     for (let i = 0; i < 4; i += 1) {
       await addPack([...numbers(0, 50), ...numbers(1000 * (i + 1), 300)], i + 1);
