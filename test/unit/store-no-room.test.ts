@@ -71,6 +71,27 @@ describe('no room', () => {
     }
   });
 
+  it('to seal when the store closes: nothing is tried or written any more', async () => {
+    const disk = new HookedDisk();
+    const life = new StoreLife(disk, 5);
+    await life.open();
+    await life.writeAndCommit(await life.connect());
+    disk.hook = (what, path) => {
+      if (what === 'link') throw full(path);
+    };
+    await expect(life.store!.close()).rejects.toMatchObject({ code: 'ERR_DISK_FULL' });
+    const later: string[] = [];
+    disk.hook = (what, path) => {
+      later.push(`${what} ${path}`);
+    };
+    await life.clock.runUntil(life.clock.monotonicMs() + 60_000);
+    expect(later).toEqual([]);
+    disk.hook = () => undefined;
+    disk.reopen();
+    await life.open();
+    await expectAcknowledged(life, 'after the close');
+  });
+
   it('for the sync of a folder: a new name goes again, one that was there stays', async () => {
     const disk = new HookedDisk();
     const mounted = disk.mount();
