@@ -109,8 +109,7 @@ export class Replay {
   private async replayAll(): Promise<Replayed> {
     if (!this.core.isReadOnly) {
       await settleNames(this.core);
-      // So with the watermark: a killed process may have written it and not come to the sync.
-      await this.watermark.update({});
+      await this.watermark.settle();
     }
     const { mark } = this.watermark;
     const sequences = await this.sequences(mark);

@@ -72,14 +72,32 @@ export class Watermark {
   /** Durable once it resolves. Updates are made one after the other. */
   update(change: Partial<Mark>): Promise<void> {
     return this.mutex.run(async () => {
-      const slot = { ...this.slot, ...change, counter: this.slot.counter + 1 };
-      const bytes = encodeHeader(MAGIC, (writer) =>
-        writer.u64(slot.counter).u64(slot.first).u64(slot.last).u64(slot.offset),
-      );
-      await this.file.write([bytes], (slot.counter % 2) * SLOT_BYTES);
-      await this.file.sync();
-      this.slot = slot;
+      await this.write(change);
+      // Segments before `first` will go: should the other slot have to do, it must not ask for them.
+      if (change.first !== undefined) await this.write({});
     });
+  }
+
+  /**
+   * Makes durable what was read, without changing it: a killed process may have written it and not come to
+   * the sync. Written once more, because after a sync that failed another one writes nothing.
+   */
+  settle(): Promise<void> {
+    return this.mutex.run(() => this.put(this.slot));
+  }
+
+  private async write(change: Partial<Mark>): Promise<void> {
+    const slot = { ...this.slot, ...change, counter: this.slot.counter + 1 };
+    await this.put(slot);
+    this.slot = slot;
+  }
+
+  private async put(slot: Slot): Promise<void> {
+    const bytes = encodeHeader(MAGIC, (writer) =>
+      writer.u64(slot.counter).u64(slot.first).u64(slot.last).u64(slot.offset),
+    );
+    await this.file.write([bytes], (slot.counter % 2) * SLOT_BYTES);
+    await this.file.sync();
   }
 
   close(): Promise<void> {
