@@ -6,7 +6,8 @@
 import yargs, { type Argv } from 'yargs';
 import { UnderstudyError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import type { CommandGroup, CommandSpec, OptionSpec } from './command.ts';
+import type { CommandGroup, CommandSpec } from './command.ts';
+import type { OptionSpec } from './option.ts';
 import { environmentName } from './settings.ts';
 
 export type Invocation =

@@ -5,26 +5,9 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import type { ProgressUnit } from './progress.ts';
+import type { OptionSpec, PositionalSpec } from './option.ts';
+import type { Progress, ProgressUnit } from './progress.ts';
 import type { Settings } from './settings.ts';
-
-export type OptionType = 'text' | 'list' | 'flag' | 'count' | 'size' | 'duration' | 'time';
-
-export interface OptionSpec {
-  readonly name: string;
-  readonly type: OptionType;
-  readonly describe: string;
-  /** What stands for the value in the help: "DIR", "URL". */
-  readonly value?: string;
-  readonly required?: boolean;
-  readonly default?: string | number | boolean;
-  readonly choices?: readonly string[];
-}
-
-export interface PositionalSpec {
-  readonly name: string;
-  readonly describe: string;
-}
 
 export interface CommandExample {
   readonly line: string;
@@ -47,12 +30,6 @@ export interface CommandGroup {
   readonly word: string;
   readonly summary: string;
   readonly commands: readonly CommandSpec[];
-}
-
-export interface Progress {
-  /** `done` of `total` bytes (or items); `note` is shown behind the bar. */
-  update(done: number, total: number, note?: string): void;
-  finish(): void;
 }
 
 export interface CommandContext {

@@ -5,7 +5,8 @@
 import { UnderstudyError } from '../base/errors.ts';
 import type { ApiPoints } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
-import type { CommandContext, OptionSpec } from './command.ts';
+import type { CommandContext } from './command.ts';
+import type { OptionSpec } from './option.ts';
 import { createRestClient, type RestClient } from './rest-client.ts';
 import type { Settings } from './settings.ts';
 

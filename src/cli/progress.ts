@@ -4,7 +4,12 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { formatDuration, formatSize } from '../base/units.ts';
-import type { Progress } from './command.ts';
+
+export interface Progress {
+  /** `done` of `total` bytes (or items); `note` is shown behind the bar. */
+  update(done: number, total: number, note?: string): void;
+  finish(): void;
+}
 
 const BAR_CELLS = 20;
 const REDRAW_MS = 100;

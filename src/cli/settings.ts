@@ -5,7 +5,7 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { parseDuration, parseSize } from '../base/units.ts';
-import type { CommandSpec, OptionSpec } from './command.ts';
+import type { OptionSpec, PositionalSpec } from './option.ts';
 
 export type SettingValue = string | number | boolean | readonly string[];
 
@@ -119,7 +119,7 @@ function settle(option: OptionSpec, sources: SettingSources): SettingValue | und
 
 /** Settles all options of a command. Throws ERR_USAGE with the name of the option that is wrong. */
 export function settleOptions(
-  command: Pick<CommandSpec, 'options' | 'positionals'>,
+  command: { options: readonly OptionSpec[]; positionals?: readonly PositionalSpec[] },
   sources: SettingSources,
 ): Settings {
   const values = new Map<string, SettingValue>();

@@ -2,7 +2,7 @@
 
 import type { Span } from '../model/fold-plan.ts';
 import { listMaps } from './chain.ts';
-import type { CheckCore } from './check.ts';
+import type { CheckCore } from './check-finding.ts';
 import type { StagedMap } from './core.ts';
 import type { MapPlace } from './layout.ts';
 import type { PointRecord } from './point-format.ts';

@@ -4,7 +4,7 @@
  * need it (check-volume.ts), unless another copy of it is right; damage that hurts nothing is told too.
  */
 import { DIGEST_BYTES } from '../model/geometry.ts';
-import { type CheckCore, findingOf, type Progress } from './check.ts';
+import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
 import { fromHex, toHex } from './checksum.ts';
 import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';
@@ -16,7 +16,7 @@ import {
   readFooter,
   readTrailer,
 } from './pack-format.ts';
-import { openPiece } from './piece-reader.ts';
+import { openPiece } from './piece.ts';
 import { listPacks } from './repository.ts';
 import type { Finding } from './types.ts';
 

@@ -9,7 +9,7 @@ import { planChain, type Span } from '../model/fold-plan.ts';
 import { CHUNKS_PER_LEAF, leafCount } from '../model/geometry.ts';
 import { Base } from './base.ts';
 import { firstRoot, nextRoot } from './chain-root.ts';
-import { type CheckCore, findingOf } from './check.ts';
+import { type CheckCore, findingOf } from './check-finding.ts';
 import type { VolumeMaps } from './check-maps.ts';
 import type { PackFindings } from './check-packs.ts';
 import { equalBytes, toHex } from './checksum.ts';

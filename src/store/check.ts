@@ -4,23 +4,18 @@
  * digest. Findings are typed and name the points that they hurt: those whose image still shows what is
  * damaged, by whatever maps and copies there are. Changes nothing.
  */
-import { UnderstudyError } from '../base/errors.ts';
 import { isSameList, listMaps } from './chain.ts';
+import { type CheckCore, findingOf, Progress } from './check-finding.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
 import { CheckVolume } from './check-volume.ts';
-import type { Core, StagedMap } from './core.ts';
+import type { StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import { listPoints, readPoint } from './repository.ts';
 import type { CheckReport, Finding } from './types.ts';
 
 const MAX_TRIES = 5;
-
-export type CheckCore = Pick<
-  Core,
-  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'copies' | 'log'
->;
 
 export interface CheckOptions {
   readonly readData: boolean;
@@ -31,26 +26,6 @@ export interface CheckOptions {
 export interface StagedState {
   readonly points: readonly PointRecord[];
   readonly maps: readonly StagedMap[];
-}
-
-/** Progress in objects, or in bytes of packs where data is read. */
-export class Progress {
-  private done = 0;
-  private total = 0;
-  private readonly report: (done: number, total: number) => void;
-
-  constructor(report: ((done: number, total: number) => void) | undefined) {
-    this.report = report ?? (() => undefined);
-  }
-
-  expect(count: number): void {
-    this.total += count;
-  }
-
-  advance(count: number): void {
-    this.done += count;
-    this.report(this.done, Math.max(this.total, this.done));
-  }
 }
 
 async function readPoints(
@@ -71,24 +46,6 @@ async function readPoints(
     }
   }
   return { points, objects, findings };
-}
-
-/** An error that a check met, as a finding. Errors that are no finding are thrown on. */
-export function findingOf(error: unknown, object: string, points: readonly string[]): Finding {
-  if (!(error instanceof UnderstudyError)) throw error;
-  const kinds: Record<string, Finding['kind']> = {
-    ERR_DISK_NOT_FOUND: 'missing-object',
-    ERR_OBJECT_MISSING: 'missing-object',
-    ERR_OBJECT_DAMAGED: 'damaged-object',
-    ERR_ENTRIES_INVALID: 'damaged-object',
-    ERR_DATA_FORMAT: 'damaged-object',
-    ERR_DISK_IO: 'damaged-object',
-    ERR_PIECE_MISSING: 'missing-piece',
-    ERR_PIECE_DAMAGED: 'damaged-piece',
-  };
-  const kind = kinds[error.code];
-  if (kind === undefined) throw error;
-  return { kind, object, detail: error.message, points };
 }
 
 /** Points by the volume's history that they need. */

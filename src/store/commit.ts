@@ -14,7 +14,6 @@ import { headsOf } from './catalog.ts';
 import { firstRoot } from './chain-root.ts';
 import { toHex } from './checksum.ts';
 import type { Core, ServerState, StagedMap } from './core.ts';
-import { openEpoch, type SessionVolume } from './ingest.ts';
 import { type Leaf, missingChunks, piecesOf } from './leaf.ts';
 import { composedLeaves, type LeafSource, readComposed } from './leaf-source.ts';
 import { MapBuilder } from './map-builder.ts';
@@ -23,6 +22,7 @@ import type { OpenEpoch } from './open-epoch.ts';
 import { decodePointBody, encodePointBody, type PointRecord, shownPoint } from './point-format.ts';
 import { encodeRecord, RECORD_COMMIT } from './record.ts';
 import { emptyBatch } from './segment.ts';
+import { openEpoch, type SessionVolume } from './session-volume.ts';
 import type { CommitOutcome, CommitRequest } from './types.ts';
 
 /** Most missing chunks that one answer lists for a volume. */

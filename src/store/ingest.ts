@@ -7,7 +7,7 @@
  * not tell what another server stores (P8). A call that fails ends the session: what follows it would lie
  * over a hole. Commits are commit.ts's.
  */
-import { assert, UnderstudyError } from '../base/errors.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { checkEntriesWithin, decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
@@ -15,7 +15,7 @@ import { Arrivals } from './arrivals.ts';
 import { listMaps } from './chain.ts';
 import { toHex } from './checksum.ts';
 import { commitEpochs } from './commit.ts';
-import { type Core, type ServerState, type VolumeState, volumeState } from './core.ts';
+import { type Core, type ServerState, volumeState } from './core.ts';
 import { grantKey } from './grant.ts';
 import { discard } from './object-file.ts';
 import { OpenEpoch } from './open-epoch.ts';
@@ -26,7 +26,8 @@ import {
   MAX_BODY_BYTES,
   MAX_PIECE_BYTES,
 } from './record.ts';
-import { type Batch, emptyBatch, type OpenEpochName } from './segment.ts';
+import { type Batch, emptyBatch } from './segment.ts';
+import { isSameEpoch, openEpoch, openName, type SessionVolume } from './session-volume.ts';
 import { spillWhereLarge } from './spill.ts';
 import type {
   CommitOutcome,
@@ -40,40 +41,6 @@ import { VolumeView } from './volume-view.ts';
 
 const MAX_VOLUME_NAME_BYTES = 255;
 const MAX_SECTOR_BYTES = 65_536;
-
-export interface SessionVolume {
-  readonly description: VolumeDescription;
-  readonly state: VolumeState;
-  readonly view: VolumeView;
-}
-
-/** The name of the epoch that is open for a volume as its agent describes it. */
-export function openName(
-  server: string,
-  { volume, generation, sizeBytes, sectorBytes }: VolumeDescription,
-  head: VolumeState['head'],
-): OpenEpochName {
-  const epoch = head?.generation === generation ? head.epoch + 1 : 1;
-  return { server, volume, generation, sizeBytes, sectorBytes, epoch };
-}
-
-/** The open epoch that these descriptions and the head call for; one is begun where none is open. */
-export function openEpoch(
-  server: string,
-  state: VolumeState,
-  description: VolumeDescription,
-): OpenEpoch {
-  const name = openName(server, description, state.head);
-  state.open ??= new OpenEpoch(name);
-  assert(isSameEpoch(state.open.name, name), 'a session begins by dropping what is open otherwise');
-  return state.open;
-}
-
-const isSameEpoch = (open: OpenEpochName, name: OpenEpochName): boolean =>
-  open.generation === name.generation &&
-  open.epoch === name.epoch &&
-  open.sizeBytes === name.sizeBytes &&
-  open.sectorBytes === name.sectorBytes;
 
 const describedWrongly = (message: string): UnderstudyError =>
   new UnderstudyError('ERR_INGEST_DESCRIPTION', message);

@@ -15,7 +15,7 @@ import { type Core, type OverBase, temporaryPath, type VolumeState } from './cor
 import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
-import { neededEpochs } from './needed-epochs.ts';
+import { type Listed, neededEpochs } from './needed-epochs.ts';
 import { publish } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 
@@ -73,13 +73,6 @@ async function counted(
 interface Freed {
   removedObjects: number;
   freedBytes: number;
-}
-
-/** Maps of one generation, as they were listed. */
-export interface Listed {
-  readonly place: MapPlace;
-  readonly bases: readonly number[];
-  readonly deltas: readonly Span[];
 }
 
 /**

@@ -5,12 +5,20 @@
  * by its name: the maps of its epochs have the time that the name begins with.
  */
 
+import type { Span } from '../model/fold-plan.ts';
 import { decodeBase } from './base.ts';
 import type { Core } from './core.ts';
+import type { MapPlace } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
-import type { Listed } from './map-upkeep.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import { pointsOf, readPoint } from './repository.ts';
+
+/** Maps of one generation, as they were listed. */
+export interface Listed {
+  readonly place: MapPlace;
+  readonly bases: readonly number[];
+  readonly deltas: readonly Span[];
+}
 
 export class NeededEpochs {
   private readonly all = new Map<string, Set<number>>();

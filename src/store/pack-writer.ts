@@ -19,7 +19,7 @@ import {
   readTrailer,
   sumOf,
 } from './pack-format.ts';
-import { openPiece } from './piece-reader.ts';
+import { openPiece } from './piece.ts';
 import {
   encodeRecord,
   PIECE_HEADER_BYTES,

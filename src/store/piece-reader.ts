@@ -3,42 +3,20 @@
  * A hostile or damaged length never allocates: the length before LZ4 data must equal the raw length that
  * the index knows, which is at most a chunk.
  */
-import { uncompressSync } from 'lz4-napi';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { equalBytes, sha256, toHex } from './checksum.ts';
+import { toHex } from './checksum.ts';
 import type { Copies } from './copies.ts';
 import type { TableEntry } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import type { PackTable } from './pack-table.ts';
+import { openPiece } from './piece.ts';
 import type { PieceIndex } from './piece-index.ts';
-import { MAX_PIECE_BYTES } from './record.ts';
 
 /** Holes up to this size are read along; runs are no longer than this. */
 const MAX_GAP_BYTES = 32 * 1024;
 const MAX_RUN_BYTES = 2 * 1024 * 1024;
-
-/** Content of stored bytes; null where they are not what `digest` names. */
-export function openPiece(
-  stored: Uint8Array,
-  { codec, rawLength, digest }: Pick<TableEntry, 'codec' | 'rawLength' | 'digest'>,
-): Uint8Array | null {
-  const content = codec === 0 ? stored : decompress(stored, rawLength);
-  if (content === null || content.length !== rawLength) return null;
-  return equalBytes(sha256(content), digest) ? content : null;
-}
-
-function decompress(stored: Uint8Array, rawLength: number): Uint8Array | null {
-  if (stored.length < 5 || rawLength > MAX_PIECE_BYTES) return null;
-  const view = new DataView(stored.buffer, stored.byteOffset, 4);
-  if (view.getUint32(0, true) !== rawLength) return null;
-  try {
-    return uncompressSync(stored);
-  } catch {
-    return null; // not LZ4: the caller reports the piece as damaged
-  }
-}
 
 interface Run {
   readonly pack: number;

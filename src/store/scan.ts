@@ -6,7 +6,7 @@
 import type { DiskFile } from '../base/disk.ts';
 import { CHECKSUM_BYTES, hasChecksum } from './checksum.ts';
 import { isGrantOf } from './grant.ts';
-import { openPiece } from './piece-reader.ts';
+import { openPiece } from './piece.ts';
 import {
   MAX_BODY_BYTES,
   openRecord,

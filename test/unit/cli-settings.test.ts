@@ -1,6 +1,6 @@
 /** What a command is told: command line before environment before config file before default. */
 import { describe, expect, it } from 'vitest';
-import type { OptionSpec } from '../../src/cli/command.ts';
+import type { OptionSpec } from '../../src/cli/option.ts';
 import { parseConfig, parseTime, settleOptions } from '../../src/cli/settings.ts';
 
 const options: OptionSpec[] = [

@@ -128,25 +128,6 @@ describe('opening', () => {
     expect(await readable(life.store!)).toHaveLength(1);
   });
 
-  it('takes the other slot of the watermark when segments have gone since it was written', async () => {
-    await sealedLife();
-    expect(disk.files('/data/journal').length).toBeGreaterThan(0);
-    disk.reopen();
-    const all = disk.files('/data').map((path) => [path, disk.peek(path).slice()] as const);
-    for (const slot of [0, 4096]) {
-      for (let at = 0; at < 64; at += 1) disk.flip('/data/journal/watermark', slot + at);
-      await life.open();
-      expect(await readable(life.store!)).toHaveLength(life.acknowledged.length);
-      await life.store!.close();
-      disk.reopen();
-      for (const path of disk.files('/data')) disk.lose(path);
-      for (const [path, bytes] of all) {
-        await (await disk.open(path, 'create')).close();
-        disk.poke(path, bytes);
-      }
-    }
-  });
-
   it('needs no mark of a condemned pack, and the pack outlives the damage', async () => {
     await sealedLife(9, { ...tinySettings, baseAfterDeltas: 1000 }, 40);
     await life.open({ ...tinySettings, graceMs: 3_600_000 });

@@ -104,6 +104,25 @@ describe('journal after a restart', () => {
     expect(await codeOf(life.open(large))).toBe('ERR_JOURNAL_DAMAGED');
   });
 
+  it('takes the other slot of the watermark when segments have gone since it was written', async () => {
+    await sealedLife();
+    expect(disk.files('/data/journal').length).toBeGreaterThan(0);
+    disk.reopen();
+    const all = disk.files('/data').map((path) => [path, disk.peek(path).slice()] as const);
+    for (const slot of [0, 4096]) {
+      for (let at = 0; at < 64; at += 1) disk.flip('/data/journal/watermark', slot + at);
+      await life.open();
+      for (const point of life.acknowledged) expect(await readsFine(life.store!, point)).toBe(true);
+      await life.store!.close();
+      disk.reopen();
+      for (const path of disk.files('/data')) disk.lose(path);
+      for (const [path, bytes] of all) {
+        await (await disk.open(path, 'create')).close();
+        disk.poke(path, bytes);
+      }
+    }
+  });
+
   it('cuts a torn tail off above the watermark', async () => {
     for (let kind = 0; kind < 4; kind += 1) {
       disk = new FaultyDisk();

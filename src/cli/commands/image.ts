@@ -7,7 +7,7 @@ import { formatDuration, formatSize } from '../../base/units.ts';
 import { convertImage, type ImageFormat, imageFormats } from '../../recovery/convert.ts';
 import { type ExportReport, exportImage, type ImageSource } from '../../recovery/export.ts';
 import type { ApiDigests } from '../../staging/api-types.ts';
-import type { CommandContext, CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
+import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   connect,
   findPoint,
@@ -16,6 +16,7 @@ import {
   volumePath,
   yesOption,
 } from '../operator.ts';
+import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
 
 /** The bytes of an image as the service gives them, held to one content by its ETag. */

@@ -4,8 +4,9 @@ import { formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
-import type { CommandGroup, CommandSpec, OptionSpec } from '../command.ts';
+import type { CommandGroup, CommandSpec } from '../command.ts';
 import { connect, findPoint, jsonOption, listPoints, operatorOptions } from '../operator.ts';
+import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
 
