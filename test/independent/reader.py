@@ -530,9 +530,16 @@ def staged(journal, on_commit):
 def tell_staged(directory, sealed):
     """Names the points that are left out; true where the journal is damaged."""
     ids = []
+
+    def note(body):
+        try:
+            ids.append(json.loads(body)["id"])
+        except (ValueError, KeyError, TypeError):
+            raise Damage("the body of a commit is not that of a point") from None
+
     try:
         if os.path.isdir(f"{directory}/repo") and os.path.isdir(f"{directory}/journal"):
-            staged(f"{directory}/journal", lambda body: ids.append(json.loads(body)["id"]))
+            staged(f"{directory}/journal", note)
     except Damage as damage:
         tell(f"error: {damage} (staged points behind this are not known)")
         return True
