@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { keepYoungSmall } from '../base/memory.ts';
+import { tuneHeap } from '../base/memory.ts';
 import { MIB } from '../base/units.ts';
 import { VERSION } from '../base/version.ts';
 import {
@@ -75,7 +75,7 @@ export async function runAgent(options: RunAgentOptions): Promise<RunningAgent> 
 
 async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise<RunningAgent> {
   const { server, log } = options;
-  keepYoungSmall();
+  tuneHeap();
   let agent: Agent | null = null;
   const directory = options.runDirectory ?? DEFAULT_RUN_DIRECTORY;
   const socket = await serveStatus(directory, server, () => agent?.status() ?? null);

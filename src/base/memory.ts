@@ -61,8 +61,12 @@ export function noteGarbage(bytes: number): void {
  * For daemons, once, at their start: V8 keeps the space for young objects small instead of growing it to
  * 128 MiB, and looks through it on one thread (to wake helpers for so little costs more than it saves).
  * Whoever computes much with short-lived objects pays for it.
+ *
+ * It takes buffers for old objects when it decides when to look through everything: with a heap of 12 MiB
+ * that was 60 to 100 times in a sync of 3 GiB. At four times the heap it is 3 times, with the same peak.
  */
-export function keepYoungSmall(): void {
+export function tuneHeap(): void {
+  setFlagsFromString('--heap-growing-percent=300');
   setFlagsFromString('--semi-space-growth-factor=1');
   setFlagsFromString('--no-parallel-scavenge');
 }

@@ -10,7 +10,7 @@ import { resolve } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { keepYoungSmall } from '../base/memory.ts';
+import { tuneHeap } from '../base/memory.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { VERSION } from '../base/version.ts';
 import { openNodeStore } from '../store/node-store.ts';
@@ -71,7 +71,7 @@ async function readIdentity(tls: StagingOptions['tls']): Promise<TlsIdentity | n
  * data directory (ERR_DATA_IN_USE, ERR_DATA_FORMAT, ERR_JOURNAL_DAMAGED, ...), and ERR_LISTEN.
  */
 export async function runStaging(options: StagingOptions): Promise<RunningStaging> {
-  keepYoungSmall();
+  tuneHeap();
   const address = parseListen(options.listen);
   requireTls(address.host, options.tls !== undefined);
   const tls = await readIdentity(options.tls);
