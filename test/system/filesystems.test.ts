@@ -26,7 +26,7 @@ const lastTransaction = (database: string): number =>
 describe.each<FileSystem>(['ext4', 'xfs', 'btrfs'])('%s', (kind) => {
   it('is clean and complete at every recovery point', async () => {
     await withScratch(kind, async (scratch) => {
-      const disk = attachLoop(scratch, scratch.path('disk'), 384 * MIB).device;
+      const disk = attachLoop(scratch, scratch.path('disk'), scaled(384, 2048) * MIB).device;
       makeFileSystem(disk, kind);
       const place = scratch.path('mounted');
       const unmountOriginal = mount(scratch, disk, place, { kind });
