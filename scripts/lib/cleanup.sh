@@ -2,9 +2,10 @@
 # a benchmark makes lies under one scratch folder, so what is ours is told by its path, never by a name
 # that others may use. Sourced.
 
-# make_scratch NAME: sets $scratch, and cleans it up when the shell ends, however it ends.
+# make_scratch NAME [FOLDER]: sets $scratch, in memory or in FOLDER, and cleans it up when the shell ends,
+# however it ends.
 make_scratch() {
-  local base=/dev/shm
+  local base=${2:-/dev/shm}
   [ -w "$base" ] || base=${TMPDIR:-/tmp}
   scratch=$(mktemp -d "$base/understudy-$1.XXXXXX")
   trap cleanup_scratch EXIT

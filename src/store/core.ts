@@ -47,7 +47,7 @@ export const defaultSettings: StoreSettings = {
   sealAfterMs: 15_000,
   openMemoryBytes: 2 * 1024 * 1024,
   commitMemoryBytes: 1024 * 1024,
-  indexMemoryEntries: 65_536,
+  indexMemoryEntries: 32_768,
   baseAfterDeltas: 64,
   baseAfterBytes: 64 * 1024 * 1024,
   graceMs: 3_600_000,
