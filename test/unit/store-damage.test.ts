@@ -4,7 +4,6 @@
  * away that damage elsewhere has made the only one.
  */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import type { Catalog } from '../../src/store/catalog.ts';
@@ -14,7 +13,7 @@ import { paths as pathsOf } from '../../src/store/layout.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
+import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
 const paths = pathsOf('/data');
 let disk: FaultyDisk;
@@ -42,19 +41,7 @@ async function sealedLife(points = 3, settings = tinySettings, writes = 5): Prom
 
 const openOffline = () => openRepository('/data', silentLog, disk.mount());
 
-/** Ids of the points that can be read whole; wrong bytes are never accepted. */
-async function readable(from: Parameters<typeof readsAs>[0]): Promise<string[]> {
-  const ids: string[] = [];
-  for (const point of life.acknowledged) {
-    try {
-      expect(await readsAs(from, point)).toBe(true);
-      ids.push(point.id);
-    } catch (error) {
-      if (!(error instanceof UnderstudyError)) throw error;
-    }
-  }
-  return ids;
-}
+const readable = (from: Parameters<typeof readableOf>[1]) => readableOf(life, from);
 
 describe('opening', () => {
   it('comes through a flipped bit in the header of any object', async () => {

@@ -12,7 +12,7 @@ import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
+import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
 const settings = { ...tinySettings, baseAfterDeltas: 3 };
 
@@ -59,20 +59,6 @@ async function makeLife(): Promise<StoreLife> {
   return life;
 }
 
-/** Ids of the points that read right; an error must be an honest one. */
-async function readable(life: StoreLife, from: Parameters<typeof readsAs>[0]): Promise<string[]> {
-  const ids: string[] = [];
-  for (const point of life.acknowledged) {
-    try {
-      expect(await readsAs(from, point)).toBe(true);
-      ids.push(point.id);
-    } catch (error) {
-      if (!(error instanceof UnderstudyError)) throw error;
-    }
-  }
-  return ids;
-}
-
 const kinds = ['flipped', 'cut', 'unreadable', 'lost'] as const;
 
 async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise<boolean> {
@@ -91,7 +77,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
   const seen = kind === 'unreadable' ? unreadable(disk.mount(), path) : disk.mount();
 
   const offline = await openRepository('/data', silentLog, seen);
-  const before = await readable(life, offline as never);
+  const before = await readableOf(life, offline as never);
   const { findings } = await offline.check({ readData: true });
   const hurt = new Set(findings.flatMap(({ points }) => points));
   for (const { id } of life.acknowledged) {
@@ -105,7 +91,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
     ...{ disk: seen, clock: life.clock, root: '/data', catalog: new MemoryCatalog() },
     ...{ log: silentLog, settings, randomBytes: (count) => life.random.bytes(count) },
   });
-  expect(await readable(life, life.store), what).toEqual(before);
+  expect(await readableOf(life, life.store), what).toEqual(before);
   const ingest = await life.connect();
   const { id } = await life.writeAndCommit(ingest, 12);
   await life.store.seal(id);
@@ -127,7 +113,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
   const listed = (await healed.points({ order: 'oldest' })).map((point) => point.id);
   const kept = life.acknowledged.map((point) => point.id).filter((one) => !drop.includes(one));
   for (const one of kept) expect(listed, what).toContain(one);
-  const reads = await readable(life, healed as never);
+  const reads = await readableOf(life, healed as never);
   for (const one of kept) expect(reads, what).toContain(one);
   const after = await healed.check({ readData: true });
   const hurtAfter = after.findings.flatMap(({ points }) => points).filter((p) => kept.includes(p));

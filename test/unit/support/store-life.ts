@@ -3,6 +3,8 @@
  * seals, restarts, retention, collection. Records what was acknowledged, so that after a power cut at any
  * call it is known what must be there.
  */
+import { expect } from 'vitest';
+import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
 import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
@@ -138,4 +140,21 @@ export async function readsAs(store: Store, { id, contents }: Expected): Promise
     if (Buffer.compare(read, content) !== 0) return false;
   }
   return true;
+}
+
+/** Ids of the points that read right; an error must be an honest one, wrong bytes are never accepted. */
+export async function readableOf(
+  life: StoreLife,
+  from: Parameters<typeof readsAs>[0],
+): Promise<string[]> {
+  const ids: string[] = [];
+  for (const point of life.acknowledged) {
+    try {
+      expect(await readsAs(from, point)).toBe(true);
+      ids.push(point.id);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError)) throw error;
+    }
+  }
+  return ids;
 }
