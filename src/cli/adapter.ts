@@ -54,7 +54,9 @@ function addOptions(parser: Argv, options: readonly OptionSpec[]): void {
 type Choose = (command: CommandSpec, given: Given) => void;
 
 function addCommand(parser: Argv, word: string, command: CommandSpec, choose: Choose): void {
-  const names = (command.positionals ?? []).map((positional) => `<${positional.name}>`);
+  const names = (command.positionals ?? []).map(({ name, isOptional = false }) =>
+    isOptional ? `[${name}]` : `<${name}>`,
+  );
   parser.command({
     command: [word, ...names].join(' '),
     describe: command.summary,

@@ -46,6 +46,36 @@ export const operatorOptions: readonly OptionSpec[] = [
   authorityOption,
 ];
 
+/** Which point is meant: by id or `latest`, or by time. */
+export interface PointChoice {
+  readonly point: string | undefined;
+  readonly atMs: number | undefined;
+  readonly server: string | undefined;
+  readonly isPartialWanted: boolean;
+}
+
+export const atOptions: readonly OptionSpec[] = [
+  {
+    name: 'at',
+    type: 'time',
+    value: 'TIME',
+    describe:
+      'Instead of a point: the newest whole one not after 2026-11-20T10:31:07Z, or 10m for ten minutes ago',
+  },
+  { name: 'partial', type: 'flag', describe: 'With --at: points that lack volumes count, too' },
+];
+
+/** ERR_USAGE where both or neither are given. */
+export function pointChoice(settings: Settings): PointChoice {
+  const point = settings.optionalText('point');
+  const atMs = settings.optionalNumber('at');
+  if ((point === undefined) === (atMs === undefined)) {
+    throw new UnderstudyError('ERR_USAGE', 'name a point, or give --at TIME: one of the two');
+  }
+  const server = settings.optionalText('server');
+  return { point, atMs, server, isPartialWanted: settings.flag('partial') };
+}
+
 export function connect(context: CommandContext, settings: Settings): Promise<RestClient> {
   return createRestClient({
     url: settings.text('staging'),
@@ -93,17 +123,14 @@ const isoTime = (ms: number | undefined): string | undefined =>
   ms === undefined ? undefined : new Date(ms).toISOString();
 
 /**
- * The point of that id, or for `latest` the newest that is whole (of one server, where several are kept).
- * With `volume`, it must be part of the point.
+ * The point of that id, for `latest` the newest that is whole, for a time the newest whole one not after
+ * it (of one server, where several are kept). With `volume`, it must be part of the point.
  */
 export async function findPoint(
   client: RestClient,
-  wanted: { point: string; server: string | undefined; volume?: string },
+  wanted: PointChoice & { volume?: string },
 ): Promise<ListedPoint> {
-  const point =
-    wanted.point === 'latest'
-      ? await latestPoint(client, wanted.server)
-      : await client.call<ListedPoint>('GET', pointPath(wanted.point));
+  const point = await chosenPoint(client, wanted);
   const { volume } = wanted;
   if (volume !== undefined && !point.volumes.some((held) => held.volume === volume)) {
     const held = point.volumes.map((other) => other.volume).join(', ');
@@ -111,6 +138,24 @@ export async function findPoint(
     throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', message);
   }
   return point;
+}
+
+async function chosenPoint(client: RestClient, wanted: PointChoice): Promise<ListedPoint> {
+  const { atMs, server, isPartialWanted } = wanted;
+  if (wanted.point === 'latest') return latestPoint(client, server);
+  if (atMs === undefined) return client.call<ListedPoint>('GET', pointPath(wanted.point!));
+  const { points } = await client.call<ApiPoints>('GET', '/v1/points', {
+    query: { at: isoTime(atMs), server, partial: isPartialWanted ? 'true' : undefined },
+  });
+  return onlyOne(points);
+}
+
+/** The point among those of several servers, where there is one alone. */
+export function onlyOne(points: readonly ListedPoint[]): ListedPoint {
+  const [point, ...others] = points;
+  if (point !== undefined && others.length === 0) return point;
+  const names = points.map(({ server }) => server).join(', ');
+  throw new UnderstudyError('ERR_USAGE', `several servers have a point then (${names}): --server`);
 }
 
 async function latestPoint(client: RestClient, server: string | undefined): Promise<ListedPoint> {

@@ -16,4 +16,5 @@ export interface OptionSpec {
 export interface PositionalSpec {
   readonly name: string;
   readonly describe: string;
+  readonly isOptional?: boolean;
 }

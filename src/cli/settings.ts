@@ -58,9 +58,16 @@ export function parseConfig(
   return value as Record<string, unknown>;
 }
 
-/** "10m" -> that long before now; else an ISO 8601 date. Returns wall-clock milliseconds. */
+/**
+ * "10m" (or "-10m") -> that long before now; else an ISO 8601 date, or date and time with a zone.
+ * Returns wall-clock milliseconds.
+ */
 export function parseTime(text: string, nowMs: number): number {
-  if (/^\d+(\.\d+)?[a-z]+$/i.test(text)) return nowMs - parseDuration(text);
+  const ago = /^-?(\d+(?:\.\d+)?[a-z]+)$/i.exec(text);
+  if (ago !== null) return nowMs - parseDuration(ago[1]!);
+  if (/^\d{4}-\d\d-\d\dT[\d:.]+$/i.test(text)) {
+    throw usage(`"${text}" has no zone: end it with Z or +01:00`);
+  }
   const timeMs = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(timeMs)) {
     throw usage(`not a time: "${text}" (try 2026-11-20T10:00:00Z, or 30m for half an hour ago)`);
@@ -130,7 +137,9 @@ export function settleOptions(
       throw usage(`--${option.name} is missing (or ${environmentName(option.name)})`);
     }
   }
-  for (const { name } of command.positionals ?? []) values.set(name, String(sources.given[name]));
+  for (const { name } of command.positionals ?? []) {
+    if (sources.given[name] !== undefined) values.set(name, String(sources.given[name]));
+  }
   return settingsFrom(values);
 }
 

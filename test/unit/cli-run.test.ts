@@ -203,6 +203,36 @@ describe('against a service', () => {
     expect(JSON.parse(out).id).toBe('p2');
   });
 
+  it('--at asks the service for the point of a time', async () => {
+    answer = () => points(point('p2'));
+    const line = ['point', 'show', '--at', '2026-11-20T10:31:07+01:00', '--json'];
+    const { out } = await run([...line, '--server', 'web1', '--partial'], environment);
+    expect(JSON.parse(out).id).toBe('p2');
+    const query = new URL(asked[0]!.path, 'http://x').searchParams;
+    expect(Object.fromEntries(query)).toEqual({
+      at: '2026-11-20T09:31:07.000Z',
+      server: 'web1',
+      partial: 'true',
+    });
+  });
+
+  it.each([
+    [['point', 'show'], 'one of the two'],
+    [['point', 'show', 'p1', '--at', '10m'], 'one of the two'],
+    [['point', 'show', '--at', '2026-11-20T10:31:07'], 'has no zone'],
+  ])('%j is refused', async (line, reason) => {
+    const { exitCode, err } = await run(line, environment);
+    expect(exitCode).toBe(2);
+    expect(err).toContain(reason);
+  });
+
+  it('--at of several servers asks which', async () => {
+    answer = () => points(point('p2'), point('p1', 'web2'));
+    const { exitCode, err } = await run(['point', 'show', '--at', '1h'], environment);
+    expect(exitCode).toBe(2);
+    expect(err).toContain('web1, web2');
+  });
+
   it('latest of several servers asks which', async () => {
     answer = () => points(point('p2'), point('p1', 'web2'));
     const { exitCode, err } = await run(['point', 'show', 'latest'], environment);

@@ -9,10 +9,12 @@ import { type ExportReport, exportImage, type ImageSource } from '../../recovery
 import type { ApiDigests } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
+  atOptions,
   connect,
   findPoint,
   jsonOption,
   operatorOptions,
+  pointChoice,
   volumePath,
   yesOption,
 } from '../operator.ts';
@@ -110,8 +112,8 @@ export const imageOptions: readonly OptionSpec[] = [
     type: 'text',
     value: 'ID',
     describe: 'Recovery point, or "latest"',
-    required: true,
   },
+  ...atOptions,
   {
     name: 'volume',
     type: 'text',
@@ -152,6 +154,10 @@ const exportCommand: CommandSpec = {
       does: 'newest state of a disk',
     },
     {
+      line: 'understudy image export --at 10m --volume /dev/vdb --out vdb.raw',
+      does: 'as it was ten minutes ago',
+    },
+    {
       line: 'understudy image export --point ID --volume /dev/vda --format qcow2 --out vda.qcow2',
       does: 'a disk for QEMU',
     },
@@ -159,8 +165,7 @@ const exportCommand: CommandSpec = {
   async run(context, settings) {
     const client = await connect(context, settings);
     const volume = settings.text('volume');
-    const server = settings.optionalText('server');
-    const point = await findPoint(client, { point: settings.text('point'), server, volume });
+    const point = await findPoint(client, { ...pointChoice(settings), volume });
     const target: ImageTarget = {
       out: resolve(settings.text('out')),
       format: settings.text('format') as ImageFormat,

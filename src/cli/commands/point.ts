@@ -5,7 +5,15 @@ import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
-import { connect, findPoint, jsonOption, listPoints, operatorOptions } from '../operator.ts';
+import {
+  atOptions,
+  connect,
+  findPoint,
+  jsonOption,
+  listPoints,
+  operatorOptions,
+  pointChoice,
+} from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
@@ -98,20 +106,21 @@ const list: CommandSpec = {
 const show: CommandSpec = {
   path: ['point', 'show'],
   summary: 'Show one recovery point',
-  positionals: [{ name: 'point', describe: 'Id of the point, or "latest"' }],
-  options: [...operatorOptions, serverOption, jsonOption],
+  positionals: [{ name: 'point', describe: 'Id of the point, or "latest"', isOptional: true }],
+  options: [...operatorOptions, ...atOptions, serverOption, jsonOption],
   examples: [
     {
       line: 'understudy point show latest --server web1',
       does: 'the newest whole point of a server',
     },
+    {
+      line: 'understudy point show --at 2026-11-20T10:31:07Z',
+      does: 'the point that an image of that time is made of',
+    },
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
-    const point = await findPoint(client, {
-      point: settings.text('point'),
-      server: settings.optionalText('server'),
-    });
+    const point = await findPoint(client, pointChoice(settings));
     context.print(settings.flag('json') ? JSON.stringify(point, null, 2) : renderPoint(point));
     return 0;
   },

@@ -9,9 +9,18 @@ import { formatSize } from '../../base/units.ts';
 import { imageSourceOf } from '../../recovery/export.ts';
 import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
+import { pointsAt } from '../../store/point-at.ts';
 import type { CheckReport, Finding, ListedPoint, StoreStatistics } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
-import { connect, jsonOption, newestWhole, operatorOptions } from '../operator.ts';
+import {
+  connect,
+  jsonOption,
+  newestWhole,
+  onlyOne,
+  operatorOptions,
+  type PointChoice,
+  pointChoice,
+} from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import { errorFromService, type RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
@@ -173,14 +182,16 @@ async function checkByDirectory(
   return report;
 }
 
-/** By id, or for `latest` the newest whole one (of --server, where several servers are kept). */
+/** By id or time, or for `latest` the newest whole one (of --server, where several are kept). */
 async function pointOf(
   repository: OfflineRepository,
-  id: string,
-  server: string | undefined,
+  { point, atMs, server, isPartialWanted }: PointChoice,
 ): Promise<ListedPoint> {
-  if (id !== 'latest') return repository.point(id);
-  return newestWhole(await repository.points(server === undefined ? {} : { server }), server);
+  if (point !== undefined && point !== 'latest') return repository.point(point);
+  const points = await repository.points(server === undefined ? {} : { server });
+  if (atMs === undefined) return newestWhole(points, server);
+  const servers = server === undefined ? [...new Set(points.map((p) => p.server))] : [server];
+  return onlyOne(await pointsAt(repository, servers, { atMs, isPartialWanted }));
 }
 
 const restore: CommandSpec = {
@@ -207,8 +218,7 @@ const restore: CommandSpec = {
     };
     const startMs = context.clock.monotonicMs();
     await withRepository(context, resolve(settings.text('repo')), async (repository) => {
-      const server = settings.optionalText('server');
-      const point = await pointOf(repository, settings.text('point'), server);
+      const point = await pointOf(repository, pointChoice(settings));
       const reader = await repository.openImage(point.id, volume);
       try {
         const report = await writeImageFile(context, imageSourceOf(reader), target);

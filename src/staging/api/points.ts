@@ -1,5 +1,6 @@
 /** Routes of recovery points: list, show, request, and what retention would do. */
 import { UnderstudyError } from '../../base/errors.ts';
+import { pointsAt } from '../../store/point-at.ts';
 import type { PointFilter } from '../../store/types.ts';
 import type { ApiPointRequested, ApiPoints } from '../api-types.ts';
 import { type Call, integerOf, type Route, timeOf } from './route.ts';
@@ -28,7 +29,20 @@ function filterOf(query: URLSearchParams): PointFilter {
   };
 }
 
-async function list({ backend, query }: Call): Promise<ApiPoints> {
+/** The newest point not after a time, of one server or of each. */
+async function listAt({ backend, query }: Call, atMs: number): Promise<ApiPoints> {
+  const server = query.get('server');
+  const servers =
+    server === null ? (await backend.store.servers()).map((known) => known.server) : [server];
+  const isPartialWanted = query.get('partial') === 'true';
+  const points = await pointsAt(backend.store, servers, { atMs, isPartialWanted });
+  return { points, next: null };
+}
+
+async function list(call: Call): Promise<ApiPoints> {
+  const { backend, query } = call;
+  const atMs = timeOf(query.get('at'), 'at');
+  if (atMs !== undefined) return listAt(call, atMs);
   const filter = filterOf(query);
   const points = await backend.store.points(filter);
   const next = points.length === filter.limit ? points.at(-1)!.id : null;
@@ -69,6 +83,17 @@ export const pointRoutes: readonly Route[] = [
       { name: 'server', description: 'Only points of this server', schema: text },
       { name: 'from', description: 'Not before this time', schema: time },
       { name: 'to', description: 'Not after this time', schema: time },
+      {
+        name: 'at',
+        description:
+          'The newest whole point not after this time, of `server` or of each server; no page',
+        schema: time,
+      },
+      {
+        name: 'partial',
+        description: 'With `at`: points that lack volumes count, too',
+        schema: { type: 'boolean', default: false },
+      },
       {
         name: 'limit',
         description: 'Points a page',

@@ -1,0 +1,84 @@
+/** Which point shows a server as it was at a time: against an oracle, and through API and command line. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { listed } from '../../src/store/directory-reader.ts';
+import { pointAt, pointsAt } from '../../src/store/point-at.ts';
+import type { PointRecord } from '../../src/store/point-format.ts';
+
+const START = 1_700_000_000_000;
+
+function record(server: string, timeMs: number, number: number, isPartial: boolean): PointRecord {
+  const time = new Date(timeMs).toISOString();
+  return {
+    id: `${time.replaceAll(/[-:]/g, '')}-${number.toString(16).padStart(8, '0')}`,
+    ...{ server, time, timeMs, sequence: number, requestId: '', volumes: [] },
+    cut: { method: 'validated', passes: 1, durationMs: 1 },
+    missingVolumes: isPartial ? ['/dev/b'] : [],
+  };
+}
+
+async function listerOf(records: readonly PointRecord[]) {
+  const catalog = new MemoryCatalog();
+  for (const each of records) await catalog.putPoint(each, 'sealed');
+  return {
+    points: async (filter: Parameters<typeof catalog.points>[0]) =>
+      (await catalog.points(filter)).map(listed),
+  };
+}
+
+describe('the point of a time', () => {
+  it('is the newest whole one of the server that is not after it', async () => {
+    const item = fc.record({
+      server: fc.constantFrom('a', 'b'),
+      second: fc.nat({ max: 400 }),
+      isPartial: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(item, { maxLength: 250 }),
+        fc.integer({ min: -5, max: 405 }),
+        fc.boolean(),
+        async (items, second, isPartialWanted) => {
+          const records = items.map(({ server, second: at, isPartial }, i) =>
+            record(server, START + at * 1000, i, isPartial),
+          );
+          const atMs = START + second * 1000;
+          const wanted = records
+            .filter((r) => r.server === 'a' && r.timeMs <= atMs)
+            .filter((r) => isPartialWanted || r.missingVolumes.length === 0)
+            .map(({ id }) => id)
+            .sort()
+            .at(-1);
+          const wish = { server: 'a', atMs, isPartialWanted };
+          const found = pointAt(await listerOf(records), wish);
+          if (wanted === undefined) {
+            await expect(found).rejects.toMatchObject({ code: 'ERR_POINT_NOT_FOUND' });
+          } else expect((await found).id).toBe(wanted);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it('before the first point is refused, and the first one is named', async () => {
+    const records = [record('a', START + 1000, 1, true), record('a', START + 2000, 2, false)];
+    const lister = await listerOf(records);
+    await expect(pointAt(lister, { server: 'a', atMs: START + 1500 })).rejects.toThrow(
+      `nothing of a at 2023-11-14T22:13:21.500Z: its first whole point is of ${records[1]!.time}`,
+    );
+    await expect(pointAt(lister, { server: 'x', atMs: START })).rejects.toThrow(
+      'it has no whole point',
+    );
+  });
+
+  it('of several servers is one of each', async () => {
+    const records = [record('a', START, 1, false), record('b', START + 9000, 2, false)];
+    const lister = await listerOf(records);
+    const at = async (atMs: number) =>
+      (await pointsAt(lister, ['a', 'b'], { atMs })).map(({ server }) => server);
+    expect(await at(START + 9000)).toEqual(['a', 'b']);
+    expect(await at(START)).toEqual(['a']);
+    await expect(at(START - 1)).rejects.toMatchObject({ code: 'ERR_POINT_NOT_FOUND' });
+  });
+});
