@@ -5,7 +5,7 @@ import type { Finding } from './types.ts';
 
 export type CheckCore = Pick<
   Core,
-  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'copies' | 'log'
+  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'copies' | 'log' | 'randomBytes'
 >;
 
 /** Progress in objects, or in bytes of packs where data is read. */
@@ -43,5 +43,7 @@ export function findingOf(error: unknown, object: string, points: readonly strin
   };
   const kind = kinds[error.code];
   if (kind === undefined) throw error;
-  return { kind, object, detail: error.message, points };
+  const { digest } = error.context;
+  const of = typeof digest === 'string' ? { digest } : {};
+  return { kind, object, detail: error.message, points, ...of };
 }

@@ -5,6 +5,7 @@
  */
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
+import { chooseSubset, type Subset } from './check-subset.ts';
 import { fromHex, toHex } from './checksum.ts';
 import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';
@@ -53,7 +54,7 @@ type Places = Map<string, string[]>;
 
 export async function checkPacks(
   core: CheckCore,
-  readData: boolean,
+  options: { readonly readData: boolean; readonly subset?: Subset },
   progress: Progress,
 ): Promise<PackFindings> {
   const findings: Finding[] = [];
@@ -61,6 +62,7 @@ export async function checkPacks(
   const totals: Totals = { pieces: 0, bytesRead: 0 };
   const silent = new Set<string>();
   const ids = await listPacks(core);
+  const isRead = toRead(core, ids, options);
   progress.expect(ids.length);
   for (const id of ids) {
     const path = core.paths.pack(id);
@@ -68,7 +70,7 @@ export async function checkPacks(
       const entries = await openPack(core, path);
       totals.pieces += entries.filter(({ isGrant }) => !isGrant).length;
       findings.push(...(await lost(core, id, path, entries)));
-      if (readData) await readPieces(core, path, entries, places, totals);
+      if (isRead(id)) await readPieces(core, path, entries, places, totals);
     } catch (error) {
       // Collected since it was listed: no object any more.
       if (!isNotFound(error)) findings.push(findingOf(error, path, []));
@@ -79,6 +81,19 @@ export async function checkPacks(
   const objects = ids.length + core.index.objects.all.length;
   findings.push(...(await checkIndex(core)), ...(await checkMarks(core)));
   return { findings, objects, damaged: await judge(core, places), silent, ...totals };
+}
+
+/** Which packs' contents are to be read. */
+function toRead(
+  core: CheckCore,
+  ids: readonly string[],
+  { readData, subset }: { readonly readData: boolean; readonly subset?: Subset },
+): (id: string) => boolean {
+  if (!readData || subset === undefined) return () => readData;
+  const packs = ids.map((id) => ({ id, fileBytes: core.packs.byId(id)?.fileBytes ?? 0 }));
+  const random = () => Number.parseInt(toHex(core.randomBytes(6)), 16) / 2 ** 48;
+  const chosen = chooseSubset(packs, subset, random);
+  return (id) => chosen.has(id);
 }
 
 /** What is damaged in one pack may be right in another one. */

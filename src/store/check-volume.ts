@@ -174,7 +174,11 @@ export class CheckVolume {
       if (this.chainOver(this.maps, point) !== null) return; // told of the map that failed
       this.mayBeStale = true;
       const detail = `no maps lead to epoch ${epoch} of ${this.volume.place.volume}`;
-      this.report('missing-object', this.core.paths.deltaFolder(this.volume.place), detail, point);
+      const object = this.core.paths.deltaFolder(this.volume.place);
+      const missing = { ...this.volume.place, epoch };
+      this.findings.push({
+        ...{ kind: 'missing-object', object, detail, points: [point.id], epoch: missing },
+      });
       return;
     }
     let root: string | null = null;
@@ -286,9 +290,10 @@ export class CheckVolume {
     for (const point of this.volume.points) {
       for (const name of await this.hurting(point, bad)) byDigest.get(name)!.points.add(point.id);
     }
-    for (const { bad: one, points } of byDigest.values()) {
+    for (const [digest, { bad: one, points }] of byDigest) {
       const object = one.map.name;
-      this.findings.push({ kind: one.kind, object, detail: one.detail, points: [...points] });
+      const { kind, detail } = one;
+      this.findings.push({ kind, object, detail, points: [...points], digest });
     }
   }
 

@@ -8,6 +8,7 @@ import { isSameList, listMaps } from './chain.ts';
 import { type CheckCore, findingOf, Progress } from './check-finding.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
+import type { Subset } from './check-subset.ts';
 import { CheckVolume } from './check-volume.ts';
 import type { StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
@@ -19,6 +20,8 @@ const MAX_TRIES = 5;
 
 export interface CheckOptions {
   readonly readData: boolean;
+  /** With `readData`: the contents of these packs only. */
+  readonly subset?: Subset;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -63,15 +66,15 @@ function byPlace(points: readonly PointRecord[]): Map<string, PointRecord[]> {
 export async function checkRepository(
   core: CheckCore,
   staged: StagedState,
-  { readData, onProgress }: CheckOptions,
+  options: CheckOptions,
 ): Promise<CheckReport> {
-  const progress = new Progress(onProgress);
+  const progress = new Progress(options.onProgress);
   const { points, objects: pointObjects, findings } = await readPoints(core, staged);
   const places = byPlace(points);
   // Beside a running service: what was listed first has what it needs in what is listed later.
   const maps: VolumeMaps[] = await mapsOf(core, places, staged.maps);
   await core.copies.refresh();
-  const packs: PackFindings = await checkPacks(core, readData, progress);
+  const packs: PackFindings = await checkPacks(core, options, progress);
   findings.push(...packs.findings);
   let objects = pointObjects + packs.objects;
   const told = new Set<string>();

@@ -7,6 +7,7 @@
  * others. So the order is journal, points, packs, and maps when an image is opened; what is not found in
  * the packs then is looked for once more among those that have come since (copies.ts).
  */
+import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
@@ -74,7 +75,7 @@ function coreOf(given: string, isData: boolean, log: Log, disk: Disk): Core {
   const root = isData ? given : resolve(given, '..');
   return createCore({
     ...{ disk, log, root, clock: systemClock, catalog: new MemoryCatalog() },
-    randomBytes: (count) => new Uint8Array(count),
+    randomBytes: (count) => new Uint8Array(randomBytes(count)),
     settings: { commitMemoryBytes: Number.POSITIVE_INFINITY },
     repo: isData ? `${given}/repo` : given,
     isReadOnly: true,

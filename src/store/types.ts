@@ -13,6 +13,7 @@ import type {
   VolumeId,
 } from '../model/replication.ts';
 import type { KeepRule } from '../model/retention.ts';
+import type { Subset } from './check-subset.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
 export interface VerifiedPiece {
@@ -127,6 +128,17 @@ export interface Finding {
   readonly detail: string;
   /** Points that cannot be restored wholly because of it. */
   readonly points: readonly string[];
+  /** Name of the content that it is about, where it is about one. */
+  readonly digest?: string;
+  /** Where no maps lead to an epoch: which. */
+  readonly epoch?: VolumeEpoch;
+}
+/** One epoch of one volume's history. */
+export interface VolumeEpoch {
+  readonly server: ServerId;
+  readonly volume: VolumeId;
+  readonly generation: Generation;
+  readonly epoch: number;
 }
 export interface CheckReport {
   readonly points: number;
@@ -184,6 +196,8 @@ export interface Store {
   collect(): Promise<{ removedObjects: number; freedBytes: number }>;
   check(options: {
     readData: boolean;
+    /** With `readData`: of these packs only. */
+    subset?: Subset;
     onProgress?: (done: number, total: number) => void;
   }): Promise<CheckReport>;
   statistics(): Promise<StoreStatistics>;

@@ -8,6 +8,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
 import { imageSourceOf } from '../../recovery/export.ts';
 import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
+import { parseSubset } from '../../store/check-subset.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import { pointsAt } from '../../store/point-at.ts';
 import type { CheckReport, Finding, ListedPoint, StoreStatistics } from '../../store/types.ts';
@@ -51,14 +52,21 @@ function connectRequired(context: CommandContext, settings: Settings): Promise<R
   return connect(context, settings);
 }
 
+/** What a check reads of the contents; `subset` as it was typed. */
+interface Reading {
+  readonly readData: boolean;
+  readonly subset: string | undefined;
+}
+
 /** Runs a check in the service and follows it to its end. */
 async function checkByService(
   context: CommandContext,
   client: RestClient,
-  readData: boolean,
+  { readData, subset }: Reading,
 ): Promise<CheckReport> {
   const progress = context.progress('check', 'objects');
-  let job = await client.call<ApiCheckJob>('POST', '/v1/check', { body: { readData } });
+  const body = subset === undefined ? { readData } : { readDataSubset: subset };
+  let job = await client.call<ApiCheckJob>('POST', '/v1/check', { body });
   while (job.state === 'running') {
     context.stop.throwIfAborted();
     await sleep(context.clock, POLL_MS);
@@ -95,22 +103,31 @@ const check: CommandSpec = {
   options: [
     ...eitherOptions,
     { name: 'read-data', type: 'flag', describe: 'Read every byte and compare its digest' },
+    {
+      name: 'read-data-subset',
+      type: 'text',
+      value: 'PART',
+      describe: 'Read a part: N/M (part N of M, by packs), P% or a size (packs at random)',
+    },
     jsonOption,
   ],
   examples: [
     { line: 'understudy repo check --read-data', does: 'every byte, by the service' },
+    { line: 'understudy repo check --read-data-subset 3/7', does: 'a seventh: all in a week' },
     {
       line: 'understudy repo check --repo /srv/understudy',
       does: 'the structure, without a service',
     },
   ],
   async run(context, settings) {
-    const readData = settings.flag('read-data');
+    const subset = settings.optionalText('read-data-subset');
+    const reading = { readData: settings.flag('read-data'), subset };
+    if (subset !== undefined) parseSubset(subset); // refused before anything is asked
     const folder = settings.optionalText('repo');
     const report =
       folder === undefined
-        ? await checkByService(context, await connectRequired(context, settings), readData)
-        : await checkByDirectory(context, resolve(folder), readData);
+        ? await checkByService(context, await connectRequired(context, settings), reading)
+        : await checkByDirectory(context, resolve(folder), reading);
     context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderReport(report));
     return report.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
   },
@@ -171,12 +188,16 @@ async function withRepository<Result>(
 async function checkByDirectory(
   context: CommandContext,
   folder: string,
-  readData: boolean,
+  { readData, subset }: Reading,
 ): Promise<CheckReport> {
   const progress = context.progress('check', 'objects');
   const onProgress = (done: number, total: number) => progress.update(done, total);
   const report = await withRepository(context, folder, (repository) =>
-    repository.check({ readData, onProgress }),
+    repository.check(
+      subset === undefined
+        ? { readData, onProgress }
+        : { readData: true, subset: parseSubset(subset), onProgress },
+    ),
   );
   progress.finish();
   return report;

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { UnderstudyError } from '../../base/errors.ts';
+import { parseSubset, type Subset } from '../../store/check-subset.ts';
 import type { ApiCheckJob } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';
 import { errorBody } from './errors.ts';
@@ -14,7 +15,7 @@ const KEPT_JOBS = 16;
 export class CheckJobs {
   private readonly jobs = new Map<string, ApiCheckJob>();
 
-  start(backend: ApiBackend, readData: boolean): ApiCheckJob {
+  start(backend: ApiBackend, { readData, subset }: CheckRequest): ApiCheckJob {
     if ([...this.jobs.values()].some((job) => job.state === 'running')) {
       throw new UnderstudyError('ERR_JOB_RUNNING', 'a check is running already');
     }
@@ -29,7 +30,7 @@ export class CheckJobs {
     this.jobs.set(job.jobId, job);
     const oldest = this.jobs.keys().next().value;
     if (this.jobs.size > KEPT_JOBS && oldest !== undefined) this.jobs.delete(oldest);
-    void this.run(backend, job, readData);
+    void this.run(backend, job, { readData, ...(subset && { subset }) });
     return job;
   }
 
@@ -39,10 +40,10 @@ export class CheckJobs {
     return job;
   }
 
-  private async run(backend: ApiBackend, job: ApiCheckJob, readData: boolean): Promise<void> {
+  private async run(backend: ApiBackend, job: ApiCheckJob, request: CheckRequest): Promise<void> {
     try {
       job.report = await backend.store.check({
-        readData,
+        ...request,
         onProgress: (done, total) => {
           job.done = done;
           job.total = total;
@@ -56,6 +57,20 @@ export class CheckJobs {
   }
 }
 
+interface CheckRequest {
+  readonly readData: boolean;
+  readonly subset?: Subset;
+}
+
+/** `readDataSubset` is a part of the data, as on the command line: it says `readData` too. */
+function requestOf({ readData, readDataSubset }: Record<string, unknown>): CheckRequest {
+  if (readDataSubset === undefined) return { readData: readData === true };
+  if (typeof readDataSubset !== 'string') {
+    throw new UnderstudyError('ERR_API_REQUEST', 'readDataSubset is a text: N/M, P% or a size');
+  }
+  return { readData: true, subset: parseSubset(readDataSubset) };
+}
+
 export function checkRoutes(jobs: CheckJobs): readonly Route[] {
   return [
     {
@@ -65,7 +80,7 @@ export function checkRoutes(jobs: CheckJobs): readonly Route[] {
       requestSchema: 'CheckRequest',
       responseSchema: 'CheckJob',
       status: 202,
-      handle: async ({ backend, body }) => jobs.start(backend, body.readData === true),
+      handle: async ({ backend, body }) => jobs.start(backend, requestOf(body)),
     },
     {
       method: 'GET',

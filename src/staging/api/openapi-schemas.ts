@@ -118,14 +118,28 @@ export const schemas: Readonly<Record<string, Schema>> = {
   Status: object({ version: text('Version of the service'), state: text('"running"') }),
   CheckRequest: {
     type: 'object',
-    properties: { readData: flag('Read and verify every byte') },
+    properties: {
+      readData: flag('Read and verify every byte'),
+      readDataSubset: text('Read and verify a part: N/M, P% or a size'),
+    },
   },
-  Finding: object({
-    kind: text('Kind of damage'),
-    object: text('Object of the repository'),
-    detail: text('What is wrong'),
-    points: list(text('Id of a point that it hurts')),
-  }),
+  Finding: {
+    type: 'object',
+    required: ['kind', 'object', 'detail', 'points'],
+    properties: {
+      kind: text('Kind of damage'),
+      object: text('Object of the repository'),
+      detail: text('What is wrong'),
+      points: list(text('Id of a point that it hurts')),
+      digest: text('Name of the content that it is about, hex'),
+      epoch: object({
+        server: text('Source server'),
+        volume: text('Volume'),
+        generation: text('Identity of the unbroken history'),
+        epoch: count('Epoch to which no maps lead'),
+      }),
+    },
+  },
   CheckReport: object({
     points: count('Points checked'),
     objects: count('Objects checked'),
