@@ -72,6 +72,16 @@ export const errorCatalogue = {
   ERR_RETENTION_RULES: spec('usage', 2, 'Give rules as all=1h,10m=1d,1h=1w,1d=30d.'),
   ERR_DATA_IN_USE: spec('operational', 6, 'Another staging service uses this data directory.'),
   ERR_DATA_FORMAT: spec('operational', 6, 'Not a data directory of this version of understudy.'),
+  ERR_REPOSITORY_IN_USE: spec(
+    'operational',
+    6,
+    'Stop the other staging service, or give this one a repository of its own.',
+  ),
+  ERR_LEASE_LOST: spec(
+    'operational',
+    6,
+    'Only one staging service may have a repository; stop this one or the other.',
+  ),
   ERR_STORE_FAILED: spec('operational', 3, 'Fix the disk, then start staging again.'),
   ERR_STORE_CLOSED: spec('operational', 3, 'The store is closed.'),
   ERR_JOURNAL_DAMAGED: spec(

@@ -5,7 +5,16 @@ import type { Finding } from './types.ts';
 
 export type CheckCore = Pick<
   Core,
-  'disk' | 'paths' | 'files' | 'packs' | 'index' | 'reader' | 'copies' | 'log' | 'randomBytes'
+  | 'disk'
+  | 'paths'
+  | 'files'
+  | 'packs'
+  | 'index'
+  | 'reader'
+  | 'copies'
+  | 'terms'
+  | 'log'
+  | 'randomBytes'
 >;
 
 /** Progress in objects, or in bytes of packs where data is read. */

@@ -42,6 +42,7 @@ async function readPoints(
     objects += 1;
     try {
       const record = await readPoint(core, server, id);
+      if (core.terms.isStale(record.sequence)) continue;
       if (!points.some((point) => point.id === id)) points.push(record);
     } catch (error) {
       if (isNotFound(error)) continue; // dropped since it was listed

@@ -12,6 +12,7 @@ import type { Journal } from './journal.ts';
 import type { Paths } from './layout.ts';
 import type { LeafFile, LeafFileInfo } from './leaf-file.ts';
 import type { LeafSource, MemoryLeaves } from './leaf-source.ts';
+import type { Lease } from './lease.ts';
 import { Mutex } from './mutex.ts';
 import type { OpenEpoch } from './open-epoch.ts';
 import type { PackTable } from './pack-table.ts';
@@ -19,6 +20,7 @@ import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
 import type { Reservations } from './reservations.ts';
+import type { Terms } from './terms.ts';
 
 export interface StoreSettings {
   /** A journal segment, and so a pack, is ended at this size. */
@@ -129,6 +131,10 @@ export interface Core {
   readonly provenBases: Set<string>;
   /** How many readers hold a point against retention. */
   readonly holds: Map<string, number>;
+  /** Held while the store is open, where the repository lies outside of the data directory. */
+  readonly lease: Lease | null;
+  /** Which commits count. */
+  terms: Terms;
   /** Set once the journal has been replayed. */
   journal: Journal;
   /** Serialises what rewrites the repository: bases, folds, index, collection, check. */

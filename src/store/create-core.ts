@@ -15,6 +15,7 @@ import { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
 import { ownerTag, paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
+import type { Lease, LeaseTimes } from './lease.ts';
 import { Mutex } from './mutex.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
@@ -22,6 +23,7 @@ import { PieceReader } from './piece-reader.ts';
 import { RunShelf } from './replay.ts';
 import { loadNewPacks } from './repository.ts';
 import { Reservations } from './reservations.ts';
+import { Terms } from './terms.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -36,13 +38,23 @@ export interface StoreOptions {
   readonly repo?: string;
   /** Nothing is changed, not even what a crash has left behind. */
   readonly isReadOnly?: boolean;
+  /** Given where others could reach the repository: then it is changed under a lease only. */
+  readonly leaseBy?: LeaseHolder;
+}
+
+export interface LeaseHolder {
+  /** 32 hex digits, chosen at random by this process. */
+  readonly holder: string;
+  /** Shown to whoever finds the repository in use. */
+  readonly host: string;
+  readonly times?: LeaseTimes;
 }
 
 const saltOf = (randomBytes: StoreOptions['randomBytes']): number =>
   new DataView(randomBytes(4).slice().buffer).getInt32(0);
 
 /** `journal` is set once it has been replayed; nothing is appended before. */
-export function createCore(options: StoreOptions): Core {
+export function createCore(options: StoreOptions, lease: Lease | null = null): Core {
   const paths = pathsOf(options.root, options.repo);
   const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
   const files = new FileCache(disk);
@@ -63,6 +75,8 @@ export function createCore(options: StoreOptions): Core {
     staged: new Map(),
     provenBases: new Set(),
     holds: new Map(),
+    lease,
+    terms: new Terms(),
     journal: undefined as unknown as Journal,
     nextSequence: 1,
     onStaged: () => undefined,

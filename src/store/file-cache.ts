@@ -40,6 +40,14 @@ export class FileCache {
     }
   }
 
+  /** Its name will be another file's: whoever asks from now on gets that one. */
+  async drop(path: string): Promise<void> {
+    const held = this.held.get(path);
+    if (held === undefined) return;
+    this.forget(path, held);
+    if (held.users === 0) await closeQuietly(held);
+  }
+
   /** What somebody is reading is closed by its last user. */
   async close(): Promise<void> {
     this.isClosed = true;

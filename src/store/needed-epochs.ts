@@ -78,7 +78,9 @@ async function readUnknown(core: Core, server: string): Promise<string[]> {
   for (const id of await pointsOf(core, server)) {
     if (known.has(id)) continue;
     try {
-      await core.catalog.putPoint(await readPoint(core, server, id), 'sealed');
+      const record = await readPoint(core, server, id);
+      if (core.terms.isStale(record.sequence)) continue;
+      await core.catalog.putPoint(record, 'sealed');
       core.log.info('a point is readable again', { server, point: id });
     } catch (error) {
       if (isNotFound(error)) continue;

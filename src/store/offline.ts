@@ -24,6 +24,7 @@ import { isNotFound } from './object-header.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
 import { statisticsOf } from './statistics.ts';
+import { readTerms } from './terms.ts';
 import type {
   CheckReport,
   Finding,
@@ -62,6 +63,7 @@ export async function openRepository(
       const message = `${given}: neither a data directory nor a repository`;
       throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: given });
     }
+    core.terms = await readTerms(disk, core.paths.terms, log);
     const journal = isData ? await readJournal(core, tries < MAX_TRIES) : [];
     if (journal === 'changed') continue;
     await repository.matchPoints(core);

@@ -10,7 +10,11 @@ import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-core.ts';
 import { Journal } from './journal.ts';
-import type { Paths } from './layout.ts';
+import { type Paths, paths as pathsOf } from './layout.ts';
+import { Lease } from './lease.ts';
+import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
+import { leasedDisk } from './leased-disk.ts';
+import { makeFolder, writeObject } from './object-file.ts';
 import type { PointRecord } from './point-format.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
@@ -18,6 +22,7 @@ import { retained } from './retention.ts';
 import { isCovered, Sealer } from './sealer.ts';
 import { Segment } from './segment.ts';
 import { DirectoryStore } from './store.ts';
+import { readTerms } from './terms.ts';
 import type { Store } from './types.ts';
 import { Watermark } from './watermark.ts';
 
@@ -34,31 +39,88 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 }
 
 async function openLocked(options: StoreOptions, known: string | null): Promise<Store> {
-  const { disk, log } = options;
-  const core = createCore(options);
-  const { paths } = core;
-  const format = await repository.readFormat(disk, paths);
-  const watermark = await openWatermark(disk, paths, format !== null);
+  const paths = pathsOf(options.root, options.repo);
+  const format = await repository.readFormat(options.disk, paths);
+  const watermark = await openWatermark(options.disk, paths, format !== null);
   try {
-    await repository.makeFolders(disk, paths);
-    await repository.clearTemporaries(disk, paths);
-    const id = format ?? (await repository.createFormat(core));
-    await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
-      core.index.flush(temporaryPath(core)),
-    );
-    if (known !== id) {
-      if (format !== null) log.warn('the catalog is rebuilt from the repository');
-      await core.catalog.adopt(id);
+    const lease = await takeLease(options, paths);
+    try {
+      return await openRepository(options, lease, watermark, { known, format });
+    } catch (error) {
+      await lease?.release();
+      throw error;
     }
-    await repository.matchPoints(core);
-    // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
-    await repository.findHeads(core);
-    await loadHeads(core);
-    return await replay(core, watermark);
   } catch (error) {
     await watermark.close();
     throw error;
   }
+}
+
+/** Null where nobody else can reach the repository. ERR_REPOSITORY_IN_USE. */
+async function takeLease(options: StoreOptions, paths: Paths): Promise<Lease | null> {
+  const { disk, clock, log, leaseBy } = options;
+  if (leaseBy === undefined) return null;
+  const { highest: knownTerm } = await readTerms(disk, paths.terms, log);
+  await makeFolder(disk, paths.temporary);
+  let next = 0;
+  const temporary = () => {
+    next += 1;
+    return `${paths.temporary}/${next}.lease`;
+  };
+  const world = { disk, clock, log, folder: paths.lease, repo: paths.repo, knownTerm, temporary };
+  return Lease.take({ ...world, ...leaseBy });
+}
+
+async function openRepository(
+  options: StoreOptions,
+  lease: Lease | null,
+  watermark: Watermark,
+  { known, format }: { known: string | null; format: string | null },
+): Promise<Store> {
+  const paths = pathsOf(options.root, options.repo);
+  const disk = lease === null ? options.disk : leasedDisk(options.disk, paths.repo, lease);
+  const core = createCore({ ...options, disk }, lease);
+  const { log } = core;
+  await repository.makeFolders(disk, paths);
+  core.terms = await readTerms(disk, paths.terms, log);
+  await repository.clearTemporaries(disk, paths);
+  const id = format ?? (await repository.createFormat(core));
+  await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
+    core.index.flush(temporaryPath(core)),
+  );
+  if (known !== id || (await hasStale(core))) {
+    if (format !== null) log.warn('the catalog is rebuilt from the repository');
+    await core.catalog.adopt(id);
+  }
+  await repository.matchPoints(core);
+  // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
+  await repository.findHeads(core);
+  await loadHeads(core);
+  return replay(core, watermark);
+}
+
+/** True where the catalog has what was committed here after another service had taken the repository. */
+async function hasStale(core: Core): Promise<boolean> {
+  if (core.terms.isEmpty) return false;
+  const heads = await core.catalog.heads();
+  const points = await core.catalog.points({});
+  const sequences = [...heads, ...points.map(({ record }) => record)].map((of) => of.sequence);
+  return sequences.some((sequence) => core.terms.isStale(sequence));
+}
+
+/**
+ * Begins the term of this life: what is here now is the last that counts of the terms before it. Only now,
+ * when the journal has told of its own commits.
+ */
+async function beginTerm(core: Core): Promise<void> {
+  const { lease, clock, paths, disk, terms } = core;
+  if (lease === null) return;
+  const { term } = lease;
+  const { holder } = lease;
+  const record = { term, holder, acceptedUpTo: core.nextSequence - 1, timeMs: clock.wallMs() };
+  await writeObject(disk, temporaryPath(core), paths.term(term), [encodeTerm(record)]);
+  terms.add(record);
+  core.nextSequence = Math.max(core.nextSequence, term * SEQUENCES_PER_TERM);
 }
 
 /** A repository without its journal's watermark has lost what was acknowledged: refuse. */
@@ -78,6 +140,7 @@ async function replay(core: Core, watermark: Watermark): Promise<Store> {
   const shelf = await loadRuns(core);
   const { segments, nextSequence } = await new Replay(core, watermark, shelf).run();
   await checkStaged(core);
+  await beginTerm(core);
   for (const run of shelf.rest()) await disk.remove(run.path);
   const sealer = new Sealer(core);
   core.journal = new Journal({
@@ -102,6 +165,7 @@ async function replay(core: Core, watermark: Watermark): Promise<Store> {
       sealer.fail(error);
     },
   });
+  if (core.lease !== null) core.lease.whenLost = (error) => core.journal.fail(error);
   for (const segment of segments) sealer.add(segment);
   return new DirectoryStore(core, sealer);
 }

@@ -257,6 +257,7 @@ export class Replay {
   }
 
   private async commit(record: PointRecord, segment: number): Promise<void> {
+    if (this.core.terms.isStale(record.sequence)) return this.leaveOut(record);
     for (const [i, head] of headsOf(record).entries()) {
       const volume = record.volumes[i]!;
       const { generation, epoch, sizeBytes, sectorBytes } = volume;
@@ -275,6 +276,18 @@ export class Replay {
     this.core.staged.set(record.id, { record, segment });
     this.core.nextSequence = Math.max(this.core.nextSequence, record.sequence + 1);
     await this.core.catalog.putPoint(record, 'staged');
+  }
+
+  /** Another service has had the repository since: what was committed here does not count. */
+  private leaveOut({ id, server, volumes }: PointRecord): void {
+    this.core.log.error('a point was committed after another service had taken the repository', {
+      ...{ point: id, server },
+    });
+    for (const { volume } of volumes) {
+      const state = this.core.servers.get(server)?.volumes.get(volume);
+      for (const run of state?.open?.runFiles ?? []) this.shelf.add(run);
+      if (state !== undefined) state.open = null;
+    }
   }
 
   private isSealed(name: OpenEpochName): Promise<boolean> {

@@ -177,12 +177,15 @@ export async function readPoint(
  */
 export async function matchPoints(core: Core): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
+  const stale: string[] = [];
   for await (const { server, id } of listPoints(core)) {
     const point = known.get(id);
     known.delete(id);
     if (point?.state === 'sealed' && point.server === server) continue;
     try {
-      await core.catalog.putPoint(await readPoint(core, server, id), 'sealed');
+      const record = await readPoint(core, server, id);
+      if (core.terms.isStale(record.sequence)) stale.push(id);
+      else await core.catalog.putPoint(record, 'sealed');
     } catch (error) {
       if (isNotFound(error)) continue; // it was dropped beside an offline reader
       if (!isDamage(error)) throw error;
@@ -191,42 +194,62 @@ export async function matchPoints(core: Core): Promise<void> {
       if (point?.server === server) await core.catalog.setSealed([id]);
     }
   }
+  if (stale.length > 0) core.log.error('points do not count: they are stale', { points: stale });
   const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);
   if (gone.length > 0) core.log.error('points are gone from the repository', { points: gone });
   await core.catalog.removePoints(gone);
 }
 
-/** Positions of volumes from their newest maps: the point may have been dropped since. */
-export async function findHeads(core: Core): Promise<void> {
-  const newest = new Map<string, { epoch: number; path: string; isBase: boolean }>();
-  const note = (path: string, epoch: number, isBase: boolean) => {
-    const [name, generation, volume, server] = path.split('/').reverse();
-    const key = `${server}/${volume}/${generation}`;
-    if (name !== undefined && (newest.get(key)?.epoch ?? 0) < epoch) {
-      newest.set(key, { epoch, path, isBase });
-    }
-  };
-  for (const path of await mapFiles(core, core.paths.deltas, parseDeltaName)) {
-    note(path, parseDeltaName(nameOf(path))!.to, false);
-  }
-  for (const path of await mapFiles(core, core.paths.bases, parseBaseName)) {
-    note(path, parseBaseName(nameOf(path))!, true);
-  }
-  for (const { path, isBase } of newest.values()) await putHead(core, path, isBase);
+interface FoundMap {
+  readonly epoch: number;
+  readonly path: string;
 }
 
-async function putHead(core: Core, path: string, isBase: boolean): Promise<void> {
-  try {
-    if (isBase) {
-      const { info } = decodeBase(await core.disk.readFile(path), path);
-      await core.catalog.putHead(headOf({ ...info, to: info.epoch }));
-    } else {
-      await core.catalog.putHead(headOf(await readLeafFileInfo(core.files, path, 'US-DELTA')));
-    }
-  } catch (error) {
-    if (!isDamage(error)) throw error;
-    core.log.error('a map is damaged', { path, error: error.message });
+/**
+ * Positions of volumes from their newest maps: the point may have been dropped since. A map of a commit
+ * that does not count is passed over.
+ */
+export async function findHeads(core: Core): Promise<void> {
+  const maps = new Map<string, FoundMap[]>();
+  const note = (path: string, epoch: number) => {
+    const [, generation, volume, server] = path.split('/').reverse();
+    const key = `${server}/${volume}/${generation}`;
+    const found = { epoch, path };
+    const known = maps.get(key) ?? [];
+    const isOnly = core.terms.isEmpty && known.length > 0;
+    if (!isOnly) maps.set(key, [...known, found]);
+    else if (known[0]!.epoch < epoch) maps.set(key, [found]);
+  };
+  for (const path of await mapFiles(core, core.paths.deltas, parseDeltaName)) {
+    note(path, parseDeltaName(nameOf(path))!.to);
   }
+  for (const path of await mapFiles(core, core.paths.bases, parseBaseName)) {
+    note(path, parseBaseName(nameOf(path))!);
+  }
+  for (const found of maps.values()) await putNewest(core, found);
+}
+
+async function putNewest(core: Core, maps: readonly FoundMap[]): Promise<void> {
+  for (const map of [...maps].sort((a, b) => b.epoch - a.epoch)) {
+    try {
+      const head = await readHead(core, map.path);
+      if (core.terms.isStale(head.sequence)) continue;
+      await core.catalog.putHead(head);
+      return;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      core.log.error('a map is damaged', { path: map.path, error: error.message });
+      return;
+    }
+  }
+}
+
+/** The position that a map is of. ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
+export async function readHead(core: Core, path: string): Promise<VolumeHead> {
+  if (parseBaseName(nameOf(path)) === null)
+    return headOf(await readLeafFileInfo(core.files, path, 'US-DELTA'));
+  const { info } = decodeBase(await core.disk.readFile(path), path);
+  return headOf({ ...info, to: info.epoch });
 }
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);

@@ -25,6 +25,7 @@ import { isDamage } from './object-header.ts';
 import { readPack } from './pack-entries.ts';
 import { encodeFooter, sumOf } from './pack-format.ts';
 import { encodePointObject } from './point-format.ts';
+import { readHead } from './repository.ts';
 import type { Segment } from './segment.ts';
 import { carryOver } from './spill.ts';
 
@@ -245,7 +246,14 @@ async function writeMap(core: Core, map: StagedMap): Promise<void> {
     for (const folder of [core.paths.deltaFolder(map.info), core.paths.baseFolder(map.info)]) {
       if (await disk.exists(folder)) await disk.syncDirectory(folder);
     }
-  } else if (map.file === null) {
+    return;
+  }
+  if (await disk.exists(path)) {
+    core.log.warn('a stale map is replaced', { path });
+    await disk.remove(path);
+    await core.files.drop(path);
+  }
+  if (map.file === null) {
     const temporary = temporaryPath(core);
     await writeDeltaFile(core, map, temporary);
     await publish(disk, temporary, path);
@@ -261,7 +269,25 @@ async function writeMap(core: Core, map: StagedMap): Promise<void> {
 /** True where the repository's maps lead to the epoch, in whatever shape. */
 export async function isCovered(core: Core, place: MapPlace, epoch: number): Promise<boolean> {
   const { bases, deltas } = await listMaps(core, place);
-  return bases.some((base) => base >= epoch) || deltas.some((d) => d.from < epoch && d.to >= epoch);
+  const covering = [
+    ...bases.filter((base) => base >= epoch).map((base) => core.paths.base(place, base)),
+    ...deltas
+      .filter(({ from, to }) => from < epoch && to >= epoch)
+      .map(({ from, to }) => core.paths.delta(place, from, to)),
+  ];
+  if (core.terms.isEmpty) return covering.length > 0;
+  for (const path of covering) if (!(await isStaleMap(core, path))) return true;
+  return false;
+}
+
+/** True for a map that a service has written which had lost the repository. */
+async function isStaleMap(core: Core, path: string): Promise<boolean> {
+  try {
+    return core.terms.isStale((await readHead(core, path)).sequence);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return false; // its name counts, as everywhere; check tells of the damage
+  }
 }
 
 /** The repository has the maps up to `head`: what memory and runs held of them may go. */

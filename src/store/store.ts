@@ -111,6 +111,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
       await this.sealer.close();
       await this.upkeep.close();
       await this.core.journal.close();
+      await this.core.lease?.release();
       await this.core.files.close();
       await this.core.catalog.close();
     }

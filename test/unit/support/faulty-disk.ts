@@ -274,8 +274,12 @@ export class FaultyDisk implements Disk {
     await this.look(life);
     const inode = this.inode(from);
     this.needFolder(parent(to));
-    if (this.names.has(to)) throw this.error('ERR_DISK_EXISTS', to, 'link', 'EEXIST');
+    const free = () => {
+      if (this.names.has(to)) throw this.error('ERR_DISK_EXISTS', to, 'link', 'EEXIST');
+    };
+    free();
     await this.change(`link ${from} ${to}`, to, life);
+    free(); // of two at the same time one comes too late
     this.rename_(parent(to), (names) => names.set(to, inode));
   }
 

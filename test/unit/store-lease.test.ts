@@ -1,0 +1,281 @@
+/**
+ * One service at a time on one repository (lease.ts, terms.ts): a second one is refused while the first is
+ * there, takes over when it is gone, and what the first writes after that, having been paused, counts for
+ * nothing - neither for the second one, nor after a restart, nor for a reader of the repository alone.
+ */
+import { describe, expect, it } from 'vitest';
+import type { Clock, Timer } from '../../src/base/clock.ts';
+import type { Disk } from '../../src/base/disk.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { Lease, type LeaseWorld } from '../../src/store/lease.ts';
+import { openRepository } from '../../src/store/offline.ts';
+import { openStore } from '../../src/store/open-store.ts';
+import type { Store } from '../../src/store/types.ts';
+import { Random } from '../simulation/random.ts';
+import { VirtualClock } from '../simulation/virtual-clock.ts';
+import { FaultyDisk } from './support/faulty-disk.ts';
+import { readsAs, tinySettings } from './support/store-life.ts';
+import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
+
+/** The clock of a process that can be stopped (SIGSTOP): its timers wait, time goes on. */
+class PausedClock implements Clock {
+  isPaused = false;
+  private readonly clock: VirtualClock;
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(clock: VirtualClock) {
+    this.clock = clock;
+  }
+
+  wallMs = () => this.clock.wallMs();
+  monotonicMs = () => this.clock.monotonicMs();
+
+  after(delayMs: number, run: () => void): Timer {
+    return this.clock.after(delayMs, () => {
+      if (this.isPaused) this.waiting.push(run);
+      else run();
+    });
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    for (const run of this.waiting.splice(0)) run();
+  }
+}
+
+/** Each call takes a few turns of the event loop's microtasks, by chance. */
+function slowed(disk: Disk, delay: Random): Disk {
+  const wait = async () => {
+    for (let turns = delay.below(8); turns > 0; turns -= 1) await Promise.resolve();
+  };
+  return {
+    ...disk,
+    list: async (path) => wait().then(() => disk.list(path)),
+    link: async (from, to) => wait().then(() => disk.link(from, to)),
+  };
+}
+
+const holderOf = (n: number) => String(n).padStart(32, '0');
+
+function worldOf(disk: Disk, clock: Clock, n: number): LeaseWorld {
+  let next = 0;
+  return {
+    ...{ disk, clock, log: silentLog, folder: '/repo/lease', repo: '/repo', knownTerm: 0 },
+    temporary: () => `/tmp-${n}-${++next}`,
+    holder: holderOf(n),
+    host: `host-${n}`,
+  };
+}
+
+/** Runs the clock until the promise has settled. */
+async function settled<T>(clock: VirtualClock, promise: Promise<T>): Promise<T> {
+  let isDone = false;
+  const done = promise.finally(() => {
+    isDone = true;
+  });
+  done.catch(() => undefined);
+  for (let i = 0; i < 10_000 && !isDone; i += 1) await clock.runUntil(clock.monotonicMs() + 1000);
+  return done;
+}
+
+const code = (value: string) => expect.objectContaining({ code: value });
+
+describe('a lease', () => {
+  const start = () => {
+    const clock = new VirtualClock();
+    return { clock, disk: new FaultyDisk() };
+  };
+
+  it('is refused while another process renews it, and names that one', async () => {
+    const { clock, disk } = start();
+    await Lease.take(worldOf(disk.mount(), clock, 1));
+    const second = settled(clock, Lease.take(worldOf(disk.mount(), clock, 2)));
+    await expect(second).rejects.toEqual(code('ERR_REPOSITORY_IN_USE'));
+    await expect(second).rejects.toThrow('host-1');
+  });
+
+  it('is free at once where the holder ended in order', async () => {
+    const { clock, disk } = start();
+    const first = await Lease.take(worldOf(disk.mount(), clock, 1));
+    await first.release();
+    const before = clock.monotonicMs();
+    const second = await Lease.take(worldOf(disk.mount(), clock, 2));
+    expect([second.term, clock.monotonicMs() - before]).toEqual([2, 0]);
+  });
+
+  it('of a process that crashed runs out by itself', async () => {
+    const { clock, disk } = start();
+    const crashed = new PausedClock(clock);
+    await Lease.take(worldOf(disk.mount(), crashed, 1));
+    crashed.isPaused = true;
+    const second = await settled(clock, Lease.take(worldOf(disk.mount(), clock, 2)));
+    expect(second.term).toBe(2);
+    await second.confirm();
+  });
+
+  it('is lost to whoever took it while the process was paused, at its first question', async () => {
+    const { clock, disk } = start();
+    const paused = new PausedClock(clock);
+    const first = await Lease.take(worldOf(disk.mount(), paused, 1));
+    let told = 0;
+    first.whenLost = () => {
+      told += 1;
+    };
+    paused.isPaused = true;
+    const second = await settled(clock, Lease.take(worldOf(disk.mount(), clock, 2)));
+    paused.isPaused = false;
+    await expect(first.confirm()).rejects.toEqual(code('ERR_LEASE_LOST'));
+    await expect(first.confirm()).rejects.toEqual(code('ERR_LEASE_LOST'));
+    expect(told).toBe(1);
+    await second.confirm(0);
+  });
+
+  it('goes to one of two that take it at the same time', async () => {
+    for (let seed = 0; seed < 20; seed += 1) {
+      const { clock, disk } = start();
+      const delay = new Random(seed);
+      const tries = [1, 2].map((n) => Lease.take(worldOf(slowed(disk.mount(), delay), clock, n)));
+      const results = await settled(clock, Promise.allSettled(tries));
+      const taken = results.filter(({ status }) => status === 'fulfilled');
+      expect([taken.length, seed]).toEqual([1, seed]);
+    }
+  });
+
+  it('is kept where the answer to a renewal was lost', async () => {
+    const { clock, disk } = start();
+    const mount = disk.mount();
+    let losing = false;
+    const lossy: Disk = {
+      ...mount,
+      async link(from, to) {
+        await mount.link(from, to);
+        if (losing) throw new Error('the answer was lost');
+      },
+    };
+    const lease = await Lease.take(worldOf(lossy, clock, 1));
+    losing = true;
+    await expect(lease.confirm(-1)).rejects.toThrow('the answer was lost');
+    losing = false;
+    await lease.confirm(-1);
+    await lease.confirm(-1);
+  });
+
+  it('leaves a handful of objects, however often it is renewed', async () => {
+    const { clock, disk } = start();
+    await Lease.take(worldOf(disk.mount(), clock, 1));
+    await clock.runUntil(clock.monotonicMs() + 3_600_000);
+    expect((await disk.mount().list('/repo/lease')).length).toBeLessThanOrEqual(4);
+  });
+});
+
+describe('two services on one repository', () => {
+  const clock = new VirtualClock();
+  const disk = new FaultyDisk();
+  const random = new Random(3);
+  const catalogs = new Map<string, MemoryCatalog>();
+
+  const open = (name: string, own: Clock, n: number, over: Partial<Disk> = {}): Promise<Store> => {
+    const catalog = catalogs.get(name) ?? new MemoryCatalog();
+    catalogs.set(name, catalog);
+    return openStore({
+      disk: { ...disk.mount(), ...over },
+      clock: own,
+      randomBytes: (count) => random.bytes(count),
+      ...{ root: `/${name}`, repo: '/repo', catalog, log: silentLog, settings: tinySettings },
+      leaseBy: { holder: holderOf(n), host: `host-${n}` },
+    });
+  };
+
+  it('leave one history: that of the one which has the lease', async () => {
+    const volume = new SourceVolume('/dev/a', 300_000, 'a'.repeat(32));
+    const paused = new PausedClock(clock);
+    let isLocked = true;
+    const first = await open('first', paused, 1);
+    const ingest = await first.beginIngest('web', [volume.description]);
+    volume.write(random, 0, 200_000);
+    await sync(ingest, 0, volume);
+    volume.dirty.clear();
+    const shared = await commit(ingest, [volume], 1_700_000_000_000);
+    await first.seal(shared.id);
+
+    // The first is stopped with an acknowledged point that is not sealed; another machine takes over.
+    const stray = new SourceVolume('/dev/a', 300_000, volume.generation);
+    stray.content.set(volume.content);
+    stray.epoch = volume.epoch;
+    stray.write(random, 4096, 60_000);
+    await drain(ingest, 0, stray);
+    const strayPoint = await commit(ingest, [stray], 1_700_000_001_000);
+    paused.isPaused = true;
+    await disk.mount().makeDirectory('/second/journal');
+    const adopt = await settled(
+      clock,
+      open('second', clock, 2).catch((error: unknown) => error),
+    );
+    expect(adopt).toEqual(code('ERR_JOURNAL_DAMAGED')); // a repository without a journal: on purpose
+    const { Watermark } = await import('../../src/store/watermark.ts');
+    await Watermark.create(disk.mount(), '/second/journal/watermark', '/second/journal');
+    const second = await settled(clock, open('second', clock, 2));
+
+    // It wakes up, and writes in spite of the lease, as if it had asked just before.
+    const confirm = Lease.prototype.confirm;
+    Lease.prototype.confirm = async function (this: Lease, maxAgeMs?: number) {
+      if (isLocked && this.term === 1) return;
+      await confirm.call(this, maxAgeMs);
+    };
+    try {
+      await first.seal(strayPoint.id);
+    } finally {
+      Lease.prototype.confirm = confirm;
+      isLocked = false;
+    }
+    expect((await disk.mount().list('/repo/points/web')).length).toBe(2);
+
+    // The second goes on from what it has found, through the same epoch.
+    const again = await second.beginIngest('web', [volume.description]);
+    expect(again.positions[0]!.committed?.epoch).toBe(1);
+    volume.write(random, 100_000, 50_000);
+    await drain(again, 0, volume);
+    const own = await commit(again, [volume], 1_700_000_002_000);
+    await second.seal(own.id);
+    expect(await readsAs(second, shared)).toBe(true);
+    expect(await readsAs(second, own)).toBe(true);
+    await settled(clock, second.close());
+
+    const restarted = await settled(clock, open('second', clock, 3));
+    const ids = (await restarted.points({})).map(({ id }) => id);
+    expect(ids).toEqual([own.id, shared.id]);
+    expect(await readsAs(restarted, own)).toBe(true);
+    expect((await restarted.check({ readData: true })).findings).toEqual([]);
+    await settled(clock, restarted.close());
+
+    const alone = await openRepository('/repo', silentLog, disk.mount());
+    expect((await alone.points({})).map(({ id }) => id)).toEqual([own.id, shared.id]);
+    await alone.close();
+
+    // The first one, started again, drops what it had acknowledged too late, and says so.
+    const returned = await settled(clock, open('first', clock, 4));
+    expect((await returned.points({})).map(({ id }) => id)).toEqual([own.id, shared.id]);
+    expect(await readsAs(returned, own)).toBe(true);
+    await settled(clock, returned.close());
+  });
+
+  it('stops the one that has lost the lease, with one clear error', async () => {
+    const paused = new PausedClock(clock);
+    const first = await settled(clock, open('first', paused, 5));
+    paused.isPaused = true;
+    const second = await settled(clock, open('second', clock, 6));
+    paused.resume();
+    await clock.runUntil(clock.monotonicMs() + 1000);
+    const volume = new SourceVolume('/dev/b', 70_000, 'b'.repeat(32));
+    const late = first.beginIngest('late', [volume.description]).then(async (ingest) => {
+      volume.write(random, 0, 70_000);
+      await sync(ingest, 0, volume);
+      await ingest.durable();
+    });
+    await expect(late).rejects.toEqual(code('ERR_STORE_FAILED'));
+    await expect(late).rejects.toThrow('has taken the repository');
+    await first.close().catch(() => undefined);
+    await settled(clock, second.close());
+  });
+});
