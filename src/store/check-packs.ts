@@ -6,7 +6,7 @@
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
 import { chooseSubset, type Subset } from './check-subset.ts';
-import { fromHex, toHex } from './checksum.ts';
+import { CHECKSUM_BYTES, equalBytes, fromHex, hasChecksum, toHex } from './checksum.ts';
 import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';
 import { isNotFound } from './object-header.ts';
@@ -18,6 +18,7 @@ import {
   readTrailer,
 } from './pack-format.ts';
 import { openPiece } from './piece.ts';
+import { PIECE_HEADER_BYTES, readPieceHeader } from './record.ts';
 import { listPacks } from './repository.ts';
 import type { Finding } from './types.ts';
 
@@ -70,7 +71,9 @@ export async function checkPacks(
       const entries = await openPack(core, path);
       totals.pieces += entries.filter(({ isGrant }) => !isGrant).length;
       findings.push(...(await lost(core, id, path, entries)));
-      if (isRead(id)) await readPieces(core, path, entries, places, totals);
+      if (isRead(id)) {
+        findings.push(...oddRecords(path, await readPieces(core, path, entries, places, totals)));
+      }
     } catch (error) {
       // Collected since it was listed: no object any more.
       if (!isNotFound(error)) findings.push(findingOf(error, path, []));
@@ -151,34 +154,57 @@ async function lost(
   return [{ kind: 'stale-index', object: path, detail, points: [] }];
 }
 
+/** Compares every content with its digest; returns how many records have a damaged header. */
 async function readPieces(
   core: CheckCore,
   path: string,
   entries: readonly TableEntry[],
   places: Places,
   totals: Totals,
-): Promise<void> {
+): Promise<number> {
+  let odd = 0;
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
   let window = new Uint8Array(0);
   let start = 0;
   for (const entry of pieces) {
+    const from = entry.offset - PIECE_HEADER_BYTES;
     const end = entry.offset + entry.storedLength;
-    if (entry.offset < start || end > start + window.length) {
-      const buffer = new Uint8Array(Math.max(READ_BYTES, entry.storedLength));
-      const count = await core.files.with(path, (file) => file.read(buffer, entry.offset));
+    if (from < start || end > start + window.length) {
+      const buffer = new Uint8Array(Math.max(READ_BYTES, end - from));
+      const count = await core.files.with(path, (file) => file.read(buffer, from));
       window = buffer.subarray(0, count);
-      start = entry.offset;
+      start = from;
     }
     const stored = window.subarray(entry.offset - start, end - start);
     totals.bytesRead += stored.length;
+    const header = window.subarray(entry.offset - start - PIECE_HEADER_BYTES, entry.offset - start);
+    if (!isHeaderOf(header, entry)) odd += 1;
     if (stored.length === entry.storedLength && openPiece(stored, entry) !== null) continue;
     const name = toHex(entry.digest);
     places.set(name, [...(places.get(name) ?? []), path]);
   }
+  return odd;
+}
+
+/** The record says of the content what the footer says. */
+function isHeaderOf(bytes: Uint8Array, { digest }: TableEntry): boolean {
+  if (!hasChecksum(bytes, 0, PIECE_HEADER_BYTES - CHECKSUM_BYTES)) return false;
+  const record = readPieceHeader(bytes);
+  return record !== null && equalBytes(record.digest, digest);
+}
+
+/** Nothing needs a record's header while the footer is right. */
+function oddRecords(path: string, count: number): Finding[] {
+  if (count === 0) return [];
+  const detail = `the headers of ${count} of its records are damaged; the footer says the same`;
+  return [{ kind: 'damaged-object', object: path, detail, points: [] }];
 }
 
 async function checkIndex(core: CheckCore): Promise<Finding[]> {
-  const findings: Finding[] = [];
+  const findings = core.index.objects.leftOut.map((error): Finding => {
+    const object = String(error.context.path);
+    return { kind: 'stale-index', object, detail: error.message, points: [] };
+  });
   for (const object of core.index.objects.all) {
     try {
       let last = new Uint8Array(DIGEST_BYTES);

@@ -6,6 +6,7 @@
  */
 
 import type { Disk } from '../base/disk.ts';
+import type { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { equalBytes } from './checksum.ts';
 import {
@@ -56,6 +57,9 @@ export class IndexObjects {
     this.world = world;
   }
 
+  /** Objects that were damaged when they were opened, and are left out; not of a service: there they go. */
+  readonly leftOut: UnderstudyError[] = [];
+
   get all(): readonly IndexObject[] {
     return this.objects;
   }
@@ -78,6 +82,7 @@ export class IndexObjects {
         if (isNotFound(error)) continue; // merged beside an offline reader
         if (!isDamage(error)) throw error;
         log.warn('an index object is damaged; footers of packs are read instead', { path });
+        if (this.world.isReadOnly) this.leftOut.push(error);
         await this.remove([path]);
       }
     }

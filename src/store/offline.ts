@@ -17,6 +17,7 @@ import { nodeDisk } from '../base/node-disk.ts';
 import type { VolumeId } from '../model/replication.ts';
 import { MemoryCatalog } from './catalog-memory.ts';
 import type { CheckOptions } from './check.ts';
+import { checkCatalog } from './check-catalog.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
@@ -69,7 +70,7 @@ export async function openRepository(
     await repository.matchPoints(core);
     await loadHeads(core);
     await repository.loadPacks(core);
-    return new Offline(core, journal);
+    return new Offline(core, journal, isData);
   }
 }
 
@@ -119,15 +120,19 @@ async function markOf({ disk, paths }: Core): Promise<Uint8Array> {
 
 class Offline extends DirectoryReader implements OfflineRepository {
   private readonly damage: readonly Finding[];
+  /** A data directory, with a catalog beside the repository. */
+  private readonly isData: boolean;
 
-  constructor(core: Core, damage: readonly Finding[]) {
+  constructor(core: Core, damage: readonly Finding[], isData: boolean) {
     super(core);
     this.damage = damage;
+    this.isData = isData;
   }
 
   override async check(options: CheckOptions): Promise<CheckReport> {
     const report = await super.check(options);
-    return { ...report, findings: [...this.damage, ...report.findings] };
+    const catalog = this.isData ? await checkCatalog(this.core) : [];
+    return { ...report, findings: [...this.damage, ...report.findings, ...catalog] };
   }
 
   statistics(): Promise<StoreStatistics> {

@@ -121,7 +121,8 @@ export type FindingKind =
   | 'missing-piece'
   | 'damaged-piece'
   | 'broken-chain'
-  | 'stale-index';
+  | 'stale-index'
+  | 'stale-catalog';
 export interface Finding {
   readonly kind: FindingKind;
   readonly object: string;

@@ -89,8 +89,8 @@ export function renderReport(report: CheckReport): string {
   return [...findings.map(findingLine), `${looked}: ${verdict(findings)}`].join('\n');
 }
 
-/** An index that is behind is no harm: it is made again. */
-const isHarm = (finding: Finding): boolean => finding.kind !== 'stale-index';
+/** An index or a catalog that is behind is no harm: it is made again. */
+const isHarm = ({ kind }: Finding): boolean => kind !== 'stale-index' && kind !== 'stale-catalog';
 
 function verdict(findings: readonly Finding[]): string {
   const harm = findings.filter(isHarm).length;
