@@ -15,7 +15,7 @@ import { type Chain, openChain } from './chain.ts';
 import { equalBytes } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { ChainImage } from './image.ts';
-import { ownerTag, STORE_OWNER } from './layout.ts';
+import { STORE_OWNER } from './layout.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, openLeaf } from './leaf.ts';
 import { mergedLeafNumbers } from './leaf-source.ts';
 import { writeObject } from './object-file.ts';
@@ -32,7 +32,7 @@ class BaseBuilder {
   constructor(core: Core, head: VolumeHead, chain: Chain, packs: PackWriter) {
     this.chain = chain;
     this.packs = packs;
-    this.owner = ownerTag(head.server);
+    this.owner = core.names.ownerTag(head.server);
     this.image = new ChainImage(core, chain, { point: head.pointId, volume: head.volume });
   }
 

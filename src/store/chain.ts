@@ -6,12 +6,11 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { type ChainPlan, planChain, type Span } from '../model/fold-plan.ts';
-import { Base } from './base.ts';
 import type { Core, StagedMap } from './core.ts';
 import { type MapPlace, parseBaseName, parseDeltaName } from './layout.ts';
 import type { Leaf } from './leaf.ts';
-import { LeafFile } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
+import { openBase, openDelta } from './maps.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 
 /** The bases and deltas of one generation that the repository has, by their names. */
@@ -188,7 +187,7 @@ class Ways {
     try {
       if (plan.base !== null) {
         names.push(core.paths.base(place, plan.base));
-        const base = await Base.open(core, names[0]!);
+        const base = await openBase(core, names[0]!);
         sources.push(base);
         root = base.info.root;
         sizeBytes = base.info.sizeBytes;
@@ -196,8 +195,7 @@ class Ways {
       for (const { from, to, staged } of plan.deltas) {
         names.push(core.paths.delta(place, from, to));
         const path = names.at(-1)!;
-        const file =
-          staged === undefined ? await LeafFile.open(core.files, path, 'US-DELTA') : null;
+        const file = staged === undefined ? await openDelta(core, path) : null;
         const info = file?.info ?? staged!.info;
         if (root !== null && info.previousRoot !== root) return broken('the chain is broken');
         root = info.root;

@@ -10,14 +10,8 @@ import { CHECKSUM_BYTES, equalBytes, fromHex, hasChecksum, toHex } from './check
 import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';
 import { isNotFound } from './object-header.ts';
-import {
-  decodePackHeader,
-  footerEntries,
-  PACK_HEADER_BYTES,
-  readFooter,
-  readTrailer,
-} from './pack-format.ts';
-import { openPiece } from './piece.ts';
+import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
+import { openPiece, unsealPiece } from './piece.ts';
 import { PIECE_HEADER_BYTES, readPieceHeader } from './record.ts';
 import { listPacks } from './repository.ts';
 import type { Finding } from './types.ts';
@@ -128,10 +122,9 @@ export function harmless(damaged: DamagedPieces, told: ReadonlySet<string>): Fin
 
 async function openPack(core: CheckCore, path: string): Promise<TableEntry[]> {
   return core.files.with(path, async (file) => {
-    const header = new Uint8Array(PACK_HEADER_BYTES);
-    await file.read(header, 0);
-    decodePackHeader(header, path);
-    const footer = await readFooter(file, await readTrailer(file, await file.size()));
+    const { seal } = await core.files.vault.openPack(file);
+    const trailer = await readTrailer(file, await file.size(), seal);
+    const footer = await readFooter(file, trailer, seal);
     return [...footerEntries(footer)];
   });
 }
@@ -164,6 +157,8 @@ async function readPieces(
 ): Promise<number> {
   let odd = 0;
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
+  const { vault } = core.files;
+  const seal = await core.files.with(path, (file) => vault.sealOf(file));
   let window = new Uint8Array(0);
   let start = 0;
   for (const entry of pieces) {
@@ -175,11 +170,12 @@ async function readPieces(
       window = buffer.subarray(0, count);
       start = from;
     }
-    const stored = window.subarray(entry.offset - start, end - start);
-    totals.bytesRead += stored.length;
-    const header = window.subarray(entry.offset - start - PIECE_HEADER_BYTES, entry.offset - start);
-    if (!isHeaderOf(header, entry)) odd += 1;
-    if (stored.length === entry.storedLength && openPiece(stored, entry) !== null) continue;
+    const record = window.subarray(from - start, end - start);
+    totals.bytesRead += Math.max(0, record.length - PIECE_HEADER_BYTES);
+    const header = record.subarray(0, PIECE_HEADER_BYTES);
+    if (!isHeaderOf(header, entry, seal.overhead)) odd += 1;
+    const read = record.subarray(PIECE_HEADER_BYTES - seal.lead);
+    if (openPiece(unsealPiece(read, seal, entry), entry, vault.names) !== null) continue;
     const name = toHex(entry.digest);
     places.set(name, [...(places.get(name) ?? []), path]);
   }
@@ -187,9 +183,9 @@ async function readPieces(
 }
 
 /** The record says of the content what the footer says. */
-function isHeaderOf(bytes: Uint8Array, { digest }: TableEntry): boolean {
+function isHeaderOf(bytes: Uint8Array, { digest }: TableEntry, overhead: number): boolean {
   if (!hasChecksum(bytes, 0, PIECE_HEADER_BYTES - CHECKSUM_BYTES)) return false;
-  const record = readPieceHeader(bytes);
+  const record = readPieceHeader(bytes, overhead);
   return record !== null && equalBytes(record.digest, digest);
 }
 

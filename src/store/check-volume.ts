@@ -7,7 +7,6 @@ import { UnderstudyError } from '../base/errors.ts';
 import { decodeEntries } from '../model/entry-codec.ts';
 import { planChain, type Span } from '../model/fold-plan.ts';
 import { CHUNKS_PER_LEAF, leafCount } from '../model/geometry.ts';
-import { Base } from './base.ts';
 import { firstRoot, nextRoot } from './chain-root.ts';
 import { type CheckCore, findingOf } from './check-finding.ts';
 import type { VolumeMaps } from './check-maps.ts';
@@ -16,8 +15,9 @@ import { equalBytes, toHex } from './checksum.ts';
 import type { StagedMap } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { leafDigests, missingChunks, piecesOf } from './leaf.ts';
-import { LeafDigest, LeafFile, type LeafFileInfo } from './leaf-file.ts';
+import { LeafDigest, type LeafFile, type LeafFileInfo } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
+import { openBase, openDelta } from './maps.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import type { Finding } from './types.ts';
@@ -138,7 +138,7 @@ export class CheckVolume {
   }
 
   private async openBase(path: string, epoch: number): Promise<CheckedMap> {
-    const base = await Base.open(this.core, path);
+    const base = await openBase(this.core, path);
     const { info } = base;
     if (info.epoch !== epoch || !isOf(info, this.volume)) throw damaged(path, 'another name');
     const span = { from: epoch, to: epoch, isBase: true };
@@ -146,7 +146,7 @@ export class CheckVolume {
   }
 
   private async openDelta(path: string, from: number, to: number): Promise<CheckedMap> {
-    const file = await LeafFile.open(this.core.files, path, 'US-DELTA');
+    const file = await openDelta(this.core, path);
     const { info } = file;
     if (info.from !== from || info.to !== to || !isOf(info, this.volume)) {
       throw damaged(path, 'another name');

@@ -13,7 +13,7 @@ import { CheckVolume } from './check-volume.ts';
 import type { StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
-import { listPoints, readPoint } from './repository.ts';
+import { listPoints, readNamedPoint } from './repository.ts';
 import type { CheckReport, Finding } from './types.ts';
 
 const MAX_TRIES = 5;
@@ -38,15 +38,15 @@ async function readPoints(
   const points = [...staged.points];
   const findings: Finding[] = [];
   let objects = 0;
-  for await (const { server, id } of listPoints(core)) {
+  for await (const { id, path } of listPoints(core)) {
     objects += 1;
     try {
-      const record = await readPoint(core, server, id);
+      const record = await readNamedPoint(core, path);
       if (core.terms.isStale(record.sequence)) continue;
       if (!points.some((point) => point.id === id)) points.push(record);
     } catch (error) {
       if (isNotFound(error)) continue; // dropped since it was listed
-      findings.push(findingOf(error, core.paths.point(server, id), [id]));
+      findings.push(findingOf(error, path, [id]));
     }
   }
   return { points, objects, findings };

@@ -22,7 +22,8 @@ import { isDamage } from './object-header.ts';
 import { readPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
-import { isRight, PackWriter } from './pack-writer.ts';
+import { PackWriter } from './pack-writer.ts';
+import { isRight, readStored } from './stored.ts';
 
 /** So many small packs may lie about before they are merged. */
 const MAX_SMALL_PACKS = 16;
@@ -166,7 +167,7 @@ async function condemnDead(
   try {
     for (const pack of packs) {
       const alive = await foundHere(core, pack, async (entry) =>
-        live.mayHave(entry.isGrant ? await storedOf(core, pack, entry) : entry.digest),
+        live.mayHave(await aboutOf(core, pack, entry)),
       );
       if (alive === null || storedBytes(alive) >= pack.fileBytes * MIN_LIVE_PART) continue;
       await rewrite.add(pack, alive);
@@ -207,15 +208,15 @@ async function foundHere(
 /** What must be kept of a content that is found elsewhere: that its owner has sent it. */
 async function secondCopy(core: Core, copy: TableEntry, place: TableEntry): Promise<TableEntry[]> {
   if (copy.isGrant || equalBytes(copy.owner, place.owner)) return [];
-  const grant = grantOf(copy);
+  const grant = grantOf(core.names, copy);
   const known = await core.index.find(grant.digest);
   return known === null || known.pack === copy.pack ? [grant] : [];
 }
 
-async function storedOf(core: Core, pack: PackInfo, entry: TableEntry): Promise<Uint8Array> {
-  const stored = new Uint8Array(entry.storedLength);
-  const count = await core.files.with(pack.path, (file) => file.read(stored, entry.offset));
-  return stored.subarray(0, count);
+/** The name of the content that an entry is about: of a grant, what it holds. */
+async function aboutOf(core: Core, pack: PackInfo, entry: TableEntry): Promise<Uint8Array> {
+  if (!entry.isGrant) return entry.digest;
+  return (await readStored(core.files, pack.path, entry)) ?? entry.digest;
 }
 
 const storedBytes = (entries: readonly TableEntry[]): number =>
@@ -236,8 +237,8 @@ class Rewrite {
   async add(pack: PackInfo, entries: readonly TableEntry[]): Promise<void> {
     const inOrder = [...entries].sort((a, b) => a.offset - b.offset);
     for (const entry of inOrder) {
-      const stored = await storedOf(this.core, pack, entry);
-      if (!isRight(entry, stored)) {
+      const stored = await readStored(this.core.files, pack.path, entry);
+      if (stored === null || !isRight(this.core.vault, entry, stored)) {
         this.core.log.error('a piece is damaged and left alone', { path: pack.path });
         return;
       }

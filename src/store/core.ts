@@ -9,6 +9,8 @@ import type { Catalog, VolumeHead } from './catalog.ts';
 import type { Copies } from './copies.ts';
 import type { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
+import type { Names } from './keys/names.ts';
+import type { Vault } from './keys/vault.ts';
 import type { Paths } from './layout.ts';
 import type { LeafFile, LeafFileInfo } from './leaf-file.ts';
 import type { LeafSource, MemoryLeaves } from './leaf-source.ts';
@@ -117,6 +119,9 @@ export interface Core {
   readonly settings: StoreSettings;
   readonly catalog: Catalog;
   readonly files: FileCache;
+  /** What the keys do; names and seals of a plain repository where there are none. */
+  readonly vault: Vault;
+  readonly names: Names;
   /** Nothing may be changed: a repository is read from its directory alone. */
   readonly isReadOnly: boolean;
   readonly packs: PackTable;
@@ -149,9 +154,10 @@ export interface Core {
   dedupeHits: number;
 }
 
-export function serverState(core: Core, server: string, owner: Uint8Array): ServerState {
+export function serverState(core: Core, server: string): ServerState {
   const known = core.servers.get(server);
   if (known !== undefined) return known;
+  const owner = core.names.ownerTag(server);
   const made = { server, owner, volumes: new Map(), mutex: new Mutex(), hasIngest: false };
   core.servers.set(server, made);
   return made;

@@ -13,7 +13,8 @@ import {
 } from './core.ts';
 import { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
-import { ownerTag, paths as pathsOf } from './layout.ts';
+import { plainVault, type Vault } from './keys/vault.ts';
+import { paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
 import type { Lease, LeaseTimes } from './lease.ts';
 import { Mutex } from './mutex.ts';
@@ -40,6 +41,8 @@ export interface StoreOptions {
   readonly isReadOnly?: boolean;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
+  /** What the repository's keys do; a plain repository has none. */
+  readonly vault?: Vault;
 }
 
 export interface LeaseHolder {
@@ -55,9 +58,11 @@ const saltOf = (randomBytes: StoreOptions['randomBytes']): number =>
 
 /** `journal` is set once it has been replayed; nothing is appended before. */
 export function createCore(options: StoreOptions, lease: Lease | null = null): Core {
-  const paths = pathsOf(options.root, options.repo);
+  const { vault = plainVault } = options;
+  const { names } = vault;
+  const paths = pathsOf(options.root, options.repo, names);
   const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
-  const files = new FileCache(disk);
+  const files = new FileCache(disk, undefined, vault);
   const packs = new PackTable();
   const index = new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, saltOf(randomBytes));
   // Only a reader can be behind: the service knows of every pack before anything names it.
@@ -66,7 +71,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   };
   const copies = new Copies({ files, packs, log, refresh });
   return {
-    ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly },
+    ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly, vault, names },
     settings: { ...defaultSettings, ...options.settings },
     ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log }) },
     reservations: new Reservations(),
@@ -89,7 +94,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
 /** Servers and volumes as the catalog has them. */
 export async function loadHeads(core: Core): Promise<void> {
   for (const head of await core.catalog.heads()) {
-    const server = serverState(core, head.server, ownerTag(head.server));
+    const server = serverState(core, head.server);
     volumeState(server, head.volume).head = head;
     core.nextSequence = Math.max(core.nextSequence, head.sequence + 1);
   }

@@ -4,6 +4,7 @@
  */
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { plainVault, type Vault } from './keys/vault.ts';
 
 interface Held {
   readonly file: Promise<DiskFile>;
@@ -11,13 +12,16 @@ interface Held {
 }
 
 export class FileCache {
+  /** How packs among the files are opened. */
+  readonly vault: Vault;
   private readonly disk: Disk;
   private readonly limit: number;
   /** Least recently used first. */
   private readonly held = new Map<string, Held>();
   private isClosed = false;
 
-  constructor(disk: Disk, limit = 128) {
+  constructor(disk: Disk, limit = 128, vault: Vault = plainVault) {
+    this.vault = vault;
     this.disk = disk;
     this.limit = limit;
   }

@@ -20,6 +20,7 @@ import type { FileCache } from './file-cache.ts';
 import { grantOf } from './grant.ts';
 import type { IndexedPack } from './index-format.ts';
 import { IndexObject, IndexWriter, PageCache } from './index-object.ts';
+import type { Names } from './keys/names.ts';
 import type { Paths } from './layout.ts';
 import { publish } from './object-file.ts';
 import { isDamage, isNotFound } from './object-header.ts';
@@ -152,7 +153,7 @@ export class IndexObjects {
     const numbers = new Set(inputs.flatMap(({ packNumbers }) => packNumbers));
     const packs = [...numbers].map((number) => table.byNumber(number)).filter((p) => p !== null);
     // Their names lie anywhere in the order: they must be known before the first entry is written.
-    const grants = await grantsOf(inputs, table);
+    const grants = await grantsOf(inputs, table, this.world.files.vault.names);
     const count = inputs.reduce((sum, { head }) => sum + head.entries, grants.count);
     const level = inputs[0]!.head.level + 1;
     const replaces = inputs.map(({ number }) => number);
@@ -239,12 +240,16 @@ async function* inMemory(sorted: Uint8Array): AsyncGenerator<TableEntry> {
 }
 
 /** Grants that stand for the copies which a merge leaves out. */
-async function grantsOf(inputs: readonly IndexObject[], packs: PackTable): Promise<DigestTable> {
+async function grantsOf(
+  inputs: readonly IndexObject[],
+  packs: PackTable,
+  names: Names,
+): Promise<DigestTable> {
   const grants = new DigestTable(0);
   const streams = inputs.map((input) => input.entries());
   for await (const { kept, others } of merged(streams, packs)) {
     for (const copy of others) {
-      if (!copy.isGrant && !equalBytes(copy.owner, kept.owner)) grants.add(grantOf(copy));
+      if (!copy.isGrant && !equalBytes(copy.owner, kept.owner)) grants.add(grantOf(names, copy));
     }
   }
   return grants;

@@ -8,7 +8,7 @@
  * over a hole. Commits are commit.ts's.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import type { IndexedEntry } from '../model/entry.ts';
+import type { IndexedEntry, Piece } from '../model/entry.ts';
 import { checkEntriesWithin, decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
 import { Arrivals } from './arrivals.ts';
@@ -16,7 +16,7 @@ import { listMaps } from './chain.ts';
 import { toHex } from './checksum.ts';
 import { commitEpochs } from './commit.ts';
 import { type Core, type ServerState, volumeState } from './core.ts';
-import { grantKey } from './grant.ts';
+import { type Names, plainNames } from './keys/names.ts';
 import { discard } from './object-file.ts';
 import { OpenEpoch } from './open-epoch.ts';
 import {
@@ -180,15 +180,16 @@ export class IngestSession implements Ingest {
       const target = this.target(volume);
       const { encoded, own } = this.ownEntries(target, entries);
       const epoch = openEpoch(this.server.server, target.state, target.description);
-      await this.record(target, epoch, encoded, own, pieces);
+      await this.record(target, epoch, encoded, own, this.ownPieces(pieces));
       await this.moveCursors();
     });
   }
 
   pieces(pieces: readonly VerifiedPiece[]): Promise<void> {
     return this.step(async () => {
-      await this.append(pieces, null);
-      for (const { digest } of pieces) this.arrivals.arrived(digest);
+      const own = this.ownPieces(pieces);
+      await this.append(own, null);
+      for (const { digest } of own) this.arrivals.arrived(digest);
       await this.moveCursors();
     });
   }
@@ -230,18 +231,30 @@ export class IngestSession implements Ingest {
     throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', `no volume ${volume} in this session`);
   }
 
-  /** Entries checked, and copied: the caller's bytes may belong to a large frame. */
+  /**
+   * Entries checked, under the repository's names, and copied: the caller's bytes may belong to a large
+   * frame.
+   */
   private ownEntries(
     { description }: SessionVolume,
     entries: readonly IndexedEntry[],
   ): { encoded: Uint8Array; own: IndexedEntry[] } {
-    const encoded = encodeEntries(entries);
+    const { names } = this.core;
+    const encoded = encodeEntries(names === plainNames ? entries : named(entries, names));
     if (encoded.length > MAX_BODY_BYTES - HANDLE_BYTES) {
       throw new UnderstudyError('ERR_ENTRIES_INVALID', 'more entries than a record holds');
     }
     const own = decodeEntries(encoded);
     checkEntriesWithin(own, description.sizeBytes);
     return { encoded, own };
+  }
+
+  /** Pieces under the repository's names. */
+  private ownPieces(pieces: readonly VerifiedPiece[]): readonly VerifiedPiece[] {
+    const { names } = this.core;
+    for (const piece of pieces) checkPiece(piece);
+    if (names === plainNames) return pieces;
+    return pieces.map((piece) => ({ ...piece, digest: names.ofDigest(piece.digest) }));
   }
 
   private async needs(
@@ -310,12 +323,11 @@ export class IngestSession implements Ingest {
   /** What of `pieces` must be written: contents that are not held, and grants of those that are. */
   private async pieceBatch(pieces: readonly VerifiedPiece[]): Promise<Omit<Batch, 'records'>> {
     const { owner } = this.server;
-    const { index } = this.core;
+    const { index, names } = this.core;
     const seen = new Set<string>();
     const fresh: VerifiedPiece[] = [];
     const grants: { key: Uint8Array; digest: Uint8Array }[] = [];
     for (const piece of pieces) {
-      checkPiece(piece);
       const name = toHex(piece.digest);
       if (seen.has(name)) continue;
       seen.add(name);
@@ -325,7 +337,7 @@ export class IngestSession implements Ingest {
       }
       this.core.dedupeHits += 1;
       if ((await index.owns(owner, piece.digest)) === 0) {
-        grants.push({ key: grantKey(owner, piece.digest), digest: piece.digest });
+        grants.push({ key: names.grant(owner, piece.digest), digest: piece.digest });
       }
     }
     return { ...emptyBatch, owner, pieces: fresh, grants };
@@ -344,6 +356,15 @@ export class IngestSession implements Ingest {
       open.moveCursor(synced, segment.sequence);
     }
   }
+}
+
+/** Entries whose contents have the repository's names in the place of the agent's digests. */
+function named(entries: readonly IndexedEntry[], names: Names): IndexedEntry[] {
+  const nameOf = (piece: Piece): Piece => (piece === 'zero' ? piece : names.ofDigest(piece));
+  return entries.map(({ index, count, entry }) => {
+    const whole = entry.whole === null ? null : nameOf(entry.whole);
+    return { index, count, entry: { ...entry, whole, blocks: entry.blocks.map(nameOf) } };
+  });
 }
 
 function positionOf(server: string, volume: SessionVolume): VolumePosition {

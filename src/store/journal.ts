@@ -228,15 +228,20 @@ export class Journal {
       await this.endActive();
     if (this.active === null) await this.openNext();
     const segment = this.active!;
-    const prepared = appends.map(({ batch }) => segment.prepare(batch));
     const start = segment.size;
+    let end = start;
+    const prepared = appends.map(({ batch }) => {
+      const part = segment.prepare(batch, end);
+      end += part.bytes;
+      return part;
+    });
     try {
       await segment.file.write(
         prepared.flatMap(({ buffers }) => buffers),
         start,
       );
     } catch (error) {
-      segment.forgetHandles();
+      segment.forgetWrite();
       throw await this.cutBack(segment, error);
     }
     let at = start;

@@ -1,9 +1,11 @@
 /** Names of everything in a data directory. Pure; FORMAT.md has the picture. */
-import { sha256, toHex } from './checksum.ts';
+import { type Names, plainNames } from './keys/names.ts';
 
 const pad = (value: number, digits: number): string => String(value).padStart(digits, '0');
 
-export const paths = (root: string, repo = `${root}/repo`) => {
+export const paths = (root: string, repo = `${root}/repo`, names: Names = plainNames) => {
+  const mapFolder = ({ server, volume, generation }: MapPlace): string =>
+    `${names.serverFolder(server)}/${names.volumeFolder(server, volume)}/${generation}`;
   const journal = `${root}/journal`;
   return {
     root,
@@ -26,8 +28,9 @@ export const paths = (root: string, repo = `${root}/repo`) => {
     run: (sequence: number) => `${journal}/open/${pad(sequence, 16)}.run`,
     packFolder: (id: string) => `${repo}/packs/${id.slice(0, 2)}`,
     pack: (id: string) => `${repo}/packs/${id.slice(0, 2)}/${id}.pack`,
-    pointFolder: (server: string) => `${repo}/points/${server}`,
-    point: (server: string, id: string) => `${repo}/points/${server}/${id}.point`,
+    pointFolder: (server: string) => `${repo}/points/${names.serverFolder(server)}`,
+    point: (server: string, id: string) =>
+      `${repo}/points/${names.serverFolder(server)}/${id}.point`,
     deltaFolder: (place: MapPlace) => `${repo}/deltas/${mapFolder(place)}`,
     delta: (place: MapPlace, from: number, to: number) =>
       `${repo}/deltas/${mapFolder(place)}/${deltaName(from, to)}`,
@@ -47,13 +50,6 @@ export interface MapPlace {
   readonly generation: string;
 }
 
-/** Folder name of a volume: the volume's own name may hold slashes. */
-export const volumeFolder = (volume: string): string =>
-  toHex(sha256(Buffer.from(volume, 'utf8'))).slice(0, 32);
-
-const mapFolder = ({ server, volume, generation }: MapPlace): string =>
-  `${server}/${volumeFolder(volume)}/${generation}`;
-
 const deltaName = (from: number, to: number): string => `${pad(from, 10)}-${pad(to, 10)}.delta`;
 
 /** Epochs that a delta's name says it covers, (from, to]; null for another name. */
@@ -67,7 +63,5 @@ export function parseBaseName(name: string): number | null {
   return match === null ? null : Number(match[1]);
 }
 
-/** Owner tag of a server's pieces: 8 bytes of the SHA-256 of its name. All zero: the store's own. */
-export const ownerTag = (server: string): Uint8Array =>
-  sha256(Buffer.from(server, 'utf8')).subarray(0, 8);
+/** Owner of what the store made itself: leaf tables, and nothing that a server has sent. */
 export const STORE_OWNER = new Uint8Array(8);

@@ -6,7 +6,6 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { planFold, type Span } from '../model/fold-plan.ts';
-import { Base } from './base.ts';
 import { buildBase } from './base-builder.ts';
 import type { VolumeHead } from './catalog.ts';
 import { listMaps, unledEpochs } from './chain.ts';
@@ -15,6 +14,7 @@ import { type Core, type OverBase, temporaryPath, type VolumeState } from './cor
 import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
+import { openBase, openDelta } from './maps.ts';
 import { type Listed, neededEpochs } from './needed-epochs.ts';
 import { publish } from './object-file.ts';
 import { isDamage } from './object-header.ts';
@@ -171,7 +171,7 @@ async function foldGeneration(
 async function proveBase(core: Core, place: MapPlace, epoch: number): Promise<void> {
   const path = core.paths.base(place, epoch);
   if (core.provenBases.has(path)) return;
-  const base = await Base.open(core, path);
+  const base = await openBase(core, path);
   for (const leaf of base.table.keys()) await base.read(leaf);
   core.provenBases.add(path);
 }
@@ -186,7 +186,7 @@ async function remove(core: Core, path: string, freed: Freed): Promise<void> {
 async function foldDeltas(core: Core, place: MapPlace, spans: readonly Span[]): Promise<void> {
   const inputs: LeafFile[] = [];
   for (const { from, to } of spans) {
-    inputs.push(await LeafFile.open(core.files, core.paths.delta(place, from, to), 'US-DELTA'));
+    inputs.push(await openDelta(core, core.paths.delta(place, from, to)));
   }
   const oldest = inputs[0]!.info;
   const newest = inputs.at(-1)!.info;

@@ -4,14 +4,14 @@
  * never forgets what is alive.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import { Base } from './base.ts';
+import type { Base } from './base.ts';
 import { Bloom } from './bloom.ts';
 import { toHex } from './checksum.ts';
 import type { Core, ServerState } from './core.ts';
 import { parseBaseName, parseDeltaName } from './layout.ts';
 import { type Leaf, leafDigests } from './leaf.ts';
-import { LeafFile } from './leaf-file.ts';
 import type { LeafSource } from './leaf-source.ts';
+import { openBase, openDelta } from './maps.ts';
 import { mapFiles } from './repository.ts';
 
 const MAX_FILTER_BYTES = 128 * 1024 * 1024;
@@ -54,10 +54,10 @@ class Walk {
   async all(): Promise<void> {
     for (const server of this.core.servers.values()) await this.markServer(server);
     for (const path of await mapFiles(this.core, this.core.paths.deltas, parseDeltaName)) {
-      await this.markSource(await LeafFile.open(this.core.files, path, 'US-DELTA'));
+      await this.markSource(await openDelta(this.core, path));
     }
     for (const path of await mapFiles(this.core, this.core.paths.bases, parseBaseName)) {
-      await this.markBase(await Base.open(this.core, path));
+      await this.markBase(await openBase(this.core, path));
     }
   }
 

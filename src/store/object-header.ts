@@ -18,13 +18,17 @@ export const MAX_HEADER_BYTES = 16384;
 
 export type Magic = 'US-PACK ' | 'US-DELTA' | 'US-RUN  ' | 'US-BASE ' | 'US-INDEX' | 'US-POINT';
 
-export function encodeHeader(magic: string, fields: (writer: ByteWriter) => void): Uint8Array {
+export function encodeHeader(
+  magic: string,
+  fields: (writer: ByteWriter) => void,
+  version = FORMAT_VERSION,
+): Uint8Array {
   const body = new ByteWriter();
   fields(body);
   const length = PREFIX_BYTES + body.length + CHECKSUM_BYTES;
   const bytes = new ByteWriter()
     .raw(Buffer.from(magic, 'latin1'))
-    .u16(FORMAT_VERSION)
+    .u16(version)
     .u16(0)
     .u32(length)
     .raw(body.take())
@@ -75,6 +79,7 @@ export function openHeader(
   bytes: Uint8Array,
   magic: string,
   path: string,
+  expected = FORMAT_VERSION,
 ): { fields: ByteReader; length: number } {
   const length = headerLength(bytes, magic, path);
   if (length > bytes.length) throw damaged(path, 'cut short');
@@ -83,7 +88,7 @@ export function openHeader(
   }
   const judged = new ByteReader(bytes, path, 8);
   const version = judged.u16();
-  if (version !== FORMAT_VERSION) {
+  if (version !== expected) {
     throw new UnderstudyError('ERR_DATA_FORMAT', `${path}: version ${version}`, { path });
   }
   if (judged.u16() !== 0) throw damaged(path, 'reserved bytes are set');

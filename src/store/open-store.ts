@@ -152,7 +152,9 @@ async function replay(core: Core, watermark: Watermark): Promise<Store> {
       const { number: pack } = packs.add({ id, path, isPublished: false, ...sums });
       const given = { sequence, id, path, createdMs: clock.wallMs() };
       try {
-        return await Segment.create(disk, paths.journal, given, index.addSegment(pack), pack);
+        return await Segment.create(
+          ...([disk, paths.journal, core.vault, given, index.addSegment(pack), pack] as const),
+        );
       } catch (error) {
         index.dropSegment(pack);
         packs.remove(pack);

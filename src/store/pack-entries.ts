@@ -6,14 +6,7 @@
 import { DigestTable, type TableEntry } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
 import { isDamage } from './object-header.ts';
-import {
-  footerEntries,
-  PACK_HEADER_BYTES,
-  type PackSums,
-  readFooter,
-  readTrailer,
-  sumOf,
-} from './pack-format.ts';
+import { footerEntries, type PackSums, readFooter, readTrailer, sumOf } from './pack-format.ts';
 import { RECORD_GRANT } from './record.ts';
 import { scanRecords } from './scan.ts';
 
@@ -27,8 +20,9 @@ export interface PackContents extends PackSums {
 export function readPack(files: FileCache, path: string): Promise<PackContents> {
   return files.with(path, async (file) => {
     const fileBytes = await file.size();
-    const trailer = await readTrailer(file, fileBytes);
-    const footer = await readFooter(file, trailer);
+    const seal = await files.vault.sealOf(file);
+    const trailer = await readTrailer(file, fileBytes, seal);
+    const footer = await readFooter(file, trailer, seal);
     const { pieces, rawBytes, storedBytes } = trailer;
     return { footer, fileBytes, pieces, rawBytes, storedBytes };
   });
@@ -38,7 +32,8 @@ export function readPack(files: FileCache, path: string): Promise<PackContents> 
 export function salvagePack(files: FileCache, path: string): Promise<PackContents> {
   return files.with(path, async (file) => {
     const table = new DigestTable(0);
-    const records = scanRecords(file, PACK_HEADER_BYTES);
+    const { vault } = files;
+    const records = scanRecords(file, { seal: await vault.sealOf(file), names: vault.names });
     for (;;) {
       const { done, value } = await records.next();
       if (done === true) break;

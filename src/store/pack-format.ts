@@ -2,45 +2,26 @@
  * A pack's two ends: the header with which a journal segment begins, and the footer that makes it a
  * pack. In between lie records (record.ts). FORMAT.md, "Packs".
  *
- *   footer  = table entries (digest-table.ts), ascending by digest
- *   trailer = the last 64 bytes of the file: magic, footer offset and count, sums, XXH64 of the footer,
- *             XXH64 of the trailer
+ *   footer  = table entries (digest-table.ts), ascending by digest; sealed in an encrypted repository
+ *   trailer = the last 64 bytes of the file: magic, footer offset and count, sums, the data key's id,
+ *             XXH64 of the footer as it is stored, XXH64 of the trailer
  */
 import type { DiskFile } from '../base/disk.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
-import { CHECKSUM_BYTES, checksum, hasChecksum, sealChecksum, toHex } from './checksum.ts';
+import { CHECKSUM_BYTES, checksum, hasChecksum, sealChecksum } from './checksum.ts';
 import {
   readTableEntry,
   TABLE_ENTRY_BYTES,
   type TableEntry,
   withoutPacks,
 } from './digest-table.ts';
-import { damaged, encodeHeader, openHeader } from './object-header.ts';
+import { type PackSeal, plainSeal } from './keys/pack-seal.ts';
+import { damaged } from './object-header.ts';
+import { KEY_ID_AT, TRAILER_BYTES } from './pack-header.ts';
 
-export const PACK_MAGIC = 'US-PACK ';
 const TRAILER_MAGIC = 'US-PKEND';
-export const TRAILER_BYTES = 64;
-/** Prefix 16, id 16, sequence 8, creation 8, checksum 8. */
-export const PACK_HEADER_BYTES = 56;
-
-export interface PackHeader {
-  /** 32 hex digits, chosen at random. */
-  readonly id: string;
-  /** Number of the journal segment, 0 for a pack that was not one. */
-  readonly sequence: number;
-  readonly createdMs: number;
-}
-
-export const encodePackHeader = ({ id, sequence, createdMs }: PackHeader): Uint8Array =>
-  encodeHeader(PACK_MAGIC, (writer) =>
-    writer.raw(Buffer.from(id, 'hex')).u64(sequence).u64(createdMs),
-  );
-
-export function decodePackHeader(bytes: Uint8Array, path: string): PackHeader {
-  const { fields, length } = openHeader(bytes, PACK_MAGIC, path);
-  if (length !== PACK_HEADER_BYTES) throw damaged(path, `header of ${length} bytes`);
-  return { id: toHex(fields.raw(16)), sequence: fields.u64(), createdMs: fields.u64() };
-}
+/** What a sealed footer is bound to: all of the trailer that does not depend on its stored bytes. */
+const BOUND_BYTES = 48;
 
 export interface PackSums {
   readonly pieces: number;
@@ -52,6 +33,8 @@ export interface PackTrailer extends PackSums {
   readonly footerOffset: number;
   readonly entries: number;
   readonly footerChecksum: bigint;
+  /** What the footer is bound to. */
+  readonly bound: Uint8Array;
 }
 
 export function sumOf(entries: Iterable<TableEntry>): PackSums {
@@ -75,7 +58,11 @@ export function* footerEntries(footer: Uint8Array): Generator<TableEntry> {
  * Footer and trailer of a pack whose records end at `offset`. The same records give the same bytes, in
  * whatever run of the program: what is sealed again after a crash is as it was.
  */
-export function encodeFooter(entries: Uint8Array, offset: number): Uint8Array[] {
+export function encodeFooter(
+  entries: Uint8Array,
+  offset: number,
+  seal: PackSeal = plainSeal,
+): Uint8Array[] {
   const footer = withoutPacks(entries);
   const sums = sumOf(footerEntries(footer));
   const trailer = new ByteWriter()
@@ -85,12 +72,15 @@ export function encodeFooter(entries: Uint8Array, offset: number): Uint8Array[] 
     .u32(sums.pieces)
     .u64(sums.rawBytes)
     .u64(sums.storedBytes)
-    .u64(0)
-    .raw64(checksum(footer))
+    .raw(seal.keyId)
+    .raw64(0n)
     .raw64(0n)
     .take();
+  const stored = seal.sealFooter(trailer.slice(0, BOUND_BYTES), footer);
+  const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
+  view.setBigUint64(BOUND_BYTES, checksum(stored), true);
   sealChecksum(trailer, 0, TRAILER_BYTES - CHECKSUM_BYTES);
-  return [footer, trailer];
+  return [stored, trailer];
 }
 
 async function readExactly(file: DiskFile, length: number, offset: number): Promise<Uint8Array> {
@@ -100,8 +90,12 @@ async function readExactly(file: DiskFile, length: number, offset: number): Prom
 }
 
 /** ERR_OBJECT_DAMAGED where the file does not end in a trailer. */
-export async function readTrailer(file: DiskFile, size: number): Promise<PackTrailer> {
-  if (size < PACK_HEADER_BYTES + TRAILER_BYTES) throw damaged(file.path, 'cut short');
+export async function readTrailer(
+  file: DiskFile,
+  size: number,
+  seal: PackSeal = plainSeal,
+): Promise<PackTrailer> {
+  if (size < seal.headerBytes + TRAILER_BYTES) throw damaged(file.path, 'cut short');
   const bytes = await readExactly(file, TRAILER_BYTES, size - TRAILER_BYTES);
   const reader = new ByteReader(bytes, file.path);
   const magic = Buffer.from(reader.raw(8)).toString('latin1');
@@ -113,20 +107,27 @@ export async function readTrailer(file: DiskFile, size: number): Promise<PackTra
   const pieces = reader.u32();
   const rawBytes = reader.u64();
   const storedBytes = reader.u64();
-  reader.u64();
   const trailer = { footerOffset, entries, pieces, rawBytes, storedBytes };
-  if (footerOffset + entries * TABLE_ENTRY_BYTES + TRAILER_BYTES !== size) {
+  const footerBytes = entries * TABLE_ENTRY_BYTES + seal.footerOverhead;
+  if (footerOffset + footerBytes + TRAILER_BYTES !== size) {
     throw damaged(file.path, 'the footer does not fit');
   }
-  return { ...trailer, footerChecksum: reader.raw64() };
+  reader.raw(BOUND_BYTES - KEY_ID_AT);
+  return { ...trailer, footerChecksum: reader.raw64(), bound: bytes.subarray(0, BOUND_BYTES) };
 }
 
 /** The footer's entries as bytes, checked. */
-export async function readFooter(file: DiskFile, trailer: PackTrailer): Promise<Uint8Array> {
-  const length = trailer.entries * TABLE_ENTRY_BYTES;
-  const footer = await readExactly(file, length, trailer.footerOffset);
-  if (checksum(footer) !== trailer.footerChecksum) {
+export async function readFooter(
+  file: DiskFile,
+  trailer: PackTrailer,
+  seal: PackSeal = plainSeal,
+): Promise<Uint8Array> {
+  const length = trailer.entries * TABLE_ENTRY_BYTES + seal.footerOverhead;
+  const stored = await readExactly(file, length, trailer.footerOffset);
+  if (checksum(stored) !== trailer.footerChecksum) {
     throw damaged(file.path, 'the checksum of the footer is wrong');
   }
+  const footer = seal.openFooter(trailer.bound, stored);
+  if (footer === null) throw damaged(file.path, 'the footer is not what was sealed');
   return footer;
 }

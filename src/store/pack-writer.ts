@@ -6,35 +6,33 @@
 import { compressSync } from 'lz4-napi';
 import type { DiskFile } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
-import { sha256, toHex } from './checksum.ts';
+import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
-import { isGrantOf } from './grant.ts';
+import type { PackSeal } from './keys/pack-seal.ts';
 import { discard, publish } from './object-file.ts';
-import {
-  encodeFooter,
-  encodePackHeader,
-  PACK_HEADER_BYTES,
-  readFooter,
-  readTrailer,
-  sumOf,
-} from './pack-format.ts';
-import { openPiece } from './piece.ts';
+import { encodeFooter, readFooter, readTrailer, sumOf } from './pack-format.ts';
 import {
   encodeRecord,
   PIECE_HEADER_BYTES,
+  piecePlace,
   RECORD_END,
   RECORD_GRANT,
   RECORD_PIECE,
+  sealRecord,
   writePieceHeader,
 } from './record.ts';
+import { isRight, readStoredIn } from './stored.ts';
 
 const WRITE_BYTES = 1024 * 1024;
+/** Room for a seal, whether there is one or not. */
+const TAG_BYTES = 16;
 
 interface OpenPack {
   readonly id: string;
   readonly path: string;
   readonly file: DiskFile;
+  readonly seal: PackSeal;
   readonly table: DigestTable;
   /** Names of what was copied from packs that will go. */
   readonly moved: Set<string>;
@@ -60,7 +58,7 @@ export class PackWriter {
    */
   async put(content: Uint8Array, owner: Uint8Array): Promise<Uint8Array> {
     const { index, packs } = this.core;
-    const digest = sha256(content);
+    const digest = this.core.names.ofContent(content);
     if (this.open?.table.get(digest) != null) return digest;
     const held = await index.claim(digest);
     if (held !== null && packs.byNumber(held.pack)?.isPublished === true) return digest;
@@ -71,7 +69,7 @@ export class PackWriter {
     return digest;
   }
 
-  /** Copies a piece or a grant as it is stored. */
+  /** Copies a piece or a grant; `stored`: its bytes as they were before they were sealed. */
   async copy(entry: TableEntry, stored: Uint8Array): Promise<void> {
     await this.append(entry, stored, entry.isGrant ? RECORD_GRANT : RECORD_PIECE);
     this.open?.moved.add(toHex(entry.digest));
@@ -109,9 +107,9 @@ export class PackWriter {
   /** The whole pack, durable and read back under its temporary name; returns its length. */
   private async complete(open: OpenPack): Promise<number> {
     try {
-      const end = encodeRecord(RECORD_END, new Uint8Array(0));
+      const end = sealRecord(encodeRecord(RECORD_END, new Uint8Array(0)), open.seal, open.size, 0);
       const offset = open.size + end.length;
-      const footer = encodeFooter(open.table.sorted(), offset);
+      const footer = encodeFooter(open.table.sorted(), offset, open.seal);
       await open.file.write([...open.pending, end, ...footer], open.size - open.pendingBytes);
       await open.file.sync();
       await this.verify(open);
@@ -129,20 +127,25 @@ export class PackWriter {
     stored: Uint8Array,
     type: number,
   ): Promise<void> {
-    const length = PIECE_HEADER_BYTES + stored.length;
-    if (this.open !== null && this.open.size + length > this.core.settings.segmentBytes) {
+    const most = PIECE_HEADER_BYTES + stored.length + TAG_BYTES;
+    if (this.open !== null && this.open.size + most > this.core.settings.segmentBytes) {
       await this.finish();
     }
     this.open ??= await this.create();
     const { open } = this;
     const { digest, owner, rawLength } = piece;
     const codec = piece.codec === 1 ? 1 : 0;
-    const storedLength = stored.length;
+    const { seal } = open;
+    const isGrant = type === RECORD_GRANT;
+    const storedLength = stored.length + (isGrant ? 0 : seal.overhead);
     const header = new Uint8Array(PIECE_HEADER_BYTES);
     writePieceHeader(header, 0, { digest, codec, rawLength, storedLength }, owner, type);
     const place = { offset: open.size + PIECE_HEADER_BYTES, storedLength, rawLength, codec };
-    open.table.add({ digest, owner, ...place, isGrant: type === RECORD_GRANT, pack: 0 });
-    open.pending.push(header, stored.slice());
+    open.table.add({ digest, owner, ...place, isGrant, pack: 0 });
+    const body = isGrant ? [stored] : seal.sealPiece(piecePlace(header, open.size), stored);
+    // What is not sealed may be the caller's own.
+    open.pending.push(header, ...(body[0] === stored ? [stored.slice()] : body));
+    const length = PIECE_HEADER_BYTES + storedLength;
     open.pendingBytes += length;
     open.size += length;
     if (open.pendingBytes < WRITE_BYTES) return;
@@ -153,38 +156,34 @@ export class PackWriter {
 
   private async create(): Promise<OpenPack> {
     const id = toHex(this.core.randomBytes(16));
-    const path = temporaryPath(this.core);
+    const path = `${temporaryPath(this.core)}.pack`; // packs have seals of their own
     const file = await this.core.disk.open(path, 'create');
-    const header = { id, sequence: 0, createdMs: this.core.clock.wallMs() };
+    const createdMs = this.core.clock.wallMs();
+    const { header, seal } = this.core.vault.newPack({ id, sequence: 0, createdMs });
     const table = new DigestTable(0);
     const moved = new Set<string>();
-    const pending = [encodePackHeader(header)];
     return {
       id,
       path,
       file,
+      seal,
       table,
       moved,
-      size: PACK_HEADER_BYTES,
-      pending,
-      pendingBytes: PACK_HEADER_BYTES,
+      size: header.length,
+      pending: [header],
+      pendingBytes: header.length,
     };
   }
 
   /** Reads everything back before anything may rely on it. */
   private async verify(open: OpenPack): Promise<void> {
-    const trailer = await readTrailer(open.file, await open.file.size());
-    await readFooter(open.file, trailer);
+    const { file, seal } = open;
+    const { vault } = this.core;
+    await readFooter(file, await readTrailer(file, await file.size(), seal), seal);
     for (const entry of open.table.entries()) {
-      const stored = new Uint8Array(entry.storedLength);
-      const count = await open.file.read(stored, entry.offset);
-      if (count === stored.length && isRight(entry, stored)) continue;
+      if (isRight(vault, entry, await readStoredIn(file, vault, entry))) continue;
       const context = { path: open.path, digest: toHex(entry.digest) };
       throw new UnderstudyError('ERR_PIECE_DAMAGED', 'what was written reads differently', context);
     }
   }
 }
-
-/** True where stored bytes are what their entry says. */
-export const isRight = (entry: TableEntry, stored: Uint8Array): boolean =>
-  entry.isGrant ? isGrantOf(entry.digest, entry.owner, stored) : openPiece(stored, entry) !== null;

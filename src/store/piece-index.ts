@@ -5,7 +5,7 @@
  */
 import { equalBytes } from './checksum.ts';
 import { DigestTable, type TableEntry } from './digest-table.ts';
-import { grantKey, grantOf } from './grant.ts';
+import { grantOf } from './grant.ts';
 import type { IndexObject } from './index-object.ts';
 import { IndexObjects, type IndexWorld } from './index-objects.ts';
 import { isDamage, isNotFound } from './object-header.ts';
@@ -111,7 +111,7 @@ export class PieceIndex {
     const entry = await this.claim(digest);
     if (entry === null) return 0;
     if (equalBytes(entry.owner, owner)) return entry.rawLength;
-    const grant = await this.claim(grantKey(owner, digest));
+    const grant = await this.claim(this.world.files.vault.names.grant(owner, digest));
     return grant !== null || this.hasOwnCopy(owner, digest) ? entry.rawLength : 0;
   }
 
@@ -220,7 +220,7 @@ export class PieceIndex {
   }
 
   private keepGrant(copy: TableEntry): void {
-    const grant = grantOf(copy);
+    const grant = grantOf(this.world.files.vault.names, copy);
     const known = this.published.get(grant.digest);
     if (known === null || !this.isUsable(known)) this.published.set(grant);
   }

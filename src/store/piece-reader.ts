@@ -9,10 +9,12 @@ import { toHex } from './checksum.ts';
 import type { Copies } from './copies.ts';
 import type { TableEntry } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
+import { type PackSeal, plainSeal } from './keys/pack-seal.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import type { PackTable } from './pack-table.ts';
-import { openPiece } from './piece.ts';
+import { openPiece, unsealPiece } from './piece.ts';
 import type { PieceIndex } from './piece-index.ts';
+import { PIECE_HEADER_BYTES } from './record.ts';
 
 /** Holes up to this size are read along; runs are no longer than this. */
 const MAX_GAP_BYTES = 32 * 1024;
@@ -25,8 +27,14 @@ interface Run {
   readonly members: number[];
 }
 
-/** Groups places of pieces into runs that are read with one call each. */
-function planRuns(places: readonly TableEntry[]): Run[] {
+interface ReadRun {
+  /** From the start of the run; fewer than it has where the pack is cut short. */
+  readonly bytes: Uint8Array;
+  readonly seal: PackSeal;
+}
+
+/** Groups places of pieces into runs that are read with one call each; `lead`: bytes before a body. */
+function planRuns(places: readonly TableEntry[], lead: number): Run[] {
   const order = places.map((_, i) => i);
   order.sort((a, b) => {
     const left = places[a]!;
@@ -36,18 +44,19 @@ function planRuns(places: readonly TableEntry[]): Run[] {
   const runs: Run[] = [];
   for (const i of order) {
     const { pack, offset, storedLength } = places[i]!;
+    const start = offset - lead;
     const end = offset + storedLength;
     const run = runs.at(-1);
     const joins =
       run !== undefined &&
       run.pack === pack &&
-      offset <= run.end + MAX_GAP_BYTES &&
+      start <= run.end + MAX_GAP_BYTES &&
       end - run.start <= MAX_RUN_BYTES;
     if (joins) {
       run.end = Math.max(run.end, end);
       run.members.push(i);
     } else {
-      runs.push({ pack, start: offset, end, members: [i] });
+      runs.push({ pack, start, end, members: [i] });
     }
   }
   return runs;
@@ -93,13 +102,12 @@ export class PieceReader {
     places: readonly TableEntry[],
     use: (index: number, content: Uint8Array) => void,
   ): Promise<void> {
-    for (const run of planRuns(places)) {
-      const { bytes, failure } = await this.tryRun(run);
+    for (const run of planRuns(places, this.lead)) {
+      const read = await this.tryRun(run);
+      const { failure } = read;
       for (const i of run.members) {
         const place = places[i]!;
-        const at = place.offset - run.start;
-        const stored = bytes.subarray(at, at + place.storedLength);
-        const content = stored.length < place.storedLength ? null : openPiece(stored, place);
+        const content = this.opened(read, run.start, place);
         const right = content ?? (await this.fromElsewhere(place));
         if (right === null) throw failure ?? this.damaged(place);
         use(i, right);
@@ -114,9 +122,18 @@ export class PieceReader {
 
   private async readOne(place: TableEntry): Promise<Uint8Array | null> {
     const { pack, offset, storedLength } = place;
-    const run = { pack, start: offset, end: offset + storedLength, members: [0] };
-    const { bytes } = await this.tryRun(run);
-    return bytes.length < storedLength ? null : openPiece(bytes, place);
+    const run = { pack, start: offset - this.lead, end: offset + storedLength, members: [0] };
+    return this.opened(await this.tryRun(run), run.start, place);
+  }
+
+  /** So many bytes before a body are read with it. */
+  private get lead(): number {
+    return this.files.vault.keys === null ? 0 : PIECE_HEADER_BYTES;
+  }
+
+  private opened({ bytes, seal }: ReadRun, start: number, place: TableEntry): Uint8Array | null {
+    const read = bytes.subarray(place.offset - seal.lead - start);
+    return openPiece(unsealPiece(read, seal, place), place, this.files.vault.names);
   }
 
   /** The content by another copy of it; null where none is right. */
@@ -144,23 +161,25 @@ export class PieceReader {
   }
 
   /** No bytes, and the error, where the pack cannot be read. */
-  private async tryRun(run: Run): Promise<{ bytes: Uint8Array; failure: UnderstudyError | null }> {
+  private async tryRun(run: Run): Promise<ReadRun & { failure: UnderstudyError | null }> {
     try {
-      return { bytes: await this.readRun(run), failure: null };
+      return { ...(await this.readRun(run)), failure: null };
     } catch (error) {
       if (!isDamage(error) && !isNotFound(error)) throw error;
-      return { bytes: new Uint8Array(0), failure: error };
+      return { bytes: new Uint8Array(0), seal: plainSeal, failure: error };
     }
   }
 
-  private async readRun(run: Run): Promise<Uint8Array> {
+  private async readRun(run: Run): Promise<ReadRun> {
     const info = this.packs.byNumber(run.pack);
     if (info === null)
       throw new UnderstudyError('ERR_PIECE_MISSING', 'the pack of a piece is gone');
     const bytes = new Uint8Array(run.end - run.start);
     try {
-      const count = await this.files.with(info.path, (file) => file.read(bytes, run.start));
-      return bytes.subarray(0, count);
+      return await this.files.with(info.path, async (file) => {
+        const seal = await this.files.vault.sealOf(file);
+        return { bytes: bytes.subarray(0, await file.read(bytes, run.start)), seal };
+      });
     } catch (error) {
       // A segment has moved into the repository since its path was looked up: once more.
       const path = this.packs.byNumber(run.pack)?.path;

@@ -10,12 +10,10 @@ import { UnderstudyError } from '../base/errors.ts';
 import { decodeEntries } from '../model/entry-codec.ts';
 import { headsOf } from './catalog.ts';
 import { type Core, type StagedMap, serverState, type VolumeState, volumeState } from './core.ts';
-import { ownerTag } from './layout.ts';
 import type { LeafFile } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
 import { MapBuilder } from './map-builder.ts';
 import { OpenEpoch } from './open-epoch.ts';
-import { decodePackHeader, PACK_HEADER_BYTES } from './pack-format.ts';
 import { type CommittedVolume, decodePointBody, type PointRecord } from './point-format.ts';
 import {
   decodeCursorRecord,
@@ -178,17 +176,16 @@ export class Replay {
     sequence: number,
     path: string,
   ): Promise<Segment | null> {
-    const bytes = new Uint8Array(PACK_HEADER_BYTES);
     try {
-      if ((await file.read(bytes, 0)) < bytes.length) return null;
-      const { id, sequence: own } = decodePackHeader(bytes, path);
+      const { header, seal } = await this.core.vault.openPack(file);
+      const { id, sequence: own } = header;
       if (own !== sequence) return null;
       const { packs, index } = this.core;
       const unsealed = { id, path, fileBytes: 0, isPublished: false };
       const sums = { pieces: 0, rawBytes: 0, storedBytes: 0 };
       const { number: pack } = packs.byId(id) ?? packs.add({ ...unsealed, ...sums });
       const table = index.addSegment(pack);
-      return new Segment({ sequence, id, path, file, table, pack, size: PACK_HEADER_BYTES });
+      return new Segment({ sequence, id, path, file, seal, table, pack, size: seal.headerBytes });
     } catch (error) {
       if (error instanceof UnderstudyError && error.code === 'ERR_OBJECT_DAMAGED') return null;
       throw error;
@@ -197,7 +194,8 @@ export class Replay {
 
   private async apply(segment: Segment): Promise<ScanEnd> {
     const handles = new Map<number, OpenEpochName>();
-    const records = scanRecords(segment.file, PACK_HEADER_BYTES);
+    const { seal, file } = segment;
+    const records = scanRecords(file, { seal, names: this.core.names });
     for (;;) {
       const next = await records.next();
       if (next.done === true) return next.value;
@@ -247,7 +245,7 @@ export class Replay {
 
   /** The volume's state with the open epoch `name`; another one that was open is dropped. */
   private open(name: OpenEpochName): VolumeState {
-    const server = serverState(this.core, name.server, ownerTag(name.server));
+    const server = serverState(this.core, name.server);
     const state = volumeState(server, name.volume);
     if (state.open === null || keyOf(state.open.name) !== keyOf(name)) {
       for (const run of state.open?.runFiles ?? []) this.shelf.add(run);

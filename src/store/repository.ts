@@ -12,8 +12,9 @@ import { loadCondemned } from './condemned.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
+import { expectName } from './maps.ts';
 import { makeFolder, writeObject } from './object-file.ts';
-import { FORMAT_VERSION, isDamage, isNotFound } from './object-header.ts';
+import { damaged, FORMAT_VERSION, isDamage, isNotFound } from './object-header.ts';
 import { findInPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
@@ -140,36 +141,48 @@ async function loadPack(core: ReadCore, id: string): Promise<void> {
   }
 }
 
-/** Points that have a name in the repository. */
-export async function* listPoints(
-  core: Pick<Core, 'disk' | 'paths'>,
-): AsyncGenerator<{ server: string; id: string }> {
-  for (const { name: server, isDirectory } of await core.disk.list(core.paths.points)) {
+/** A point that has a name in the repository. The folder tells its server only in a plain one. */
+export interface NamedPoint {
+  readonly folder: string;
+  readonly id: string;
+  readonly path: string;
+}
+
+export async function* listPoints(core: Pick<Core, 'disk' | 'paths'>): AsyncGenerator<NamedPoint> {
+  const { points } = core.paths;
+  for (const { name: folder, isDirectory } of await core.disk.list(points)) {
     if (!isDirectory) continue;
-    for (const id of await pointsOf(core, server)) yield { server, id };
+    for (const id of await pointsIn(core.disk, `${points}/${folder}`)) {
+      yield { folder, id, path: `${points}/${folder}/${id}.point` };
+    }
   }
 }
 
-/** Ids of a server's points that have a name. */
-export async function pointsOf(
-  { disk, paths }: Pick<Core, 'disk' | 'paths'>,
-  server: string,
-): Promise<string[]> {
-  const names = (await disk.list(paths.pointFolder(server))).map(({ name }) => name);
+async function pointsIn(disk: Disk, folder: string): Promise<string[]> {
+  const names = (await disk.list(folder)).map(({ name }) => name);
   return names.flatMap((name) => /^(.+)\.point$/.exec(name)?.[1] ?? []);
 }
 
-export async function readPoint(
-  core: Pick<Core, 'disk' | 'paths'>,
+/** Ids of a server's points that have a name. */
+export const pointsOf = (
+  { disk, paths }: Pick<Core, 'disk' | 'paths'>,
   server: string,
-  id: string,
+): Promise<string[]> => pointsIn(disk, paths.pointFolder(server));
+
+type PointCore = Pick<Core, 'disk' | 'paths'>;
+
+/** The point of a file that was listed. ERR_OBJECT_DAMAGED, also where it has another one's name. */
+export async function readNamedPoint(
+  { disk, paths }: PointCore,
+  path: string,
 ): Promise<PointRecord> {
-  const path = core.paths.point(server, id);
-  const record = decodePointObject(await core.disk.readFile(path), path);
-  if (record.id === id && record.server === server) return record;
-  const context = { path };
-  throw new UnderstudyError('ERR_OBJECT_DAMAGED', `${path}: the point of another name`, context);
+  const record = decodePointObject(await disk.readFile(path), path);
+  if (paths.point(record.server, record.id) === path) return record;
+  throw damaged(path, 'the point of another name');
 }
+
+export const readPoint = (core: PointCore, server: string, id: string): Promise<PointRecord> =>
+  readNamedPoint(core, core.paths.point(server, id));
 
 /**
  * Makes the catalog's points those that the repository has. A damaged one stays where the catalog knows
@@ -178,20 +191,21 @@ export async function readPoint(
 export async function matchPoints(core: Core): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
   const stale: string[] = [];
-  for await (const { server, id } of listPoints(core)) {
+  for await (const { folder, id, path } of listPoints(core)) {
     const point = known.get(id);
     known.delete(id);
-    if (point?.state === 'sealed' && point.server === server) continue;
+    const isKnown = point !== undefined && core.names.serverFolder(point.server) === folder;
+    if (isKnown && point.state === 'sealed') continue;
     try {
-      const record = await readPoint(core, server, id);
+      const record = await readNamedPoint(core, path);
       if (core.terms.isStale(record.sequence)) stale.push(id);
       else await core.catalog.putPoint(record, 'sealed');
     } catch (error) {
       if (isNotFound(error)) continue; // it was dropped beside an offline reader
       if (!isDamage(error)) throw error;
-      core.log.error('a point is damaged', { server, point: id, error: error.message });
+      core.log.error('a point is damaged', { path, point: id, error: error.message });
       // It has its name in the repository: so it was sealed.
-      if (point?.server === server) await core.catalog.setSealed([id]);
+      if (isKnown) await core.catalog.setSealed([id]);
     }
   }
   if (stale.length > 0) core.log.error('points do not count: they are stale', { points: stale });
@@ -246,9 +260,14 @@ async function putNewest(core: Core, maps: readonly FoundMap[]): Promise<void> {
 
 /** The position that a map is of. ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
 export async function readHead(core: Core, path: string): Promise<VolumeHead> {
-  if (parseBaseName(nameOf(path)) === null)
-    return headOf(await readLeafFileInfo(core.files, path, 'US-DELTA'));
+  const { paths } = core;
+  if (parseBaseName(nameOf(path)) === null) {
+    const info = await readLeafFileInfo(core.files, path, 'US-DELTA');
+    expectName(path, paths.delta(info, info.from, info.to));
+    return headOf(info);
+  }
   const { info } = decodeBase(await core.disk.readFile(path), path);
+  expectName(path, paths.base(info, info.epoch));
   return headOf({ ...info, to: info.epoch });
 }
 

@@ -6,12 +6,15 @@
 import type { DiskFile } from '../base/disk.ts';
 import { CHECKSUM_BYTES, hasChecksum } from './checksum.ts';
 import { isGrantOf } from './grant.ts';
+import type { Names } from './keys/names.ts';
+import type { PackSeal } from './keys/pack-seal.ts';
 import { openPiece } from './piece.ts';
 import {
   MAX_BODY_BYTES,
   openRecord,
   PIECE_HEADER_BYTES,
   type PieceRecord,
+  piecePlace,
   RECORD_COMMIT,
   RECORD_CURSOR,
   RECORD_END,
@@ -82,13 +85,20 @@ const known: readonly number[] = [
 
 type Step = { found: Scanned; end: number } | string;
 
-async function stepPiece(window: Window, at: number): Promise<Step> {
+/** How the records of one pack are opened. */
+interface Opening {
+  readonly seal: PackSeal;
+  readonly names: Names;
+}
+
+async function stepPiece(window: Window, { seal, names }: Opening, at: number): Promise<Step> {
   const bytes = await window.read(at, PIECE_HEADER_BYTES);
   if (bytes.length < PIECE_HEADER_BYTES) return 'a record is cut short';
   if (!hasChecksum(bytes, 0, PIECE_HEADER_BYTES - CHECKSUM_BYTES)) {
     return 'the checksum of a record is wrong';
   }
-  const piece = readPieceHeader(bytes.slice());
+  const head = bytes.slice();
+  const piece = readPieceHeader(head, seal.overhead);
   if (piece === null) return 'a record makes no sense';
   const offset = at + PIECE_HEADER_BYTES;
   const end = offset + piece.storedLength;
@@ -96,32 +106,37 @@ async function stepPiece(window: Window, at: number): Promise<Step> {
   if (stored.length < piece.storedLength) return 'a content is cut short';
   const isRight =
     piece.type === RECORD_GRANT
-      ? isGrantOf(piece.digest, piece.owner, stored)
-      : openPiece(stored, piece) !== null;
+      ? isGrantOf(names, piece.digest, piece.owner, stored)
+      : openPiece(seal.openPiece(piecePlace(head, at), stored), piece, names) !== null;
   if (!isRight) return 'a content does not match its digest';
   return { found: { kind: 'piece', piece, offset }, end };
 }
 
-async function stepRecord(window: Window, type: number, at: number): Promise<Step> {
+async function stepRecord(
+  window: Window,
+  { seal }: Opening,
+  type: number,
+  at: number,
+): Promise<Step> {
   const header = await window.read(at, RECORD_HEADER_BYTES);
   if (header.length < RECORD_HEADER_BYTES) return 'a record is cut short';
   const length = new DataView(header.buffer, header.byteOffset).getUint32(4, true);
-  if (length > MAX_BODY_BYTES) return 'a record is too long';
+  if (length > MAX_BODY_BYTES + seal.overhead) return 'a record is too long';
   const bytes = await window.read(at, RECORD_HEADER_BYTES + length);
   if (bytes.length < RECORD_HEADER_BYTES + length) return 'a record is cut short';
-  const body = openRecord(bytes);
-  if (body === null) return 'the checksum of a record is wrong';
+  const body = openRecord(bytes, seal, at);
+  if (body === null) return 'a record is not what was written there';
   const found = { kind: 'record' as const, type, body: body.slice(), offset: at };
   return { found, end: at + bytes.length };
 }
 
-/** Yields records from `start` on; returns where and why it ended. */
+/** Yields the records behind the header; returns where and why it ended. */
 export async function* scanRecords(
   file: DiskFile,
-  start: number,
+  opening: Opening,
 ): AsyncGenerator<Scanned, ScanEnd> {
   const window = new Window(file);
-  let at = start;
+  let at = opening.seal.headerBytes;
   for (;;) {
     const [type] = await window.read(at, 1);
     if (type === undefined) return { end: at, isEnded: false, damage: '' };
@@ -129,7 +144,9 @@ export async function* scanRecords(
     if (!isPiece && !known.includes(type)) {
       return { end: at, isEnded: false, damage: `an unknown record (${type})` };
     }
-    const step = isPiece ? await stepPiece(window, at) : await stepRecord(window, type, at);
+    const step = isPiece
+      ? await stepPiece(window, opening, at)
+      : await stepRecord(window, opening, type, at);
     if (typeof step === 'string') return { end: at, isEnded: false, damage: step };
     at = step.end;
     if (type === RECORD_END) return { end: at, isEnded: true, damage: '' };

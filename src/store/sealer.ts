@@ -180,7 +180,7 @@ async function publishPack(core: Core, segment: Segment): Promise<void> {
     return;
   }
   const path = paths.pack(segment.id);
-  const buffers = encodeFooter(segment.table.sorted(), segment.size);
+  const buffers = encodeFooter(segment.table.sorted(), segment.size, segment.seal);
   const fileBytes = buffers.reduce((sum, buffer) => sum + buffer.length, segment.size);
   if (!(await isPublished(core, segment, path, fileBytes))) {
     await writeFooter(core, segment, buffers, fileBytes);

@@ -6,15 +6,18 @@
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import type { DigestTable } from './digest-table.ts';
+import type { PackSeal } from './keys/pack-seal.ts';
+import type { Vault } from './keys/vault.ts';
 import { discard } from './object-file.ts';
-import { encodePackHeader, PACK_HEADER_BYTES } from './pack-format.ts';
 import {
   encodeRecord,
   encodeVolumeRecord,
   PIECE_HEADER_BYTES,
+  piecePlace,
   RECORD_END,
   RECORD_GRANT,
   RECORD_PIECE,
+  sealRecord,
   type VolumeRecord,
   writePieceHeader,
 } from './record.ts';
@@ -42,6 +45,7 @@ export class Segment {
   readonly id: string;
   readonly path: string;
   readonly file: DiskFile;
+  readonly seal: PackSeal;
   readonly table: DigestTable;
   /** Number of this segment's pack in the table of packs. */
   readonly pack: number;
@@ -51,6 +55,8 @@ export class Segment {
   isEnded = false;
   /** Points whose commit records lie here. */
   commits = 0;
+  /** How often it was cut back: what is written at an offset a second time is sealed differently. */
+  private attempt = 0;
   private readonly handles = new Map<string, number>();
   private nextHandle = 1;
 
@@ -59,6 +65,7 @@ export class Segment {
     id: string;
     path: string;
     file: DiskFile;
+    seal: PackSeal;
     table: DigestTable;
     pack: number;
     size: number;
@@ -67,6 +74,7 @@ export class Segment {
     this.id = given.id;
     this.path = given.path;
     this.file = given.file;
+    this.seal = given.seal;
     this.table = given.table;
     this.pack = given.pack;
     this.size = given.size;
@@ -76,13 +84,15 @@ export class Segment {
   static async create(
     disk: Disk,
     folder: string,
+    vault: Vault,
     given: { sequence: number; id: string; path: string; createdMs: number },
     table: DigestTable,
     pack: number,
   ): Promise<Segment> {
+    const { header, seal } = vault.newPack(given);
     const file = await disk.open(given.path, 'create');
     try {
-      await file.write([encodePackHeader(given)], 0);
+      await file.write([header], 0);
       await file.sync();
       await disk.syncDirectory(folder);
     } catch (error) {
@@ -90,34 +100,40 @@ export class Segment {
       await discard(disk, given.path);
       throw error;
     }
-    return new Segment({ ...given, file, table, pack, size: PACK_HEADER_BYTES });
+    return new Segment({ ...given, file, seal, table, pack, size: header.length });
   }
 
-  /** Buffers of a batch, and what enters the table once they are written. */
-  prepare(batch: Batch): { buffers: Uint8Array[]; bytes: number } {
+  /** Buffers of a batch that is to be written at `offset`. */
+  prepare(batch: Batch, offset: number): { buffers: Uint8Array[]; bytes: number } {
+    const { seal } = this;
+    const attempt = seal.lead === 0 ? 0 : this.attempt;
+    const { owner } = batch;
     const buffers: Uint8Array[] = [];
     const count = batch.pieces.length + batch.grants.length;
     const headers = new Uint8Array(count * PIECE_HEADER_BYTES);
     let at = 0;
-    const pushHeader = () => {
-      buffers.push(headers.subarray(at, at + PIECE_HEADER_BYTES));
+    let end = offset;
+    const header = (piece: Parameters<typeof writePieceHeader>[2], type: number): Uint8Array => {
+      writePieceHeader(headers, at, piece, owner, type, attempt);
       at += PIECE_HEADER_BYTES;
+      return headers.subarray(at - PIECE_HEADER_BYTES, at);
+    };
+    const push = (...parts: readonly Uint8Array[]) => {
+      for (const part of parts) end += part.length;
+      buffers.push(...parts);
     };
     for (const piece of batch.pieces) {
-      const header = { ...piece, storedLength: piece.stored.length };
-      writePieceHeader(headers, at, header, batch.owner, RECORD_PIECE);
-      pushHeader();
-      buffers.push(piece.stored);
+      const storedLength = piece.stored.length + seal.overhead;
+      const head = header({ ...piece, storedLength }, RECORD_PIECE);
+      push(head, ...seal.sealPiece(piecePlace(head, end), piece.stored));
     }
     for (const { key, digest } of batch.grants) {
-      writePieceHeader(headers, at, { digest: key, ...grantLengths }, batch.owner, RECORD_GRANT);
-      pushHeader();
-      buffers.push(digest);
+      push(header({ digest: key, ...grantLengths }, RECORD_GRANT), digest);
     }
     const declared: Uint8Array[] = [];
     const records = batch.records((name) => this.handleOf(name, declared));
-    buffers.push(...declared, ...records);
-    return { buffers, bytes: buffers.reduce((sum, buffer) => sum + buffer.length, 0) };
+    for (const record of [...declared, ...records]) push(sealRecord(record, seal, end, attempt));
+    return { buffers, bytes: end - offset };
   }
 
   /** Enters a batch that was written at `offset` into the table. */
@@ -125,9 +141,10 @@ export class Segment {
     let at = offset;
     const { pack, table } = this;
     for (const { digest, codec, rawLength, stored } of batch.pieces) {
-      const place = { offset: at + PIECE_HEADER_BYTES, storedLength: stored.length };
+      const storedLength = stored.length + this.seal.overhead;
+      const place = { offset: at + PIECE_HEADER_BYTES, storedLength };
       table.add({ digest, owner: batch.owner, codec, rawLength, ...place, isGrant: false, pack });
-      at += PIECE_HEADER_BYTES + stored.length;
+      at += PIECE_HEADER_BYTES + storedLength;
     }
     for (const { key } of batch.grants) {
       const place = { offset: at + PIECE_HEADER_BYTES, ...grantLengths };
@@ -136,14 +153,15 @@ export class Segment {
     }
   }
 
-  /** Declarations that a failed write took along must be made again. */
-  forgetHandles(): void {
+  /** After a write that failed: what it declared must be declared again, and sealed differently. */
+  forgetWrite(): void {
+    this.attempt += 1;
     this.handles.clear();
   }
 
   /** Writes the end record; the caller syncs. */
   async end(): Promise<void> {
-    const record = encodeRecord(RECORD_END, new Uint8Array(0));
+    const record = sealRecord(encodeRecord(RECORD_END, new Uint8Array(0)), this.seal, this.size, 0);
     await this.file.write([record], this.size);
     this.size += record.length;
     this.isEnded = true;

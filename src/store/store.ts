@@ -9,7 +9,6 @@ import { collectGarbage } from './collect.ts';
 import { type Core, serverState } from './core.ts';
 import { DirectoryReader, listed } from './directory-reader.ts';
 import { beginSession } from './ingest.ts';
-import { ownerTag } from './layout.ts';
 import { dropPoints, planByRules } from './retention.ts';
 import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
@@ -43,7 +42,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
     if (!SERVER_NAME.test(server)) {
       throw new UnderstudyError('ERR_INGEST_DESCRIPTION', `"${server}" cannot name a server`);
     }
-    const state = serverState(this.core, server, ownerTag(server));
+    const state = serverState(this.core, server);
     return beginSession(this.core, state, volumes);
   }
 

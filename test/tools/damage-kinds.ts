@@ -5,7 +5,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CHECKSUM_BYTES, sealChecksum } from '../../src/store/checksum.ts';
-import { PACK_HEADER_BYTES } from '../../src/store/pack-format.ts';
+import { PLAIN_HEADER_BYTES } from '../../src/store/keys/pack-seal.ts';
 import { PIECE_HEADER_BYTES } from '../../src/store/record.ts';
 import { fillCatalog } from './damage-catalog.ts';
 
@@ -78,7 +78,7 @@ function duplicate(folder: string): string {
   const bytes = readFileSync(path);
   Buffer.from(id, 'hex').copy(bytes, 16);
   // A header is not needed to read a pack; its checksum is made right all the same.
-  sealHeader(bytes, PACK_HEADER_BYTES);
+  sealHeader(bytes, PLAIN_HEADER_BYTES);
   const copy = join(dirname(dirname(path)), 'd0', `${id}.pack`);
   mkdirSync(dirname(copy), { recursive: true });
   writeFileSync(copy, bytes);
@@ -117,13 +117,13 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'pack-record-header': flip(
     'a bit of the header of a record: the footer says the same',
     /\.pack$/,
-    () => PACK_HEADER_BYTES + 30,
+    () => PLAIN_HEADER_BYTES + 30,
     true,
   ),
   'pack-record-body': flip(
     'a bit of a content',
     /\.pack$/,
-    () => PACK_HEADER_BYTES + PIECE_HEADER_BYTES + 9,
+    () => PLAIN_HEADER_BYTES + PIECE_HEADER_BYTES + 9,
     true,
   ),
   'pack-footer': flip('a bit of the footer of a pack', /\.pack$/, (b) => footerOf(b) + 4, true),
@@ -137,7 +137,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'pack-duplicate-damaged': (folder) => {
     const path = duplicate(folder);
     const bytes = readFileSync(path);
-    const at = PACK_HEADER_BYTES + PIECE_HEADER_BYTES + 9;
+    const at = PLAIN_HEADER_BYTES + PIECE_HEADER_BYTES + 9;
     bytes[at] = bytes[at]! ^ 1;
     writeFileSync(path, bytes);
     return { what: 'a content is damaged, and right in another pack' };

@@ -411,7 +411,8 @@ describe('bases', () => {
       const epochs = bases.map((path) => Number(path.slice(-15, -5)));
       expect(epochs.length, `${epochs}`).toBeGreaterThanOrEqual(3);
       for (const [i, epoch] of epochs.entries()) {
-        expect(epoch - (epochs[i - 1] ?? 0)).toBeLessThanOrEqual(7);
+        // They are made beside the commits, which do not wait for them.
+        expect(epoch - (epochs[i - 1] ?? 0)).toBeLessThanOrEqual(10);
       }
     }
   });

@@ -11,7 +11,7 @@ import {
   type TableEntry,
 } from '../../src/store/digest-table.ts';
 import { FileCache } from '../../src/store/file-cache.ts';
-import { grantKey } from '../../src/store/grant.ts';
+import { plainNames } from '../../src/store/keys/names.ts';
 import { paths as pathsOf } from '../../src/store/layout.ts';
 import { encodeFooter } from '../../src/store/pack-format.ts';
 import { PackTable } from '../../src/store/pack-table.ts';
@@ -324,7 +324,7 @@ describe('index that is damaged', () => {
         expect(await index.owns(tag, digestOf(n)), `piece ${n} of ${owner}`).toBe(5);
       }
     }
-    const key = grantKey(new Uint8Array(8).fill(9), digestOf(1));
+    const key = plainNames.grant(new Uint8Array(8).fill(9), digestOf(1));
     expect(await index.find(key)).toBeNull();
   });
 });
