@@ -69,7 +69,11 @@ export const errorCatalogue = {
   ERR_DISK_IO: spec('operational', 3, "The disk failed; look at the system's log."),
   // store
   ERR_ENTRIES_INVALID: spec('operational', 3, 'The list of entries is malformed.'),
-  ERR_RETENTION_RULES: spec('usage', 2, 'Give rules as all=1h,10m=1d,1h=1w,1d=30d.'),
+  ERR_RETENTION_RULES: spec(
+    'usage',
+    2,
+    'Give rules as all=1h,10m=1d,1h=1w,1d=30d, or a preset: drs, gfs.',
+  ),
   ERR_DATA_IN_USE: spec('operational', 6, 'Another staging service uses this data directory.'),
   ERR_DATA_FORMAT: spec('operational', 6, 'Not a data directory of this version of understudy.'),
   ERR_REPOSITORY_IN_USE: spec(
@@ -107,6 +111,8 @@ export const errorCatalogue = {
     6,
     'A commit says what cannot be; is the clock of the source server right?',
   ),
+  ERR_POINT_HELD: spec('operational', 6, 'point show tells why; point release lets it go.'),
+  ERR_POINT_NOT_HELD: spec('operational', 5, 'point list --held shows the points that are held.'),
   ERR_POINT_NOT_FOUND: spec('operational', 5, 'List the points with point list.'),
   ERR_VOLUME_NOT_FOUND: spec('operational', 5, 'point show names the volumes of a point.'),
   ERR_IMAGE_RANGE: spec('usage', 2, 'The range must lie inside the image.'),
@@ -152,6 +158,11 @@ export const errorCatalogue = {
   ERR_SERVER_OFFLINE: spec('operational', 3, 'Start the agent of that server.', true),
   ERR_HARDWARE_NOT_PENDING: spec('operational', 6, 'server show tells which hardware waits.'),
   ERR_POINT_TIMEOUT: spec('operational', 3, 'The agent is busy; the point may still come.', true),
+  ERR_CLOCK_DOUBTED: spec(
+    'operational',
+    6,
+    'Look at the clock of the staging machine; if it is right: retention resume.',
+  ),
   ERR_JOB_NOT_FOUND: spec('operational', 5, 'Jobs are forgotten when staging restarts.'),
   ERR_JOB_RUNNING: spec('operational', 6, 'Wait for the check that is running.', true),
   ERR_IMAGE_CHANGED: spec('operational', 6, 'The image is not the one whose ETag was given.'),

@@ -94,6 +94,7 @@ export interface PointQuery {
   readonly fromMs?: number | undefined;
   readonly toMs?: number | undefined;
   readonly limit: number;
+  readonly isHeld?: boolean;
 }
 
 const PAGE_POINTS = 200;
@@ -108,15 +109,15 @@ export async function listPoints(client: RestClient, query: PointQuery): Promise
         server: query.server,
         from: isoTime(query.fromMs),
         to: isoTime(query.toMs),
-        limit: Math.min(PAGE_POINTS, query.limit - points.length),
+        limit: query.isHeld ? PAGE_POINTS : Math.min(PAGE_POINTS, query.limit - points.length),
         after,
       },
     });
-    points.push(...page.points);
+    points.push(...page.points.filter(({ hold }) => query.isHeld !== true || hold !== null));
     if (page.next === null) break;
     after = page.next;
   }
-  return points;
+  return points.slice(0, query.limit);
 }
 
 const isoTime = (ms: number | undefined): string | undefined =>

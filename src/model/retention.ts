@@ -1,77 +1,113 @@
 /**
- * Which recovery points are kept: rules like "one in ten minutes, for a day". Pure. Whatever the rules
- * say, the newest whole point of each server stays (a partial one never counts as the last good one),
- * and so does the newest point of all.
+ * Which recovery points are kept, and why: rules like "one in ten minutes, for a day", holds, and what
+ * always stays. Pure. Whatever the rules say, the newest whole point of each server stays (a partial one
+ * never counts as the last good one), and so does the newest point of all.
  *
  * A rule looks at points younger than `forMs` and keeps the oldest of each interval of `everyMs`, counted
  * from the beginning of time, so that what it keeps today it keeps tomorrow.
+ *
+ * Times are the source servers'. A source clock that ran ahead must cost no good point: "newest" means the
+ * newest by time and also the last that was committed; and a point of the future is taken to be of the
+ * time when it was committed by our own clock, where that is known and past, and stays otherwise.
  */
-import { UnderstudyError } from '../base/errors.ts';
-import { parseDuration } from '../base/units.ts';
+import { formatKeepRule, type KeepRule } from './keep-rules.ts';
 
-export interface KeepRule {
-  /** Keep one point in each interval (0: every point) ... */
-  readonly everyMs: number;
-  /** ... for points younger than this. */
-  readonly forMs: number;
-}
+export { DEFAULT_KEEP, type KeepRule, parseKeepRules } from './keep-rules.ts';
 
 export interface RetainedPoint {
   readonly id: string;
   readonly server: string;
   readonly timeMs: number;
   readonly isPartial: boolean;
+  /** Number of its commit: grows with each. */
+  readonly sequence: number;
+  /** When it was committed, by the clock of staging; undefined where that was not noted. */
+  readonly receivedMs?: number | undefined;
+  readonly isHeld?: boolean;
 }
 
-export const DEFAULT_KEEP = 'all=1h,10m=1d,1h=1w,1d=30d';
-
-/** "all=1h,10m=1d,1h=1w,1d=30d". ERR_RETENTION_RULES. */
-export function parseKeepRules(text: string): KeepRule[] {
-  return text.split(',').map((part) => {
-    const [every, keep, ...rest] = part.trim().split('=');
-    if (every === undefined || keep === undefined || rest.length > 0) throw badRules(text);
-    try {
-      const everyMs = every === 'all' ? 0 : parseDuration(every);
-      const forMs = parseDuration(keep);
-      if (forMs <= 0 || (every !== 'all' && everyMs <= 0)) throw badRules(text);
-      return { everyMs, forMs };
-    } catch (cause) {
-      throw badRules(text, cause);
-    }
-  });
+export interface PlannedPoint {
+  readonly id: string;
+  readonly server: string;
+  readonly timeMs: number;
+  /** Why it stays: rules ("10m=1d"), `newest`, `hold`, `future`, `policy unknown`. Empty: it goes. */
+  readonly keptBy: readonly string[];
 }
 
-function badRules(text: string, cause?: unknown): UnderstudyError {
-  return new UnderstudyError('ERR_RETENTION_RULES', `not rules of retention: "${text}"`, {}, cause);
+export interface RetentionPlan {
+  /** Ids, oldest first. */
+  readonly keep: string[];
+  readonly drop: string[];
+  /** All points, oldest first. */
+  readonly points: readonly PlannedPoint[];
 }
+
+/** The rules of a server; null: they are not known, and nothing of it is dropped. */
+export type RulesOf = (server: string) => readonly KeepRule[] | null;
 
 const byTime = (a: RetainedPoint, b: RetainedPoint): number =>
   a.timeMs - b.timeMs || (a.id < b.id ? -1 : 1);
 
-/** Ids to keep and to drop, each oldest first. Points of the future are kept: a clock has leapt. */
 export function planRetention(
   points: readonly RetainedPoint[],
-  rules: readonly KeepRule[],
+  rules: readonly KeepRule[] | RulesOf,
   nowMs: number,
-): { keep: string[]; drop: string[] } {
-  const sorted = [...points].sort(byTime);
-  const kept = new Set<string>();
-  for (const server of new Set(sorted.map((point) => point.server))) {
-    const own = sorted.filter((point) => point.server === server);
-    for (const id of lastPoints(own)) kept.add(id);
-    for (const rule of rules) for (const id of keptBy(rule, own, nowMs)) kept.add(id);
-    for (const { id, timeMs } of own) if (timeMs > nowMs) kept.add(id);
+): RetentionPlan {
+  const rulesOf: RulesOf = typeof rules === 'function' ? rules : () => rules;
+  const reasons = new Map<string, string[]>(points.map(({ id }) => [id, []]));
+  const note = (ids: Iterable<string>, reason: string) => {
+    for (const id of ids) reasons.get(id)?.push(reason);
+  };
+  for (const [server, own] of byServer(points)) {
+    note(lastPoints(own), 'newest');
+    note(idsOf(own.filter(({ isHeld }) => isHeld === true)), 'hold');
+    const known = rulesOf(server);
+    if (known === null) note(idsOf(own), 'policy unknown');
+    const aged = own.map((point) => ({ ...point, timeMs: ageTime(point, nowMs) })).sort(byTime);
+    for (const rule of known ?? []) note(keptBy(rule, aged, nowMs), formatKeepRule(rule));
+    note(idsOf(aged.filter(({ timeMs }) => timeMs > nowMs)), 'future');
   }
-  const ids = sorted.map(({ id }) => id);
-  return { keep: ids.filter((id) => kept.has(id)), drop: ids.filter((id) => !kept.has(id)) };
+  const planned = [...points].sort(byTime).map(({ id, server, timeMs }) => {
+    return { id, server, timeMs, keptBy: reasons.get(id)! };
+  });
+  return {
+    keep: idsOf(planned.filter((point) => point.keptBy.length > 0)),
+    drop: idsOf(planned.filter((point) => point.keptBy.length === 0)),
+    points: planned,
+  };
 }
 
-/** What always stays: the newest point of each server, and its newest whole one. */
+const idsOf = (points: readonly { id: string }[]): string[] => points.map(({ id }) => id);
+
+function byServer(points: readonly RetainedPoint[]): Map<string, RetainedPoint[]> {
+  const servers = new Map<string, RetainedPoint[]>();
+  for (const point of points) {
+    const own = servers.get(point.server);
+    if (own === undefined) servers.set(point.server, [point]);
+    else own.push(point);
+  }
+  return servers;
+}
+
+/** The time that a point's age counts from. */
+const ageTime = ({ timeMs, receivedMs = timeMs }: RetainedPoint, nowMs: number): number =>
+  timeMs > nowMs ? receivedMs : timeMs;
+
+/**
+ * What always stays: of each server the newest point and the newest whole one, by time, and the last ones
+ * that were committed.
+ */
 export function lastPoints(points: readonly RetainedPoint[]): Set<string> {
   const last = new Map<string, string>();
-  for (const { id, server, isPartial } of [...points].sort(byTime)) {
-    last.set(JSON.stringify([server, 'any']), id);
-    if (!isPartial) last.set(JSON.stringify([server, 'whole']), id);
+  const orders = { time: byTime, commit: (a, b) => a.sequence - b.sequence } satisfies Record<
+    string,
+    typeof byTime
+  >;
+  for (const [order, compare] of Object.entries(orders)) {
+    for (const { id, server, isPartial } of [...points].sort(compare)) {
+      last.set(JSON.stringify([server, order, 'any']), id);
+      if (!isPartial) last.set(JSON.stringify([server, order, 'whole']), id);
+    }
   }
   return new Set(last.values());
 }
@@ -79,7 +115,7 @@ export function lastPoints(points: readonly RetainedPoint[]): Set<string> {
 /** Of each interval the oldest whole point, or the oldest partial one where there is none. */
 function keptBy(rule: KeepRule, own: readonly RetainedPoint[], nowMs: number): string[] {
   const isYoung = ({ timeMs }: RetainedPoint) => nowMs - timeMs < rule.forMs;
-  if (rule.everyMs === 0) return own.filter(isYoung).map(({ id }) => id);
+  if (rule.everyMs === 0) return idsOf(own.filter(isYoung));
   const intervals = new Map<number, RetainedPoint>();
   for (const point of own) {
     const interval = Math.floor(point.timeMs / rule.everyMs);
@@ -87,5 +123,5 @@ function keptBy(rule: KeepRule, own: readonly RetainedPoint[], nowMs: number): s
     if (first === undefined || (first.isPartial && !point.isPartial))
       intervals.set(interval, point);
   }
-  return [...intervals.values()].filter(isYoung).map(({ id }) => id);
+  return idsOf([...intervals.values()].filter(isYoung));
 }

@@ -5,7 +5,7 @@
  */
 import type { ReplicationState } from '../model/replication.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
-import type { CheckReport, ListedPoint, StoreStatistics } from '../store/types.ts';
+import type { CheckReport, FreedEstimate, ListedPoint, StoreStatistics } from '../store/types.ts';
 
 export interface ApiError {
   error: { code: string; message: string; hint: string };
@@ -49,6 +49,8 @@ export interface ApiServer {
   dedupedBytes: number;
   /** Recovery points that are kept. */
   points: number;
+  /** The policy by which they are kept. */
+  keep: string;
   volumes: ApiServerVolume[];
   newestPoint: ListedPoint | null;
 }
@@ -85,4 +87,45 @@ export interface ApiCheckJob {
   total: number;
   report: CheckReport | null;
   error: ApiError['error'] | null;
+}
+
+/** GET /v1/retention?server&freed. */
+export interface ApiRetentionPlan {
+  /** Ids, oldest first. */
+  keep: string[];
+  drop: string[];
+  points: ApiPlannedPoint[];
+  /** With `freed=true`. */
+  freed: FreedEstimate | null;
+  state: ApiRetentionState;
+}
+export interface ApiPlannedPoint {
+  point: string;
+  server: string;
+  time: string;
+  /** Rules, `newest`, `hold`, `future`, `policy unknown`; empty: it goes. */
+  keptBy: readonly string[];
+}
+/** POST /v1/retention/resume, and a part of GET /v1/status. */
+export interface ApiRetentionState {
+  /** Nothing is dropped until an operator agrees; `reason` says why. */
+  isWaiting: boolean;
+  reason: string;
+  /** The policy of servers that have none of their own. */
+  keep: string;
+}
+/** POST /v1/retention/run: the ids of the points that went. */
+export interface ApiRetentionRun {
+  dropped: string[];
+}
+/** GET and POST /v1/servers/:server/keep. */
+export interface ApiKeepPolicy {
+  server: string;
+  keep: string;
+  isDefault: boolean;
+  isDamaged: boolean;
+}
+/** POST /v1/points/:point/release. */
+export interface ApiReleased {
+  released: string;
 }

@@ -101,7 +101,7 @@ export class ServerRecord {
     }
   }
 
-  describe(holder: Holder | undefined, nowMs: number): ApiServer {
+  describe(holder: Holder | undefined, nowMs: number): Omit<ApiServer, 'keep'> {
     const connected = this.session?.isOpen ?? false;
     const volumes = this.volumes.map((volume, i) => this.describeVolume(volume, i, connected));
     return {

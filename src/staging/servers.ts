@@ -84,7 +84,7 @@ export class Servers implements SessionHost {
     if (this.isStopping) session.end(stopping());
   }
 
-  describe(): ApiServer[] {
+  describe(): Omit<ApiServer, 'keep'>[] {
     const { clock, register } = this.ports;
     const nowMs = clock.wallMs();
     return [...this.records.values()]
@@ -228,7 +228,7 @@ export class Servers implements SessionHost {
 
   committed(session: Session, point: CommittedPoint, request: CommitRequest): void {
     const { server } = session;
-    this.record(server).committed({ ...point, state: 'staged' });
+    this.record(server).committed({ ...point, state: 'staged', hold: null });
     this.fullWaitMs = FULL_WAIT_MS;
     const { passes, durationMs } = point.cut;
     this.ports.log.debug('point', { server, point: point.id, passes, durationMs });

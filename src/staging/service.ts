@@ -13,6 +13,7 @@ import type { Log } from '../base/log.ts';
 import { tuneHeap } from '../base/memory.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { VERSION } from '../base/version.ts';
+import { formatKeepRules } from '../model/keep-rules.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import type { KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
@@ -20,6 +21,8 @@ import { createUpgrades } from '../transport/server.ts';
 import { isAuthorized } from './api/auth.ts';
 import type { ApiBackend } from './api/backend.ts';
 import { createApiHandler } from './api/handler.ts';
+import type { ApiServer } from './api-types.ts';
+import { ClockGuard } from './clock-guard.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Register } from './register.ts';
 import { Servers } from './servers.ts';
@@ -34,6 +37,8 @@ export interface StagingOptions {
   /** Paths of PEM files. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | undefined;
   readonly keep: readonly KeepRule[];
+  /** The operator has looked at the clock: points may be dropped by their age. */
+  readonly trustClock?: boolean;
   readonly log: Log;
   readonly clock?: Clock;
   readonly retentionMs?: number;
@@ -115,6 +120,8 @@ interface Core {
   readonly store: Store;
   readonly servers: Servers;
   readonly token: string;
+  readonly upkeep: Upkeep;
+  readonly guard: ClockGuard;
 }
 
 async function openCore(
@@ -134,29 +141,35 @@ async function openCore(
   const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
   await servers.load();
   undo.push(() => servers.stop());
+  const guard = await ClockGuard.open({
+    ...{ disk: nodeDisk, folder, clock, log },
+    newestMs: await store.newestReceivedMs(),
+    isTrusted: options.trustClock ?? false,
+  });
   const upkeep = new Upkeep({
-    ...{ clock, log, store, keep, onBroken },
+    ...{ clock, log, store, guard, keep, onBroken },
     retentionMs: options.retentionMs ?? RETENTION_MS,
     collectionMs: options.collectionMs ?? COLLECTION_MS,
     onDropped: (server, points) => servers.dropped(server, points),
   });
   undo.push(() => upkeep.stop());
-  return { store, servers, token };
+  return { store, servers, token, upkeep, guard };
 }
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token }: Core,
+  { store, servers, token, upkeep, guard }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
   const { log, keep, clock = systemClock } = options;
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
-    servers: async () => servers.describe(),
+    servers: async () => servers.describe().map(withKeep(store, keep)),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
     receivedBytes: () => servers.receivedBytes(),
+    retention: retentionOf(upkeep, guard),
   };
   const upgrades = createUpgrades({
     isAuthorized: ({ headers }) => isAuthorized(headers, token),
@@ -167,3 +180,24 @@ async function serve(
   listening.server.on('upgrade', upgrades.handle);
   return listening;
 }
+
+const retentionOf = (upkeep: Upkeep, guard: ClockGuard): ApiBackend['retention'] => ({
+  get doubt() {
+    return guard.doubt;
+  },
+  run: () => upkeep.retainNow(),
+  resume: () => guard.resume(),
+});
+
+/** What the repository says of a server beyond its session: its policy, and whether a point is held. */
+const withKeep =
+  (store: Store, fallback: readonly KeepRule[]) =>
+  (server: ReturnType<Servers['describe']>[number]): ApiServer => {
+    const policy = store.policies().find((each) => each.server === server.server);
+    const { newestPoint } = server;
+    return {
+      ...server,
+      keep: policy?.keep ?? formatKeepRules(fallback),
+      newestPoint: newestPoint && { ...newestPoint, hold: store.holdOf(newestPoint.id) },
+    };
+  };

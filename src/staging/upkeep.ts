@@ -3,19 +3,22 @@
  * nothing needs any more. One run at a time. A full disk or another passing trouble is logged and tried
  * again at the next turn; damage and defects go to the service.
  *
- * Retention trusts the wall clock: when that leaps against the monotonic one, points would be dropped for
- * an age that they do not have, so retention waits for the operator (a restart).
+ * Retention trusts the wall clock: when that is in doubt (clock-guard.ts) no point is dropped until an
+ * operator agrees.
  */
 import type { Clock, Timer } from '../base/clock.ts';
-import type { UnderstudyError } from '../base/errors.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { KeepRule, Store } from '../store/types.ts';
+import type { DroppedPoint, KeepRule, Store } from '../store/types.ts';
+import type { ClockGuard } from './clock-guard.ts';
 import { asError } from './session-errors.ts';
 
 export interface UpkeepOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly store: Store;
+  readonly guard: ClockGuard;
+  /** For servers that have no policy of their own. */
   readonly keep: readonly KeepRule[];
   readonly retentionMs: number;
   readonly collectionMs: number;
@@ -24,22 +27,17 @@ export interface UpkeepOptions {
   readonly onBroken: (error: UnderstudyError) => void;
 }
 
-const MAX_LEAP_MS = 3_600_000;
-
 export class Upkeep {
   private readonly options: UpkeepOptions;
   private timer: Timer | null = null;
   private running: Promise<void> = Promise.resolve();
   private isStopped = false;
-  private isClockTrusted = true;
   private nextCollectionMs: number;
-  private offsetMs: number;
 
   constructor(options: UpkeepOptions) {
     this.options = options;
     const { clock, collectionMs } = options;
     this.nextCollectionMs = clock.monotonicMs() + collectionMs;
-    this.offsetMs = clock.wallMs() - clock.monotonicMs();
     this.arm();
   }
 
@@ -47,6 +45,14 @@ export class Upkeep {
     this.isStopped = true;
     this.timer?.cancel();
     await this.running;
+  }
+
+  /** Retention at once, for an operator. ERR_CLOCK_DOUBTED. */
+  async retainNow(): Promise<DroppedPoint[]> {
+    const { guard } = this.options;
+    await guard.look();
+    if (guard.doubt !== null) throw new UnderstudyError('ERR_CLOCK_DOUBTED', guard.doubt);
+    return this.dropByRules();
   }
 
   private arm(): void {
@@ -59,9 +65,10 @@ export class Upkeep {
   }
 
   private async run(): Promise<void> {
-    const { clock, log, collectionMs } = this.options;
+    const { clock, log, guard, collectionMs } = this.options;
     try {
-      await this.retain();
+      await guard.look();
+      if (guard.doubt === null) await this.dropByRules();
       if (this.isStopped || clock.monotonicMs() < this.nextCollectionMs) return;
       this.nextCollectionMs = clock.monotonicMs() + collectionMs;
       const { removedObjects, freedBytes } = await this.options.store.collect();
@@ -75,31 +82,15 @@ export class Upkeep {
     }
   }
 
-  private async retain(): Promise<void> {
+  private async dropByRules(): Promise<DroppedPoint[]> {
     const { clock, store, keep, log, onDropped } = this.options;
-    this.watchClock();
-    if (!this.isClockTrusted) return;
-    const { drop } = await store.planRetention(keep, clock.wallMs());
-    if (drop.length === 0) return;
+    const plan = await store.planRetention(keep, clock.wallMs());
+    if (plan.drop.length === 0) return [];
+    const gone = await store.applyRetention(plan);
     const counts = new Map<string, number>();
-    for (const id of drop) {
-      const { server } = await store.point(id);
-      counts.set(server, (counts.get(server) ?? 0) + 1);
-    }
-    await store.applyRetention({ drop });
+    for (const { server } of gone) counts.set(server, (counts.get(server) ?? 0) + 1);
     for (const [server, points] of counts) onDropped(server, points);
-    log.info('points dropped by the keep rules', { points: drop.length });
-  }
-
-  private watchClock(): void {
-    const { clock, log } = this.options;
-    const offsetMs = clock.wallMs() - clock.monotonicMs();
-    const leapMs = offsetMs - this.offsetMs;
-    this.offsetMs = offsetMs;
-    if (!this.isClockTrusted || Math.abs(leapMs) <= MAX_LEAP_MS) return;
-    this.isClockTrusted = false;
-    log.error('the clock has leapt: no point is dropped until staging is started again', {
-      leapMs,
-    });
+    if (gone.length > 0) log.info('points dropped by the keep rules', { points: gone.length });
+    return gone;
   }
 }

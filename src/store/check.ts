@@ -6,6 +6,7 @@
  */
 import { isSameList, listMaps } from './chain.ts';
 import { type CheckCore, findingOf, Progress } from './check-finding.ts';
+import { checkKept } from './check-kept.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
 import type { Subset } from './check-subset.ts';
@@ -76,8 +77,9 @@ export async function checkRepository(
   const maps: VolumeMaps[] = await mapsOf(core, places, staged.maps);
   await core.copies.refresh();
   const packs: PackFindings = await checkPacks(core, options, progress);
-  findings.push(...packs.findings);
-  let objects = pointObjects + packs.objects;
+  const kept = await checkKept(core);
+  findings.push(...packs.findings, ...kept.findings);
+  let objects = pointObjects + packs.objects + kept.objects;
   const told = new Set<string>();
   progress.expect(maps.length);
   for (const volume of maps) {

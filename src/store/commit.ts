@@ -285,6 +285,7 @@ function pointRecord(
     timeMs: request.timeMs,
     sequence,
     requestId: request.requestId,
+    receivedMs: Math.max(0, Math.floor(core.clock.wallMs())),
     cut: request.cut,
     volumes: maps.map(({ info }) => ({
       volume: info.volume,

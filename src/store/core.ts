@@ -21,8 +21,10 @@ import type { PackTable } from './pack-table.ts';
 import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
+import type { ServerPolicy } from './policies.ts';
 import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
+import type { PointHold } from './types.ts';
 
 export interface StoreSettings {
   /** A journal segment, and so a pack, is ended at this size. */
@@ -136,6 +138,14 @@ export interface Core {
   readonly provenBases: Set<string>;
   /** How many readers hold a point against retention. */
   readonly holds: Map<string, number>;
+  /** Points that operators hold (holds.ts). */
+  readonly legalHolds: Map<string, PointHold>;
+  /** Policies of single servers (policies.ts). */
+  readonly policies: Map<string, ServerPolicy>;
+  /** Grows with every change of a policy: what was planned before is not done any more. */
+  policyVersion: number;
+  /** Points that retention is removing: nobody opens them any more. */
+  readonly dropping: Set<string>;
   /** Held while the store is open, where the repository lies outside of the data directory. */
   readonly lease: Lease | null;
   /** Which commits count. */

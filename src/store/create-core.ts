@@ -80,6 +80,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     staged: new Map(),
     provenBases: new Set(),
     holds: new Map(),
+    ...{ legalHolds: new Map(), policies: new Map(), dropping: new Set(), policyVersion: 0 },
     lease,
     terms: new Terms(),
     journal: undefined as unknown as Journal,

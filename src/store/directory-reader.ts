@@ -10,11 +10,15 @@ import { type CheckOptions, checkRepository } from './check.ts';
 import type { Core } from './core.ts';
 import { ChainImage } from './image.ts';
 import { shownPoint } from './point-format.ts';
-import type { CheckReport, ImageReader, ListedPoint, PointFilter } from './types.ts';
+import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
 
-export const listed = ({ record, state }: CatalogPoint): ListedPoint => ({
+export const listed = (
+  { record, state }: CatalogPoint,
+  held: ReadonlyMap<string, PointHold>,
+): ListedPoint => ({
   ...shownPoint(record),
   state,
+  hold: held.get(record.id) ?? null,
 });
 
 export class DirectoryReader {
@@ -26,11 +30,12 @@ export class DirectoryReader {
 
   async points(filter: PointFilter): Promise<ListedPoint[]> {
     this.assertOpen();
-    return (await this.core.catalog.points(filter)).map(listed);
+    const points = await this.core.catalog.points(filter);
+    return points.map((point) => listed(point, this.core.legalHolds));
   }
 
   async point(id: string): Promise<ListedPoint> {
-    return listed(await this.find(id));
+    return listed(await this.find(id), this.core.legalHolds);
   }
 
   async openImage(pointId: string, volume: VolumeId): Promise<ImageReader> {
@@ -66,7 +71,7 @@ export class DirectoryReader {
   protected async find(id: string): Promise<CatalogPoint> {
     this.assertOpen();
     const found = await this.core.catalog.point(id);
-    if (found !== null) return found;
+    if (found !== null && !this.core.dropping.has(id)) return found;
     throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`, {});
   }
 

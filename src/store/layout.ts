@@ -21,6 +21,8 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     index: `${repo}/index`,
     points: `${repo}/points`,
     condemned: `${repo}/condemned`,
+    holds: `${repo}/holds`,
+    policies: `${repo}/policies`,
     lease: `${repo}/lease`,
     terms: `${repo}/terms`,
     term: (term: number) => `${repo}/terms/${pad(term, 10)}.term`,
@@ -39,6 +41,10 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
       `${repo}/bases/${mapFolder(place)}/${pad(epoch, 10)}.base`,
     indexObject: (name: string) => `${repo}/index/${name}.index`,
     condemnedMark: (id: string) => `${repo}/condemned/${id}.condemned`,
+    hold: (point: string) => `${repo}/holds/${point}.hold`,
+    policyFolder: (server: string) => `${repo}/policies/${server}`,
+    policy: (server: string, number: number) =>
+      `${repo}/policies/${server}/${pad(number, 16)}.policy`,
   };
 };
 export type Paths = ReturnType<typeof paths>;

@@ -15,7 +15,7 @@ import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
-import { type Listed, neededEpochs } from './needed-epochs.ts';
+import { type Listed, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
 import { publish } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 
@@ -95,11 +95,7 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
   if (needed === null) return freed;
   for (const maps of listed) {
     const { volume, generation } = maps.place;
-    const epochs = needed.of(volume, generation);
-    const head = core.servers.get(server)?.volumes.get(volume)?.head;
-    // What was sealed since leads on from the last map in the list.
-    if (head?.generation === generation) epochs.add(lastEpoch(maps));
-    const ascending = [...epochs].sort((a, b) => a - b);
+    const ascending = withLast(core, maps, needed);
     try {
       await assertLed(core, maps, needed.sealedOf(volume, generation));
       await foldGeneration(core, maps, ascending, freed);
@@ -116,6 +112,15 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
   return freed;
 }
 
+/** The epochs that are needed; what was sealed since leads on from the last map in the list. */
+export function withLast(core: Core, maps: Listed, needed: NeededEpochs): number[] {
+  const { server, volume, generation } = maps.place;
+  const epochs = needed.of(volume, generation);
+  const head = core.servers.get(server)?.volumes.get(volume)?.head;
+  if (head?.generation === generation) epochs.add(lastEpoch(maps));
+  return [...epochs].sort((a, b) => a - b);
+}
+
 /** Every sealed point has a chain; a map that is missing may come back, and then needs its neighbours. */
 async function assertLed(core: Core, maps: Listed, sealed: ReadonlySet<number>): Promise<void> {
   if (unledEpochs(maps, sealed).length === 0) return;
@@ -129,7 +134,7 @@ async function assertLed(core: Core, maps: Listed, sealed: ReadonlySet<number>):
 const lastEpoch = ({ bases, deltas }: Listed): number =>
   Math.max(0, ...bases, ...deltas.map(({ to }) => to));
 
-async function generationsOf(core: Core, server: string, volume: string): Promise<string[]> {
+export async function generationsOf(core: Core, server: string, volume: string): Promise<string[]> {
   const place = { server, volume, generation: '' };
   const names = new Set<string>();
   for (const folder of [core.paths.deltaFolder(place), core.paths.baseFolder(place)]) {

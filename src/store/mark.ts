@@ -14,7 +14,7 @@ import type { LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
 import { mapFiles } from './repository.ts';
 
-const MAX_FILTER_BYTES = 128 * 1024 * 1024;
+export const MAX_FILTER_BYTES = 128 * 1024 * 1024;
 /** Leaf tables that were marked already are remembered up to this many. */
 const MAX_SEEN = 200_000;
 
@@ -40,7 +40,7 @@ export async function confirmLive(
 }
 
 /** Visits every digest that a map names. */
-class Walk {
+export class Walk {
   private readonly core: Core;
   private readonly visit: (digest: Uint8Array) => void;
   private readonly seenTables = new Set<string>();
@@ -52,13 +52,18 @@ class Walk {
 
   /** What arrives meanwhile is watched by the index (PieceIndex.watch). */
   async all(): Promise<void> {
-    for (const server of this.core.servers.values()) await this.markServer(server);
+    await this.servers();
     for (const path of await mapFiles(this.core, this.core.paths.deltas, parseDeltaName)) {
-      await this.markSource(await openDelta(this.core, path));
+      await this.source(await openDelta(this.core, path));
     }
     for (const path of await mapFiles(this.core, this.core.paths.bases, parseBaseName)) {
-      await this.markBase(await openBase(this.core, path));
+      await this.base(await openBase(this.core, path));
     }
+  }
+
+  /** What is staged or open. */
+  async servers(): Promise<void> {
+    for (const server of this.core.servers.values()) await this.markServer(server);
   }
 
   /** Staged and open epochs as they are between two calls of the session. */
@@ -67,14 +72,14 @@ class Walk {
       const found: LeafSource[] = [];
       for (const { open, staged } of server.volumes.values()) {
         for (const layer of open?.memorySources() ?? []) {
-          for (const bytes of layer.leaves.values()) this.markLeaf(bytes);
+          for (const bytes of layer.leaves.values()) this.leaf(bytes);
         }
         found.push(...(open?.runFiles ?? []), ...staged.map(({ source }) => source));
       }
       return found;
     });
     try {
-      for (const source of sources) await this.markSource(source);
+      for (const source of sources) await this.source(source);
     } catch (error) {
       // A run has been merged or its epoch sealed meanwhile: what it said is elsewhere now.
       if (tries === 0 || !isGone(error)) throw error;
@@ -82,26 +87,26 @@ class Walk {
     }
   }
 
-  private async markSource(source: LeafSource): Promise<void> {
+  async source(source: LeafSource): Promise<void> {
     const numbers = source.leafNumbers();
     for (let i = 0; i < numbers.length; i += 1) {
       const bytes = await source.read(numbers[i]!);
-      if (bytes !== undefined) this.markLeaf(bytes);
+      if (bytes !== undefined) this.leaf(bytes);
     }
   }
 
-  private async markBase(base: Base): Promise<void> {
+  async base(base: Base): Promise<void> {
     for (const [leaf, digest] of base.table.entries()) {
       if (digest === null) continue;
       this.visit(digest);
       const key = Buffer.from(digest).toString('latin1');
       if (this.seenTables.has(key)) continue;
       if (this.seenTables.size < MAX_SEEN) this.seenTables.add(key);
-      this.markLeaf((await base.read(leaf))!);
+      this.leaf((await base.read(leaf))!);
     }
   }
 
-  private markLeaf(bytes: Leaf): void {
+  leaf(bytes: Leaf): void {
     for (const digest of leafDigests(bytes)) this.visit(digest);
   }
 }

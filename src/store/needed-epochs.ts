@@ -41,15 +41,20 @@ export class NeededEpochs {
   }
 }
 
-/** Null where it cannot be told what a damaged point needs: then nothing may go. */
+/**
+ * Null where it cannot be told what a damaged point needs: then nothing may go. Points of `without` do not
+ * count.
+ */
 export async function neededEpochs(
   core: Core,
   server: string,
   listed: readonly Listed[],
+  without: ReadonlySet<string> = new Set(),
 ): Promise<NeededEpochs | null> {
   const damagedPoints = await readUnknown(core, server);
   const needed = new NeededEpochs();
   for (const { record, state } of await core.catalog.points({ server })) {
+    if (without.has(record.id)) continue;
     for (const { volume, generation, epoch } of record.volumes) {
       needed.add(volume, generation, epoch, state === 'sealed');
     }

@@ -21,7 +21,9 @@ import { checkCatalog } from './check-catalog.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { loadHolds } from './holds.ts';
 import { isNotFound } from './object-header.ts';
+import { loadPolicies } from './policies.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
 import { statisticsOf } from './statistics.ts';
@@ -67,6 +69,8 @@ export async function openRepository(
     core.terms = await readTerms(disk, core.paths.terms, log);
     const journal = isData ? await readJournal(core, tries < MAX_TRIES) : [];
     if (journal === 'changed') continue;
+    await loadHolds(core);
+    await loadPolicies(core);
     await repository.matchPoints(core);
     await loadHeads(core);
     await repository.loadPacks(core);

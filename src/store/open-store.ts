@@ -9,6 +9,7 @@ import { lastPoints } from '../model/retention.ts';
 import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-core.ts';
+import { loadHolds } from './holds.ts';
 import { Journal } from './journal.ts';
 import { type Paths, paths as pathsOf } from './layout.ts';
 import { Lease } from './lease.ts';
@@ -16,6 +17,7 @@ import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
 import { leasedDisk } from './leased-disk.ts';
 import { makeFolder, writeObject } from './object-file.ts';
 import type { PointRecord } from './point-format.ts';
+import { loadPolicies } from './policies.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
 import { retained } from './retention.ts';
@@ -92,6 +94,8 @@ async function openRepository(
     if (format !== null) log.warn('the catalog is rebuilt from the repository');
     await core.catalog.adopt(id);
   }
+  await loadHolds(core);
+  await loadPolicies(core);
   await repository.matchPoints(core);
   // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
   await repository.findHeads(core);

@@ -22,6 +22,8 @@ export interface PointRecord extends RecoveryPoint {
   /** Number of the commit among all of the store: grows by one. */
   readonly sequence: number;
   readonly requestId: string;
+  /** When it was committed, by the clock of staging, ms since 1970. Older points do not have it. */
+  readonly receivedMs?: number;
 }
 
 export const encodePointBody = (point: PointRecord): Uint8Array =>
@@ -67,6 +69,10 @@ class Shape {
     const value = this.text(name);
     if (!/^[0-9a-f]{64}$/.test(value)) throw damaged(this.path, `${name} is not a digest`);
     return value;
+  }
+
+  optionalCount(name: string): number | undefined {
+    return this.fields[name] === undefined ? undefined : this.count(name);
   }
 
   count(name: string): number {
@@ -128,7 +134,9 @@ export function decodePointBody(body: Uint8Array, path: string): PointRecord {
     throw damaged(path, 'the body is not JSON', cause);
   }
   const shape = new Shape(value, path);
+  const receivedMs = shape.optionalCount('receivedMs');
   return {
+    ...(receivedMs === undefined ? {} : { receivedMs }),
     id: shape.text('id'),
     server: shape.text('server'),
     time: shape.text('time'),

@@ -69,7 +69,7 @@ export async function makeFolders(disk: Disk, paths: Paths): Promise<void> {
   for (const folder of [journal, open, temporary, repo, packs, deltas, bases, index, points]) {
     await makeFolder(disk, folder);
   }
-  await makeFolder(disk, condemned);
+  for (const folder of [condemned, paths.holds, paths.policies]) await makeFolder(disk, folder);
 }
 
 /** Files of a former run that never got their names. */

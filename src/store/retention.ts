@@ -1,8 +1,10 @@
 /**
  * Retention at work: plans by the rules, removes the points that a plan drops, and folds the maps that
- * only they needed. Whatever a plan says, the newest point and the newest whole one of a server stay, and
- * a point that somebody reads stays until the reader is closed.
+ * only they needed. Whatever a plan says, the newest point and the newest whole one of a server stay, so
+ * does a point that is held, and one that somebody reads stays until the reader is closed.
  */
+
+import { UnderstudyError } from '../base/errors.ts';
 import {
   type KeepRule,
   lastPoints,
@@ -12,42 +14,86 @@ import {
 import type { CatalogPoint } from './catalog.ts';
 import type { Core } from './core.ts';
 import { foldServer } from './map-upkeep.ts';
+import { rulesOf } from './policies.ts';
+import type { DroppedPoint, VersionedPlan } from './types.ts';
 
 /** What rules look at. */
-export const retained = ({ record: { id, server, timeMs, missingVolumes } }: CatalogPoint) => ({
-  id,
-  server,
-  timeMs,
-  isPartial: missingVolumes.length > 0,
-});
+export const retained = ({ record }: CatalogPoint): RetainedPoint => {
+  const { id, server, timeMs, sequence, receivedMs, missingVolumes } = record;
+  return { id, server, timeMs, sequence, receivedMs, isPartial: missingVolumes.length > 0 };
+};
 
 async function allPoints(core: Core): Promise<RetainedPoint[]> {
-  return (await core.catalog.points({ order: 'oldest' })).map(retained);
+  const points = await core.catalog.points({ order: 'oldest' });
+  return points.map((point) => ({
+    ...retained(point),
+    isHeld: core.legalHolds.has(point.record.id),
+  }));
 }
 
 export async function planByRules(
   core: Core,
   rules: readonly KeepRule[],
   nowMs: number,
-): Promise<{ keep: string[]; drop: string[] }> {
-  return planRetention(await allPoints(core), rules, nowMs);
+): Promise<VersionedPlan> {
+  const version = core.policyVersion;
+  const plan = planRetention(await allPoints(core), rulesOf(core, rules), nowMs);
+  return { ...plan, version };
 }
 
-/** Called in the lane of upkeep. Points that are still staged are left for the next time. */
-export async function dropPoints(core: Core, drop: readonly string[]): Promise<void> {
+/**
+ * Called in the lane of upkeep. Points that are still staged are left for the next time. Returns those
+ * that went; one whose object is locked for a time stays.
+ */
+export async function dropPoints(
+  core: Core,
+  { drop, version }: { drop: readonly string[]; version?: number },
+): Promise<DroppedPoint[]> {
+  // A policy that keeps more has been given meanwhile: the next plan goes by it.
+  if (version !== undefined && version !== core.policyVersion) return [];
   const points = await allPoints(core);
   const always = lastPoints(points);
   const wanted = new Set(drop);
-  const dropped = points.filter(
-    ({ id }) => wanted.has(id) && !always.has(id) && !core.staged.has(id) && !core.holds.has(id),
+  const going = points.filter(
+    ({ id, isHeld }) =>
+      wanted.has(id) &&
+      !always.has(id) &&
+      isHeld !== true &&
+      !core.staged.has(id) &&
+      !core.holds.has(id),
   );
-  if (dropped.length === 0) return;
-  await core.catalog.removePoints(dropped.map(({ id }) => id));
-  const servers = new Set(dropped.map(({ server }) => server));
-  for (const { id, server } of dropped) await core.disk.remove(core.paths.point(server, id));
-  for (const server of servers) {
-    // The names must be gone for good before a map that they need goes.
-    await core.disk.syncDirectory(core.paths.pointFolder(server));
-    await foldServer(core, server);
+  // From here on nobody opens them: their maps may go.
+  for (const { id } of going) core.dropping.add(id);
+  try {
+    const gone = await removeObjects(core, going);
+    if (gone.length === 0) return [];
+    // The object first: a catalog that is behind is set right by the repository, never the reverse.
+    await core.catalog.removePoints(gone.map(({ id }) => id));
+    for (const server of new Set(gone.map((point) => point.server))) await foldServer(core, server);
+    return gone;
+  } finally {
+    core.dropping.clear();
   }
 }
+
+/** The names must be gone for good before a map that they need goes. */
+async function removeObjects(core: Core, points: readonly RetainedPoint[]) {
+  const gone: DroppedPoint[] = [];
+  for (const { id, server } of points) {
+    try {
+      await core.disk.remove(core.paths.point(server, id));
+      gone.push({ id, server });
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      core.log.info('a point is locked and stays', { server, point: id });
+    }
+  }
+  for (const server of new Set(gone.map((point) => point.server))) {
+    await core.disk.syncDirectory(core.paths.pointFolder(server));
+  }
+  return gone;
+}
+
+/** The store keeps the object for a time (a bucket with Object Lock). */
+const isLocked = (error: unknown): boolean =>
+  error instanceof UnderstudyError && (error.code as string) === 'ERR_OBJECTS_LOCKED';

@@ -8,16 +8,25 @@ import type { CheckOptions } from './check.ts';
 import { collectGarbage } from './collect.ts';
 import { type Core, serverState } from './core.ts';
 import { DirectoryReader, listed } from './directory-reader.ts';
+import { estimateFreed } from './freed.ts';
+import { holdPoint, releasePoint } from './holds.ts';
 import { beginSession } from './ingest.ts';
+import { setPolicy } from './policies.ts';
 import { dropPoints, planByRules } from './retention.ts';
 import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
 import type {
   CheckReport,
+  DroppedPoint,
+  FreedEstimate,
   Ingest,
+  KeepPolicy,
   KeepRule,
+  ListedPoint,
+  PointHold,
   Store,
   StoreStatistics,
+  VersionedPlan,
   VolumeDescription,
 } from './types.ts';
 import { Upkeep } from './upkeep.ts';
@@ -61,7 +70,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
         volumes: heads.map(({ volume, sizeBytes, sectorBytes, generation, epoch }) => ({
           ...{ volume, sizeBytes, sectorBytes, generation, epoch },
         })),
-        newestPoint: newest === undefined ? null : listed(newest),
+        newestPoint: newest === undefined ? null : listed(newest, this.core.legalHolds),
       });
     }
     return result;
@@ -72,18 +81,60 @@ export class DirectoryStore extends DirectoryReader implements Store {
     if (this.core.staged.has(id)) await this.sealer.sealAll();
   }
 
-  async planRetention(
-    rules: readonly KeepRule[],
-    nowMs: number,
-  ): Promise<{ keep: string[]; drop: string[] }> {
+  async planRetention(rules: readonly KeepRule[], nowMs: number): Promise<VersionedPlan> {
     this.assertOpen();
     return planByRules(this.core, rules, nowMs);
   }
 
-  async applyRetention({ drop }: { drop: readonly string[] }): Promise<void> {
+  async estimateFreed(drop: readonly string[]): Promise<FreedEstimate> {
     this.assertOpen();
-    if (drop.some((id) => this.core.staged.has(id))) await this.sealer.sealAll();
-    await this.upkeep.run(() => dropPoints(this.core, drop));
+    return this.upkeep.run(() => estimateFreed(this.core, drop));
+  }
+
+  async applyRetention(plan: {
+    drop: readonly string[];
+    version?: number;
+  }): Promise<DroppedPoint[]> {
+    this.assertOpen();
+    if (plan.drop.some((id) => this.core.staged.has(id))) await this.sealer.sealAll();
+    return this.upkeep.run(() => dropPoints(this.core, plan));
+  }
+
+  async holdPoint(id: string, reason: string): Promise<ListedPoint> {
+    this.assertOpen();
+    // An object that names another is written after it.
+    if (this.core.staged.has(id)) await this.sealer.sealAll();
+    await this.upkeep.run(() => holdPoint(this.core, id, reason));
+    return this.point(id);
+  }
+
+  async releasePoint(id: string): Promise<ListedPoint | null> {
+    this.assertOpen();
+    await this.upkeep.run(() => releasePoint(this.core, id));
+    const found = await this.core.catalog.point(id);
+    return found === null ? null : listed(found, this.core.legalHolds);
+  }
+
+  holdOf(id: string): PointHold | null {
+    return this.core.legalHolds.get(id) ?? null;
+  }
+
+  policies(): KeepPolicy[] {
+    const all = [...this.core.policies];
+    return all.map(([server, { keep, isDamaged }]) => ({ server, keep, isDamaged }));
+  }
+
+  async setPolicy(server: ServerId, keep: string | null): Promise<void> {
+    this.assertOpen();
+    await this.upkeep.run(() => setPolicy(this.core, server, keep));
+  }
+
+  async newestReceivedMs(): Promise<number | null> {
+    this.assertOpen();
+    const points = await this.core.catalog.points({});
+    const times = points.map(({ record }) => record.receivedMs ?? 0);
+    const newest = times.reduce((max, time) => Math.max(max, time), 0);
+    return newest === 0 ? null : newest;
   }
 
   async collect(): Promise<{ removedObjects: number; freedBytes: number }> {

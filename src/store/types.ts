@@ -12,7 +12,7 @@ import type {
   ServerId,
   VolumeId,
 } from '../model/replication.ts';
-import type { KeepRule } from '../model/retention.ts';
+import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { Subset } from './check-subset.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
@@ -101,6 +101,41 @@ export interface PointFilter {
 }
 export interface ListedPoint extends RecoveryPoint {
   readonly state: PointState;
+  /** Why and since when an operator holds it; null: nobody does. */
+  readonly hold: PointHold | null;
+}
+
+/** Both empty where the object of the hold is damaged. */
+export interface PointHold {
+  readonly reason: string;
+  /** ISO 8601, by the clock of staging. */
+  readonly time: string;
+}
+
+/** A plan, and by which state of the policies it was made. */
+export type VersionedPlan = RetentionPlan & { readonly version?: number };
+
+/** What dropping points would free, about: see freed.ts. */
+export interface FreedEstimate {
+  /** Contents that nothing would need any more, and their bytes as stored. */
+  readonly contents: number;
+  readonly storedBytes: number;
+  /** Bytes of maps less. */
+  readonly mapBytes: number;
+  readonly isEstimate: true;
+}
+
+export interface DroppedPoint {
+  readonly id: string;
+  readonly server: ServerId;
+}
+
+/** How long points of a server are kept; `keep` is null where the default holds. */
+export interface KeepPolicy {
+  readonly server: ServerId;
+  readonly keep: string | null;
+  /** The rules of this server cannot be read: nothing of it is dropped. */
+  readonly isDamaged: boolean;
 }
 
 /** One volume at one point, readable anywhere; every byte returned was checked against its digest. */
@@ -162,7 +197,7 @@ export interface StoreStatistics {
   readonly dedupeHits: number;
 }
 
-export type { KeepRule };
+export type { KeepRule, RetentionPlan };
 
 export interface Store {
   /**
@@ -187,12 +222,30 @@ export interface Store {
    * ERR_VOLUME_NOT_FOUND.
    */
   openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
-  /** Which points the rules would drop and which stay. The newest whole point of a server always stays. */
-  planRetention(
-    rules: readonly KeepRule[],
-    nowMs: number,
-  ): Promise<{ keep: string[]; drop: string[] }>;
-  applyRetention(plan: { drop: readonly string[] }): Promise<void>;
+  /**
+   * Which points the rules (of servers without a policy of their own) would drop, which stay and why. The
+   * newest whole point of a server always stays.
+   */
+  planRetention(rules: readonly KeepRule[], nowMs: number): Promise<VersionedPlan>;
+  /** Reads all maps. Nothing is changed. */
+  estimateFreed(drop: readonly string[]): Promise<FreedEstimate>;
+  /**
+   * Returns the points that went: not those that are held, read, locked, or the last of their server; none
+   * where a policy was changed since the plan was made.
+   */
+  applyRetention(plan: { drop: readonly string[]; version?: number }): Promise<DroppedPoint[]>;
+  /** Holds a point (sealing it first). ERR_POINT_NOT_FOUND, ERR_POINT_HELD, ERR_USAGE. */
+  holdPoint(id: string, reason: string): Promise<ListedPoint>;
+  /** ERR_POINT_NOT_HELD. Null where the point itself is gone. */
+  releasePoint(id: string): Promise<ListedPoint | null>;
+  /** Null where nobody holds it. */
+  holdOf(id: string): PointHold | null;
+  /** Of all servers that have one. */
+  policies(): KeepPolicy[];
+  /** Null: the default from now on. ERR_RETENTION_RULES, ERR_SERVER_NOT_FOUND. */
+  setPolicy(server: ServerId, keep: string | null): Promise<void>;
+  /** When the newest point was committed, by the clock of staging; null where that was never noted. */
+  newestReceivedMs(): Promise<number | null>;
   /** Frees what no point, open epoch or reader needs. Safe while agents replicate. */
   collect(): Promise<{ removedObjects: number; freedBytes: number }>;
   check(options: {

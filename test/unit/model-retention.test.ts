@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { planChain, planFold, type Span } from '../../src/model/fold-plan.ts';
+import { formatKeepRules } from '../../src/model/keep-rules.ts';
 import {
   DEFAULT_KEEP,
   lastPoints,
@@ -28,6 +29,7 @@ const points: fc.Arbitrary<RetainedPoint[]> = fc
       server,
       timeMs: NOW - age,
       isPartial,
+      sequence: i + 1,
     })),
   );
 const rules = fc.array(
@@ -76,9 +78,76 @@ describe('retention', () => {
   });
 
   it('does not drop points of the future', () => {
-    const future = { id: 'f', server: 'a', timeMs: NOW + 5, isPartial: true };
-    const later = { id: 'g', server: 'a', timeMs: NOW + 9, isPartial: false };
+    const future = { id: 'f', server: 'a', timeMs: NOW + 5, isPartial: true, sequence: 1 };
+    const later = { id: 'g', server: 'a', timeMs: NOW + 9, isPartial: false, sequence: 2 };
     expect(planRetention([future, later], [], NOW).drop).toEqual([]);
+  });
+
+  it('a source clock that ran ahead costs no good point', () => {
+    const point = (id: string, sequence: number, ageMs: number, receivedAgeMs = ageMs) => ({
+      ...{ id, server: 'a', sequence, isPartial: false },
+      timeMs: NOW - ageMs,
+      receivedMs: NOW - receivedAgeMs,
+    });
+    const ahead = point('ahead', 5, -1000 * HOUR, 50 * HOUR);
+    const true1 = point('true1', 6, 49 * HOUR);
+    const true2 = point('true2', 7, 48 * HOUR);
+    // The last that was committed is good whatever the times say; the one of the future is aged by ours.
+    const hour = parseKeepRules('all=1h');
+    expect(planRetention([ahead, true1, true2], hour, NOW).points).toMatchObject([
+      { id: 'true1', keptBy: [] },
+      { id: 'true2', keptBy: ['newest'] },
+      { id: 'ahead', keptBy: ['newest'] },
+    ]);
+    // Without a note of when it came it stays.
+    const unknown = { ...ahead, receivedMs: undefined };
+    const later = { ...point('later', 8, -2000 * HOUR), receivedMs: undefined };
+    const { points: planned } = planRetention([unknown, later, true2], hour, NOW);
+    expect(planned.map(({ keptBy }) => keptBy)).toEqual([
+      [],
+      ['all=1h', 'future'],
+      ['newest', 'all=1h', 'future'],
+    ]);
+  });
+
+  it('tells by which rule a point stays, and goes by the policy of its server', () => {
+    const point = (server: string, hours: number, isHeld = false) => ({
+      ...{ id: `${server}${hours}`, server, isPartial: false, isHeld },
+      ...{ timeMs: NOW - hours * HOUR, sequence: 100 - hours },
+    });
+    const all = [point('a', 0), point('a', 5), point('a', 30, true), point('b', 0), point('b', 5)];
+    const strict = parseKeepRules('all=1h');
+    const rules = { a: parseKeepRules('all=1h,1h=1d'), b: strict, c: null };
+    const plan = planRetention(
+      [...all, point('c', 0), point('c', 5)],
+      (server) => rules[server as 'a'],
+      NOW,
+    );
+    const why = Object.fromEntries(plan.points.map(({ id, keptBy }) => [id, keptBy]));
+    expect(why).toEqual({
+      a0: ['newest', 'all=1h', '1h=1d'],
+      a5: ['1h=1d'],
+      a30: ['hold'],
+      b0: ['newest', 'all=1h'],
+      b5: [],
+      c0: ['newest', 'policy unknown'],
+      c5: ['policy unknown'],
+    });
+    expect(plan.drop).toEqual(['b5']);
+  });
+
+  it('knows presets, alone and with rules beside them', () => {
+    const day = 24 * HOUR;
+    expect(parseKeepRules('drs')).toEqual([
+      { everyMs: 600_000, forMs: HOUR },
+      { everyMs: HOUR, forMs: day },
+      { everyMs: day, forMs: 7 * day },
+    ]);
+    expect(parseKeepRules('drs, 1d=365d')).toHaveLength(4);
+    for (const text of ['drs', 'gfs', DEFAULT_KEEP, 'all=90s,90m=36h,1w=1y']) {
+      const rules = parseKeepRules(text);
+      expect(parseKeepRules(formatKeepRules(rules))).toEqual(rules);
+    }
   });
 
   it('reads rules and refuses what is none', () => {

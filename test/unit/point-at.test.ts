@@ -23,7 +23,7 @@ async function listerOf(records: readonly PointRecord[]) {
   for (const each of records) await catalog.putPoint(each, 'sealed');
   return {
     points: async (filter: Parameters<typeof catalog.points>[0]) =>
-      (await catalog.points(filter)).map(listed),
+      (await catalog.points(filter)).map((point) => listed(point, new Map())),
   };
 }
 

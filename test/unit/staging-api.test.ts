@@ -212,6 +212,8 @@ describe('the OpenAPI document', () => {
       '/v1/points': { server: 'web1', wait: true },
       '/v1/servers/{server}/admit': { hardwareId: 'x' },
       '/v1/check': { readData: true },
+      '/v1/points/{point}/hold': { reason: 'a lawsuit' },
+      '/v1/servers/{server}/keep': { keep: 'all=1h' },
     };
     let job = '';
     for (const route of createRoutes()) {

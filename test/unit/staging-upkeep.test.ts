@@ -3,13 +3,15 @@ import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { createLog } from '../../src/base/log.ts';
+import { ClockGuard } from '../../src/staging/clock-guard.ts';
 import { Upkeep } from '../../src/staging/upkeep.ts';
 import type { Store } from '../../src/store/types.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
+import { FaultyDisk } from './support/faulty-disk.ts';
 
 const keep = [{ everyMs: 0, forMs: 1000 }];
 
-function make() {
+async function make() {
   const virtual = new VirtualClock();
   const wall = { leapMs: 0 };
   const clock: Clock = {
@@ -22,6 +24,7 @@ function make() {
   const dropped: [string, number][] = [];
   const broken: UnderstudyError[] = [];
   const plan: { drop: string[]; failure: UnderstudyError | null } = { drop: [], failure: null };
+  const log = createLog({ sink: (line) => logged.push(JSON.parse(line).message), level: 'info' });
   const store: Partial<Store> = {
     async planRetention(rules, nowMs) {
       expect(rules).toBe(keep);
@@ -30,21 +33,29 @@ function make() {
       const { failure } = plan;
       plan.failure = null;
       if (failure !== null) throw failure;
-      return { keep: [], drop: plan.drop };
+      return { keep: [], drop: plan.drop, points: [] };
     },
     point: async (id) => ({ server: id.split('-')[0]! }) as Awaited<ReturnType<Store['point']>>,
     async applyRetention({ drop }) {
       calls.push(`drop ${drop.join(' ')}`);
       plan.drop = [];
+      return drop.map((id) => ({ id, server: id.split('-')[0]! }));
     },
     async collect() {
       calls.push('collect');
       return { removedObjects: 1, freedBytes: 2 };
     },
   };
+  const diskWithData = new FaultyDisk();
+  await diskWithData.makeDirectory('/data');
+  const guard = await ClockGuard.open({
+    ...{ disk: diskWithData, folder: '/data', clock, newestMs: null, isTrusted: false },
+    log,
+  });
   const upkeep = new Upkeep({
+    guard,
     clock,
-    log: createLog({ sink: (line) => logged.push(JSON.parse(line).message), level: 'info' }),
+    log,
     store: store as Store,
     keep,
     retentionMs: 60_000,
@@ -52,18 +63,18 @@ function make() {
     onDropped: (server, points) => dropped.push([server, points]),
     onBroken: (error) => broken.push(error),
   });
-  return { virtual, wall, calls, logged, dropped, broken, plan, upkeep };
+  return { virtual, wall, calls, logged, dropped, broken, plan, upkeep, guard };
 }
 
 describe('upkeep', () => {
   it('asks for a plan every minute and collects every five', async () => {
-    const { virtual, calls } = make();
+    const { virtual, calls } = await make();
     await virtual.runUntil(60_000 * 6 + 10);
     expect(calls).toEqual(['plan', 'plan', 'plan', 'plan', 'plan', 'collect', 'plan']);
   });
 
   it('drops what the plan says, and tells of which servers', async () => {
-    const { virtual, calls, dropped, plan } = make();
+    const { virtual, calls, dropped, plan } = await make();
     plan.drop = ['web-1', 'db-1', 'web-2'];
     await virtual.runUntil(130_000);
     expect(calls).toEqual(['plan', 'drop web-1 db-1 web-2', 'plan']);
@@ -74,7 +85,7 @@ describe('upkeep', () => {
   });
 
   it('tries again after passing trouble', async () => {
-    const { virtual, calls, broken, plan, logged } = make();
+    const { virtual, calls, broken, plan, logged } = await make();
     plan.failure = new UnderstudyError('ERR_DISK_FULL', 'no space');
     await virtual.runUntil(130_000);
     expect(calls).toEqual(['plan', 'plan']);
@@ -83,7 +94,7 @@ describe('upkeep', () => {
   });
 
   it.each(['ERR_OBJECT_DAMAGED', 'ERR_BUG'] as const)('hands %s to the service', async (code) => {
-    const { virtual, broken, plan } = make();
+    const { virtual, broken, plan } = await make();
     plan.failure = new UnderstudyError(code, 'damaged');
     await virtual.runUntil(60_001);
     expect(broken.map((error) => error.code)).toEqual([code]);
@@ -92,21 +103,32 @@ describe('upkeep', () => {
   it.each([7_200_000, -7_200_000])(
     'drops nothing any more once the clock has leapt by %d ms, and says so once',
     async (leapMs) => {
-      const { virtual, wall, calls, logged, plan } = make();
+      const { virtual, wall, calls, logged, plan } = await make();
       await virtual.runUntil(61_000);
       wall.leapMs = leapMs;
       plan.drop = ['web-1'];
       await virtual.runUntil(301_000);
       expect(calls).toEqual(['plan', 'collect']);
-      expect(logged).toEqual([
-        'the clock has leapt: no point is dropped until staging is started again',
-        'collected',
-      ]);
+      expect(logged).toEqual(['no point is dropped until an operator agrees', 'collected']);
     },
   );
 
+  it('drops again once an operator agrees, and refuses to drop at once before', async () => {
+    const { virtual, wall, calls, plan, upkeep, guard } = await make();
+    await virtual.runUntil(61_000);
+    wall.leapMs = 7_200_000;
+    plan.drop = ['web-1'];
+    await expect(upkeep.retainNow()).rejects.toMatchObject({ code: 'ERR_CLOCK_DOUBTED' });
+    await virtual.runUntil(121_000);
+    expect(calls).toEqual(['plan']);
+    await guard.resume();
+    expect(await upkeep.retainNow()).toEqual([{ id: 'web-1', server: 'web' }]);
+    await virtual.runUntil(181_000);
+    expect(calls).toEqual(['plan', 'plan', 'drop web-1', 'plan']);
+  });
+
   it('bears a clock that is corrected by a little', async () => {
-    const { virtual, wall, calls } = make();
+    const { virtual, wall, calls } = await make();
     await virtual.runUntil(61_000);
     wall.leapMs = 60_000;
     await virtual.runUntil(121_000);
@@ -114,7 +136,7 @@ describe('upkeep', () => {
   });
 
   it('waits for the run that is under way when it stops, and runs no more', async () => {
-    const { virtual, calls, upkeep } = make();
+    const { virtual, calls, upkeep } = await make();
     await virtual.runUntil(61_000);
     await upkeep.stop();
     await virtual.runUntil(600_000);

@@ -4,6 +4,7 @@ import { agentGroup } from './agent.ts';
 import { imageGroup } from './image.ts';
 import { pointGroup } from './point.ts';
 import { repoGroup } from './repo.ts';
+import { retentionGroup } from './retention.ts';
 import { serverGroup } from './server.ts';
 import { stagingGroup } from './staging.ts';
 
@@ -12,6 +13,7 @@ export const commandGroups: readonly CommandGroup[] = [
   agentGroup,
   serverGroup,
   pointGroup,
+  retentionGroup,
   imageGroup,
   repoGroup,
 ];

@@ -17,6 +17,7 @@ import {
 import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
+import { hold, release } from './point-hold.ts';
 
 const serverOption: OptionSpec = {
   name: 'server',
@@ -27,6 +28,12 @@ const serverOption: OptionSpec = {
 
 const sizeOf = (point: RecoveryPoint): number =>
   point.volumes.reduce((sum, volume) => sum + volume.sizeBytes, 0);
+
+/** Services before 0.2 do not tell of holds. */
+const stateText = ({ missingVolumes, state, hold: held }: ListedPoint): string =>
+  [missingVolumes.length > 0 ? 'partial' : '', state, held ? 'held' : '']
+    .filter((word) => word !== '')
+    .join(', ');
 
 const columns: readonly Column<ListedPoint>[] = [
   { title: 'POINT', cell: (point) => point.id },
@@ -40,7 +47,7 @@ const columns: readonly Column<ListedPoint>[] = [
   },
   {
     title: 'STATE',
-    cell: (point) => (point.missingVolumes.length > 0 ? `partial, ${point.state}` : point.state),
+    cell: stateText,
   },
 ];
 
@@ -53,6 +60,7 @@ export function renderPoint(point: ListedPoint): string {
     ['state', point.state],
     ['cut', renderCut(point.cut)],
   ];
+  if (point.hold) fields.push(['held', `${point.hold.reason} (since ${point.hold.time})`]);
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
   const volumes = renderTable(point.volumes, [
     { title: 'VOLUME', cell: (volume) => volume.volume },
@@ -82,6 +90,7 @@ const list: CommandSpec = {
       describe: 'Not newer: a date, or 10m for ten minutes ago',
     },
     { name: 'limit', type: 'count', value: 'N', describe: 'At most so many', default: 50 },
+    { name: 'held', type: 'flag', describe: 'Only points that are held' },
     jsonOption,
   ],
   examples: [
@@ -95,6 +104,7 @@ const list: CommandSpec = {
       fromMs: settings.optionalNumber('from'),
       toMs: settings.optionalNumber('to'),
       limit: settings.number('limit'),
+      isHeld: settings.flag('held'),
     });
     if (settings.flag('json')) context.print(JSON.stringify(points, null, 2));
     else if (points.length === 0) context.note('no recovery points');
@@ -175,6 +185,6 @@ async function onlyServer(client: RestClient): Promise<string> {
 
 export const pointGroup: CommandGroup = {
   word: 'point',
-  summary: 'List, show and create recovery points',
-  commands: [list, show, create],
+  summary: 'List, show, create and hold recovery points',
+  commands: [list, show, create, hold, release],
 };

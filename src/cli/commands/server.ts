@@ -5,6 +5,7 @@ import type { ApiServer, ApiServerVolume } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { type Column, renderFields, renderTable } from '../table.ts';
+import { keep } from './server-keep.ts';
 
 const lagText = (server: ApiServer): string =>
   server.lagMs === null ? 'no point yet' : formatDuration(server.lagMs);
@@ -43,6 +44,7 @@ export function renderServer(server: ApiServer): string {
     ['received', formatSize(server.receivedBytes)],
     ['hardware', server.hardwareId],
     ['agent', server.agentVersion],
+    ['keep', server.keep],
     ['newest point', server.newestPoint?.id ?? '-'],
   ];
   if (server.pendingHardwareId !== null) {
@@ -115,5 +117,5 @@ const admit: CommandSpec = {
 export const serverGroup: CommandGroup = {
   word: 'server',
   summary: 'Source servers and their replication states',
-  commands: [list, show, admit],
+  commands: [list, show, admit, keep],
 };

@@ -39,8 +39,14 @@ const run: CommandSpec = {
       type: 'text',
       value: 'POLICY',
       describe:
-        'Points to keep: INTERVAL=AGE, ...; the newest whole point of a server always stays',
+        'Points to keep: INTERVAL=AGE, ... or a preset (drs, gfs), of servers without a policy of ' +
+        'their own; the newest whole point of a server always stays',
       default: DEFAULT_KEEP,
+    },
+    {
+      name: 'trust-clock',
+      type: 'flag',
+      describe: 'The clock of this machine is right: drop points by their age though it has leapt',
     },
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
@@ -61,6 +67,7 @@ const run: CommandSpec = {
       listen: settings.text('listen'),
       tls: tlsFiles(settings),
       keep,
+      trustClock: settings.flag('trust-clock'),
       log: context.log,
       clock: context.clock,
     });

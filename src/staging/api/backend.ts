@@ -5,7 +5,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { ServerId } from '../../model/replication.ts';
-import type { KeepRule, Store } from '../../store/types.ts';
+import type { DroppedPoint, KeepRule, Store } from '../../store/types.ts';
 import type { ApiServer } from '../api-types.ts';
 
 export interface ApiBackend {
@@ -26,6 +26,13 @@ export interface ApiBackend {
   ): { requestId: string; committed: Promise<string> };
   /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND, ERR_HARDWARE_NOT_PENDING. */
   admit(server: ServerId, hardwareId: string): Promise<void>;
+  /** Retention at work; `doubt`: why it waits for an operator, null where it does not. */
+  readonly retention: {
+    readonly doubt: string | null;
+    /** ERR_CLOCK_DOUBTED. */
+    run(): Promise<DroppedPoint[]>;
+    resume(): Promise<void>;
+  };
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -11,6 +11,7 @@ import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
 import { imageRoutes } from './images.ts';
 import { openApiDocument } from './openapi.ts';
 import { pointRoutes } from './points.ts';
+import { retentionRoutes } from './retention.ts';
 import { matchPath, type Route } from './route.ts';
 import { serverRoutes } from './servers.ts';
 
@@ -22,6 +23,7 @@ export type RequestHandler = (request: IncomingMessage, response: ServerResponse
 export const createRoutes = (): readonly Route[] => [
   ...serverRoutes,
   ...pointRoutes,
+  ...retentionRoutes,
   ...imageRoutes,
   ...checkRoutes(new CheckJobs()),
 ];

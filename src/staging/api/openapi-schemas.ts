@@ -48,6 +48,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     volumes: list(reference('PointVolume')),
     missingVolumes: list(text('Path'), 'Volumes left out: not empty means a partial point'),
     state: { type: 'string', enum: ['staged', 'sealed'] },
+    hold: orNull(reference('Hold')),
   }),
   Points: object({
     points: list(reference('Point')),
@@ -66,10 +67,44 @@ export const schemas: Readonly<Record<string, Schema>> = {
     requestId: text('Identity of the request'),
     point: orNull(reference('Point')),
   }),
+  Hold: object({
+    reason: text('Why; empty where the object of the hold is damaged'),
+    time: text('Since when, by the clock of staging, ISO 8601'),
+  }),
+  HoldRequest: object({ reason: text('Why the point must stay') }),
+  Released: object({ released: text('Id of the point') }),
+  RetentionState: object({
+    isWaiting: flag('No point is dropped until an operator agrees'),
+    reason: text('Why'),
+    keep: text('The policy of servers that have none of their own'),
+  }),
+  RetentionRun: object({ dropped: list(text('Id of a point that went')) }),
+  PlannedPoint: object({
+    point: text('Id'),
+    server: text('Source server'),
+    time: text('T, ISO 8601'),
+    keptBy: list(text('A rule, newest, hold, future or policy unknown'), 'Empty: it goes'),
+  }),
+  Freed: object({
+    contents: count('Contents that nothing would need any more'),
+    storedBytes: count('Their bytes, as stored'),
+    mapBytes: count('Bytes of maps'),
+    isEstimate: flag('Always true: about 1 in 100 is not counted'),
+  }),
   RetentionPlan: object({
     keep: list(text('Id of a point')),
     drop: list(text('Id of a point')),
+    points: list(reference('PlannedPoint')),
+    freed: orNull(reference('Freed')),
+    state: reference('RetentionState'),
   }),
+  KeepPolicy: object({
+    server: text('Source server'),
+    keep: text('The policy by which its points are kept'),
+    isDefault: flag('It is the default of the service'),
+    isDamaged: flag('Its own cannot be read: nothing of it is dropped'),
+  }),
+  KeepPolicyRequest: object({ keep: orNull(text('Rules or a preset; null: the default')) }),
   ServerVolume: object({
     volume: text('Path as given to the agent'),
     sizeBytes: count('Size'),
@@ -98,6 +133,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     dedupeHits: count('Contents that were not sent because staging had them'),
     dedupedBytes: count('Bytes that were not sent because staging had them'),
     points: count('Recovery points that are kept'),
+    keep: text('The policy by which they are kept'),
     volumes: list(reference('ServerVolume')),
     newestPoint: orNull(reference('Point')),
   }),
@@ -115,7 +151,11 @@ export const schemas: Readonly<Record<string, Schema>> = {
     dedupeHits: count('Contents that came again'),
     receivedBytes: count('Bytes over the wire since staging began'),
   }),
-  Status: object({ version: text('Version of the service'), state: text('"running"') }),
+  Status: object({
+    version: text('Version of the service'),
+    state: text('"running"'),
+    retention: reference('RetentionState'),
+  }),
   CheckRequest: {
     type: 'object',
     properties: {

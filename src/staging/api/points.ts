@@ -1,4 +1,4 @@
-/** Routes of recovery points: list, show, request, and what retention would do. */
+/** Routes of recovery points: list, show, request. */
 import { UnderstudyError } from '../../base/errors.ts';
 import { pointsAt } from '../../store/point-at.ts';
 import type { PointFilter } from '../../store/types.ts';
@@ -126,13 +126,5 @@ export const pointRoutes: readonly Route[] = [
     responseSchema: 'Point',
     status: 200,
     handle: ({ backend, path }) => backend.store.point(path.point!),
-  },
-  {
-    method: 'GET',
-    path: '/v1/retention',
-    summary: 'What the retention policy would keep and drop now; changes nothing.',
-    responseSchema: 'RetentionPlan',
-    status: 200,
-    handle: ({ backend }) => backend.store.planRetention(backend.keep, backend.clock.wallMs()),
   },
 ];

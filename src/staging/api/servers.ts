@@ -2,6 +2,7 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import type { ApiServer, ApiStatistics } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';
+import { stateOf } from './retention.ts';
 import type { Route } from './route.ts';
 
 async function find(backend: ApiBackend, name: string): Promise<ApiServer> {
@@ -59,9 +60,13 @@ export const serverRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/status',
-    summary: 'That the service runs, and its version.',
+    summary: 'That the service runs, its version, and whether retention waits for an operator.',
     responseSchema: 'Status',
     status: 200,
-    handle: async ({ backend }) => ({ version: backend.stagingVersion, state: 'running' }),
+    handle: async ({ backend }) => ({
+      version: backend.stagingVersion,
+      state: 'running',
+      retention: stateOf(backend),
+    }),
   },
 ];

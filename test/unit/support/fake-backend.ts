@@ -26,6 +26,7 @@ export const fakePoint = (id: string, state: 'staged' | 'sealed' = 'sealed'): Li
   ],
   missingVolumes: [],
   state,
+  hold: null,
 });
 
 const fakeServer = (): ApiServer => ({
@@ -42,6 +43,7 @@ const fakeServer = (): ApiServer => ({
   dedupeHits: 1,
   dedupedBytes: 20,
   points: 2,
+  keep: 'all=1h',
   volumes: [
     {
       volume: VOLUME,
@@ -111,7 +113,17 @@ export function fakeBackend(
       open += 1;
       return reader();
     },
-    planRetention: async () => ({ keep: points.map(({ id }) => id), drop: [] }),
+    servers: async () => [{ server: 'web1', volumes: [], newestPoint: points[0]! }],
+    estimateFreed: async () => ({ contents: 1, storedBytes: 2, mapBytes: 3, isEstimate: true }),
+    policies: () => [],
+    setPolicy: async () => undefined,
+    holdPoint: find,
+    releasePoint: find,
+    planRetention: async () => ({
+      keep: points.map(({ id }) => id),
+      drop: [],
+      points: points.map(({ id }) => ({ id, server: 'web1', timeMs: 0, keptBy: ['newest'] })),
+    }),
     async check({ onProgress }) {
       onProgress?.(1, 2);
       return { points: 2, objects: 4, pieces: 9, bytesRead: 4096, findings: [] };
@@ -140,6 +152,7 @@ export function fakeBackend(
       admitted.push(hardwareId);
     },
     receivedBytes: () => 77,
+    retention: { doubt: null, run: async () => [], resume: async () => undefined },
     openReaders: () => open,
     admitted,
   };

@@ -1,0 +1,52 @@
+/**
+ * Checks of what says how long points are kept: holds and policies. A hold whose point is gone is the worst
+ * that can be told of it: somebody relied on that point.
+ */
+import { type CheckCore, findingOf } from './check-finding.ts';
+import { heldPoints, readHold } from './holds.ts';
+import { isNotFound } from './object-header.ts';
+import { policyNumbers, policyServers, readPolicy } from './policies.ts';
+import { listPoints } from './repository.ts';
+import type { Finding } from './types.ts';
+
+interface Checked {
+  objects: number;
+  readonly findings: Finding[];
+}
+
+export async function checkKept(core: CheckCore): Promise<Checked> {
+  const checked: Checked = { objects: 0, findings: [] };
+  await checkHolds(core, checked);
+  for (const server of await policyServers(core)) {
+    const number = (await policyNumbers(core, server)).at(-1);
+    if (number === undefined) continue;
+    const object = core.paths.policy(server, number);
+    await look(checked, object, () => readPolicy(core, server, number));
+  }
+  return checked;
+}
+
+async function checkHolds(core: CheckCore, checked: Checked): Promise<void> {
+  const held = await heldPoints(core);
+  for (const id of held) await look(checked, core.paths.hold(id), () => readHold(core, id));
+  // Points after holds: what was held when they were listed is there.
+  const without = new Set(held);
+  if (held.length > 0) for await (const { id } of listPoints(core)) without.delete(id);
+  for (const id of without) {
+    const object = core.paths.hold(id);
+    if (!(await core.disk.exists(object))) continue; // released and dropped meanwhile
+    const detail = 'the point that it holds is gone';
+    checked.findings.push({ kind: 'missing-object', object, detail, points: [id] });
+  }
+}
+
+async function look(checked: Checked, object: string, read: () => Promise<unknown>) {
+  try {
+    await read();
+    checked.objects += 1;
+  } catch (error) {
+    if (isNotFound(error)) return; // released, or replaced, since it was listed
+    checked.objects += 1;
+    checked.findings.push(findingOf(error, object, []));
+  }
+}
