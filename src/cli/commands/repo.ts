@@ -27,6 +27,7 @@ import { errorFromService, type RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
+import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
 
 const POLL_MS = 300;
 const EXIT_CORRUPTION = 4;
@@ -257,5 +258,5 @@ const restore: CommandSpec = {
 export const repoGroup: CommandGroup = {
   word: 'repo',
   summary: 'The repository: check, figures, restore without a service',
-  commands: [check, stats, restore],
+  commands: [check, stats, restore, rebuildCatalogCommand],
 };

@@ -1,0 +1,48 @@
+/** `understudy repo rebuild-catalog`: the catalog of a data directory made anew; nothing else is touched. */
+import { resolve } from 'node:path';
+import type { RebuiltCatalog } from '../../store/rebuild-catalog.ts';
+import type { CommandSpec } from '../command.ts';
+import { jsonOption } from '../operator.ts';
+
+const counted = (count: number, word: string): string =>
+  `${count} ${word}${count === 1 ? '' : 's'}`;
+
+export function renderRebuilt(rebuilt: RebuiltCatalog): string {
+  const { points, servers, volumes, found, forgotten } = rebuilt;
+  const lines = [
+    `the catalog knows ${counted(points, 'point')} of ${counted(servers, 'server')} and ` +
+      `${counted(volumes, 'volume')}; ${found} of the points it did not know before`,
+  ];
+  if (forgotten.length > 0) {
+    lines.push('only the old catalog knew, and they cannot be restored:', ...forgotten);
+  }
+  return lines.join('\n');
+}
+
+export const rebuildCatalogCommand: CommandSpec = {
+  path: ['repo', 'rebuild-catalog'],
+  summary: 'Make the catalog anew from repository and journal; the service must be stopped',
+  options: [
+    {
+      name: 'data',
+      type: 'text',
+      value: 'DIR',
+      describe: 'Data directory of staging',
+      required: true,
+    },
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy repo rebuild-catalog --data /srv/understudy',
+      does: 'after catalog.sqlite was lost, damaged, or came from an older copy',
+    },
+  ],
+  async run(context, settings) {
+    const { rebuildCatalog } = await import('../../store/rebuild-catalog.ts');
+    const rebuilt = await rebuildCatalog(resolve(settings.text('data')), context.log);
+    const isJson = settings.flag('json');
+    context.print(isJson ? JSON.stringify(rebuilt, null, 2) : renderRebuilt(rebuilt));
+    return 0;
+  },
+};

@@ -1,0 +1,64 @@
+/**
+ * Makes the catalog of a data directory anew, from repository and journal, as a start without a catalog
+ * does. The service must be stopped: the old catalog's lock is taken first. What only the old catalog knew
+ * is told, not kept: a point that neither repository nor journal has cannot be restored.
+ */
+import { resolve } from 'node:path';
+import { UnderstudyError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { nodeDisk } from '../base/node-disk.ts';
+import { CatalogClient } from './catalog-client.ts';
+import { paths as pathsOf } from './layout.ts';
+import { openNodeStore } from './node-store.ts';
+import { readFormat } from './repository.ts';
+
+export interface RebuiltCatalog {
+  readonly points: number;
+  readonly servers: number;
+  readonly volumes: number;
+  /** Ids that the old catalog had, and repository and journal have not. */
+  readonly forgotten: readonly string[];
+  /** How many points the old catalog did not have. */
+  readonly found: number;
+}
+
+/**
+ * `data`: a data directory. ERR_DATA_IN_USE while a service runs, ERR_DATA_FORMAT where it is none, and
+ * what keeps a service from starting (ERR_JOURNAL_DAMAGED, ..). Begun again after a crash it does the same.
+ */
+export async function rebuildCatalog(data: string, log: Log): Promise<RebuiltCatalog> {
+  const root = resolve(data);
+  const path = `${root}/catalog.sqlite`;
+  if ((await readFormat(nodeDisk, pathsOf(root))) === null) {
+    const message = `${root}: not a data directory (it has no repo/format.json)`;
+    throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: root });
+  }
+  const before = await removeCatalog(path);
+  const store = await openNodeStore(root, log);
+  try {
+    const ids = (await store.points({})).map(({ id }) => id);
+    const servers = await store.servers();
+    const now = new Set(ids);
+    return {
+      points: ids.length,
+      servers: servers.length,
+      volumes: servers.reduce((sum, { volumes }) => sum + volumes.length, 0),
+      forgotten: [...before].filter((id) => !now.has(id)).sort(),
+      found: ids.filter((id) => !before.has(id)).length,
+    };
+  } finally {
+    await store.close();
+  }
+}
+
+/** Removes the catalog while its lock is held; returns the ids of its points. */
+async function removeCatalog(path: string): Promise<Set<string>> {
+  const catalog = new CatalogClient(path);
+  const repository = await catalog.open();
+  const names = repository === null ? [] : await catalog.pointNames();
+  for (const suffix of ['', '-wal', '-shm', '-journal']) {
+    if (await nodeDisk.exists(path + suffix)) await nodeDisk.remove(path + suffix);
+  }
+  await catalog.close();
+  return new Set(names.map(({ id }) => id));
+}
