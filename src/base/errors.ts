@@ -97,6 +97,7 @@ export const errorCatalogue = {
   ERR_OBJECT_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
   ERR_PIECE_DAMAGED: spec('corruption', 4, 'Run repo check --read-data; use another point.'),
   ERR_PIECE_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
+  ERR_REPAIR_SAME: spec('usage', 2, 'Give another repository with --from, or leave it out.'),
   ERR_CATALOG: spec('operational', 3, 'Remove catalog.sqlite; it is rebuilt at the next start.'),
   ERR_INGEST_BUSY: spec('operational', 6, 'The server has a session already.', true),
   ERR_INGEST_DESCRIPTION: spec('operational', 6, 'The server or a volume is described wrongly.'),

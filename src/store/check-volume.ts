@@ -342,8 +342,11 @@ const stagedMap = ({ info, source }: StagedMap): CheckedMap => ({
   root: info.root,
 });
 
-/** The leaves are those that the header was made for; of one epoch, its root follows from them. */
-async function checkDigest(file: LeafFile): Promise<void> {
+/**
+ * The leaves are those that the header was made for; of one epoch, its root follows from them.
+ * ERR_OBJECT_DAMAGED.
+ */
+export async function checkDigest(file: LeafFile): Promise<void> {
   const digest = new LeafDigest();
   const numbers = file.leafNumbers();
   for (let i = 0; i < numbers.length; i += 1) {

@@ -11,7 +11,7 @@ import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
 import type { Subset } from './check-subset.ts';
 import { CheckVolume } from './check-volume.ts';
-import type { StagedMap } from './core.ts';
+import type { Core, StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
 import { listPoints, readNamedPoint } from './repository.ts';
@@ -70,6 +70,24 @@ export async function checkRepository(
   staged: StagedState,
   options: CheckOptions,
 ): Promise<CheckReport> {
+  return (await survey(core, staged, options)).report;
+}
+
+/** What a core has that is not in the repository yet. */
+export function stagedOf({ servers, staged }: Pick<Core, 'servers' | 'staged'>): StagedState {
+  const volumes = [...servers.values()].flatMap((server) => [...server.volumes.values()]);
+  return {
+    maps: volumes.flatMap((volume) => volume.staged),
+    points: [...staged.values()].map(({ record }) => record),
+  };
+}
+
+/** A check with what it has found of packs, for whoever repairs them. */
+export async function survey(
+  core: CheckCore,
+  staged: StagedState,
+  options: CheckOptions,
+): Promise<{ report: CheckReport; packs: PackFindings }> {
   const progress = new Progress(options.onProgress);
   const { points, objects: pointObjects, findings } = await readPoints(core, staged);
   const places = byPlace(points);
@@ -90,13 +108,8 @@ export async function checkRepository(
     progress.advance(1);
   }
   findings.push(...harmless(packs.damaged, told));
-  return {
-    points: points.length,
-    objects,
-    pieces: packs.pieces,
-    bytesRead: packs.bytesRead,
-    findings,
-  };
+  const { pieces, bytesRead } = packs;
+  return { report: { points: points.length, objects, pieces, bytesRead, findings }, packs };
 }
 
 /** Without those that were dropped since they were listed. */

@@ -6,7 +6,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { VolumeId } from '../model/replication.ts';
 import type { CatalogPoint } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
-import { type CheckOptions, checkRepository } from './check.ts';
+import { type CheckOptions, checkRepository, stagedOf } from './check.ts';
 import type { Core } from './core.ts';
 import { ChainImage } from './image.ts';
 import { shownPoint } from './point-format.ts';
@@ -62,10 +62,7 @@ export class DirectoryReader {
   }
 
   async check(options: CheckOptions): Promise<CheckReport> {
-    const volumes = [...this.core.servers.values()].flatMap((s) => [...s.volumes.values()]);
-    const maps = volumes.flatMap(({ staged }) => staged);
-    const points = [...this.core.staged.values()].map(({ record }) => record);
-    return checkRepository(this.core, { points, maps }, options);
+    return checkRepository(this.core, stagedOf(this.core), options);
   }
 
   protected async find(id: string): Promise<CatalogPoint> {

@@ -52,12 +52,29 @@ export interface OfflineRepository {
 /** So often a directory is read anew that a service has changed meanwhile. */
 const MAX_TRIES = 5;
 
+/** A directory that is open for reading, and what kept its journal from being read. */
+export interface OpenDirectory {
+  readonly core: Core;
+  readonly damage: readonly Finding[];
+  /** A data directory, with a journal and a catalog beside the repository. */
+  readonly isData: boolean;
+}
+
 /** `directory`: a data directory or its repo. ERR_DATA_FORMAT where it is neither. */
 export async function openRepository(
   directory: string,
   log: Log,
   disk: Disk = nodeDisk,
 ): Promise<OfflineRepository> {
+  return new Offline(await openDirectory(directory, log, disk));
+}
+
+/** The same for parts of the store that look beneath. Whoever calls closes `core.files`. */
+export async function openDirectory(
+  directory: string,
+  log: Log,
+  disk: Disk = nodeDisk,
+): Promise<OpenDirectory> {
   const given = resolve(directory);
   const isData = await disk.exists(`${given}/repo/format.json`);
   for (let tries = 1; ; tries += 1) {
@@ -74,12 +91,13 @@ export async function openRepository(
     await repository.matchPoints(core);
     await loadHeads(core);
     await repository.loadPacks(core);
-    return new Offline(core, journal, isData);
+    return { core, damage: journal, isData };
   }
 }
 
 function coreOf(given: string, isData: boolean, log: Log, disk: Disk): Core {
-  const root = isData ? given : resolve(given, '..');
+  // Beside a repository alone there is no journal; what a repair has under way lies below it.
+  const root = isData ? given : `${given}/repairing`;
   return createCore({
     ...{ disk, log, root, clock: systemClock, catalog: new MemoryCatalog() },
     randomBytes: (count) => new Uint8Array(randomBytes(count)),
@@ -123,20 +141,18 @@ async function markOf({ disk, paths }: Core): Promise<Uint8Array> {
 }
 
 class Offline extends DirectoryReader implements OfflineRepository {
-  private readonly damage: readonly Finding[];
-  /** A data directory, with a catalog beside the repository. */
-  private readonly isData: boolean;
+  private readonly directory: OpenDirectory;
 
-  constructor(core: Core, damage: readonly Finding[], isData: boolean) {
-    super(core);
-    this.damage = damage;
-    this.isData = isData;
+  constructor(directory: OpenDirectory) {
+    super(directory.core);
+    this.directory = directory;
   }
 
   override async check(options: CheckOptions): Promise<CheckReport> {
+    const { damage, isData } = this.directory;
     const report = await super.check(options);
-    const catalog = this.isData ? await checkCatalog(this.core) : [];
-    return { ...report, findings: [...this.damage, ...report.findings, ...catalog] };
+    const catalog = isData ? await checkCatalog(this.core) : [];
+    return { ...report, findings: [...damage, ...report.findings, ...catalog] };
   }
 
   statistics(): Promise<StoreStatistics> {

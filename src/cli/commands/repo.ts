@@ -11,7 +11,7 @@ import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
 import { parseSubset } from '../../store/check-subset.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import { pointsAt } from '../../store/point-at.ts';
-import type { CheckReport, Finding, ListedPoint, StoreStatistics } from '../../store/types.ts';
+import type { CheckReport, ListedPoint, StoreStatistics } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   connect,
@@ -27,7 +27,9 @@ import { errorFromService, type RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
+import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
+import { repairCommand } from './repo-repair.ts';
 
 const POLL_MS = 300;
 const EXIT_CORRUPTION = 4;
@@ -79,23 +81,11 @@ async function checkByService(
   return job.report;
 }
 
-const findingLine = (finding: Finding): string =>
-  `${finding.kind}: ${finding.object}: ${finding.detail}` +
-  (finding.points.length === 0 ? '' : `; hurts ${finding.points.length} points`);
-
 export function renderReport(report: CheckReport): string {
   const { points, objects, pieces, bytesRead, findings } = report;
   const read = bytesRead > 0 ? `, ${formatSize(bytesRead)} read` : '';
   const looked = `${points} points, ${objects} objects, ${pieces} pieces${read}`;
-  return [...findings.map(findingLine), `${looked}: ${verdict(findings)}`].join('\n');
-}
-
-/** An index or a catalog that is behind is no harm: it is made again. */
-const isHarm = ({ kind }: Finding): boolean => kind !== 'stale-index' && kind !== 'stale-catalog';
-
-function verdict(findings: readonly Finding[]): string {
-  const harm = findings.filter(isHarm).length;
-  return harm === 0 ? 'all well' : `${harm} damaged`;
+  return [...findings.map(findingLine), `${looked}: ${verdictOf(findings)}`].join('\n');
 }
 
 const check: CommandSpec = {
@@ -258,5 +248,5 @@ const restore: CommandSpec = {
 export const repoGroup: CommandGroup = {
   word: 'repo',
   summary: 'The repository: check, figures, restore without a service',
-  commands: [check, stats, restore, rebuildCatalogCommand],
+  commands: [check, stats, restore, repairCommand, rebuildCatalogCommand],
 };

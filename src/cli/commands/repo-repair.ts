@@ -1,0 +1,108 @@
+/**
+ * `understudy repo repair`: what a check found, mended from a true copy. Plans unless told to do it; the
+ * service must be stopped, and the lock of its data directory is held meanwhile.
+ */
+import { existsSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import type { RepairReport } from '../../store/repair.ts';
+import type { CommandContext, CommandSpec } from '../command.ts';
+import { jsonOption } from '../operator.ts';
+import type { Settings } from '../settings.ts';
+import { isHarm } from './repo-findings.ts';
+
+const EXIT_CORRUPTION = 4;
+
+export function renderRepair({ isDryRun, before, steps, after }: RepairReport): string {
+  if (before.length === 0) return 'all well: nothing to repair';
+  const lines = steps.map(({ object, action, isPossible }) => {
+    const mark = isPossible ? (isDryRun ? 'would' : 'done') : 'cannot';
+    return `${mark}: ${object}: ${action}`;
+  });
+  const cannot = steps.filter(({ isPossible }) => !isPossible).length;
+  if (isDryRun) {
+    const rest = cannot === 0 ? '' : `, ${cannot} without help`;
+    lines.push(
+      `${before.length} findings${rest}; give --yes to do it, --from a true copy to take from`,
+    );
+  } else if (after.length === 0) {
+    lines.push(`${before.length} findings, all repaired: a check of every byte finds nothing`);
+  } else {
+    const hurt = new Set(after.flatMap(({ points }) => points));
+    lines.push(`${after.length} findings are left and hurt ${hurt.size} points; see repo check`);
+  }
+  return lines.join('\n');
+}
+
+/** The data directory whose catalog is the lock of this repository; null where it is one by itself. */
+function dataDirectoryOf(folder: string): string | null {
+  if (existsSync(`${folder}/repo/format.json`)) return folder;
+  const above = dirname(folder);
+  return basename(folder) === 'repo' && existsSync(`${above}/catalog.sqlite`) ? above : null;
+}
+
+/** Runs `use` while no service can run. ERR_DATA_IN_USE. */
+async function locked<Result>(folder: string, use: () => Promise<Result>): Promise<Result> {
+  const data = dataDirectoryOf(folder);
+  // Where there is no catalog no service runs, and a plan makes none.
+  if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use();
+  const { CatalogClient } = await import('../../store/catalog-client.ts');
+  const lock = new CatalogClient(`${data}/catalog.sqlite`);
+  await lock.open();
+  try {
+    return await use();
+  } finally {
+    await lock.close();
+  }
+}
+
+async function run(context: CommandContext, settings: Settings): Promise<number> {
+  const { repairRepository } = await import('../../store/repair.ts');
+  const directory = resolve(settings.text('repo'));
+  const from = settings.optionalText('from');
+  const progress = context.progress('repair', 'objects');
+  const report = await locked(directory, () =>
+    repairRepository({
+      directory,
+      ...(from === undefined ? {} : { from: resolve(from) }),
+      isDryRun: !settings.flag('yes'),
+      log: context.log,
+      onProgress: (done, total) => progress.update(done, total),
+    }),
+  );
+  progress.finish();
+  context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderRepair(report));
+  return report.after.some(isHarm) ? EXIT_CORRUPTION : 0;
+}
+
+export const repairCommand: CommandSpec = {
+  path: ['repo', 'repair'],
+  summary: 'Mend what a check finds, from a true copy; the service must be stopped',
+  options: [
+    {
+      name: 'repo',
+      type: 'text',
+      value: 'DIR',
+      describe: 'Data directory of staging (or its "repo") to be repaired',
+      required: true,
+    },
+    {
+      name: 'from',
+      type: 'text',
+      value: 'DIR',
+      describe: 'Another repository that holds the same points: what is right there is taken',
+    },
+    { name: 'yes', type: 'flag', describe: 'Do it; without, it is planned and nothing is changed' },
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy repo repair --repo /srv/understudy --from /mnt/copy',
+      does: 'shows what could be mended from the copy',
+    },
+    {
+      line: 'understudy repo repair --repo /srv/understudy --from /mnt/copy --yes',
+      does: 'does it, and checks every byte afterwards',
+    },
+  ],
+  run,
+};

@@ -1,0 +1,69 @@
+/**
+ * What the parts of a repair share: the repository that is repaired, the one from which contents and
+ * objects may be taken, and the list of steps. A step is planned, and then done unless it is a dry run;
+ * what is planned so is what would be done.
+ */
+import { compressSync } from 'lz4-napi';
+import type { Core } from './core.ts';
+import type { TableEntry } from './digest-table.ts';
+import { STORE_OWNER } from './layout.ts';
+import { isDamage, isNotFound } from './object-header.ts';
+
+export interface RepairStep {
+  /** Path of the object that is damaged or missing. */
+  readonly object: string;
+  /** What is, or would be, done; or why nothing can be. */
+  readonly action: string;
+  readonly isPossible: boolean;
+}
+
+export interface RepairWorld {
+  readonly core: Core;
+  /** A true copy, open for reading; null: nothing can be taken from elsewhere. */
+  readonly donor: Core | null;
+  readonly isDryRun: boolean;
+  readonly steps: RepairStep[];
+}
+
+/** A content, and how it is to be stored. */
+export interface FoundPiece {
+  readonly entry: Pick<TableEntry, 'digest' | 'owner' | 'codec' | 'rawLength' | 'isGrant'>;
+  readonly stored: Uint8Array;
+}
+
+/** The content from the other repository, checked against its digest; null where that has none. */
+export async function pieceFromDonor(
+  { donor }: Pick<RepairWorld, 'donor'>,
+  digest: Uint8Array,
+  owner: Uint8Array = STORE_OWNER,
+): Promise<FoundPiece | null> {
+  if (donor === null) return null;
+  const [place] = await donor.reader.locate([digest]);
+  if (place == null) return null;
+  try {
+    let content = new Uint8Array(0);
+    await donor.reader.read([place], (_, bytes) => {
+      content = bytes.slice();
+    });
+    const packed = compressSync(Buffer.from(content.buffer, content.byteOffset, content.length));
+    const codec = packed.length < content.length ? 1 : 0;
+    const entry = { digest, owner, codec, rawLength: content.length, isGrant: false } as const;
+    return { entry, stored: codec === 1 ? new Uint8Array(packed) : content };
+  } catch (error) {
+    if (!isDamage(error) && !isNotFound(error)) throw error;
+    return null;
+  }
+}
+
+/** True where the content can be read here, at whatever place. */
+export async function isHeldRight({ core }: Pick<RepairWorld, 'core'>, digest: Uint8Array) {
+  const [place] = await core.reader.locate([digest]);
+  if (place == null) return false;
+  try {
+    await core.reader.read([place], () => undefined);
+    return true;
+  } catch (error) {
+    if (!isDamage(error) && !isNotFound(error)) throw error;
+    return false;
+  }
+}
