@@ -11,16 +11,17 @@ import { Base } from './base.ts';
 import { openChain } from './chain.ts';
 import { checkDigest } from './check-volume.ts';
 import { type Core, temporaryPath } from './core.ts';
-import { type MapPlace, parseBaseName, parseDeltaName } from './layout.ts';
+import { type MapPlace, parseBaseName } from './layout.ts';
 import { leafDigests, missingChunks } from './leaf.ts';
-import { LeafFile } from './leaf-file.ts';
+import type { LeafFile } from './leaf-file.ts';
 import type { LeafSource } from './leaf-source.ts';
+import { openBase, openDelta } from './maps.ts';
 import { writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 import { PackWriter } from './pack-writer.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
 import { isHeldRight, pieceFromDonor, type RepairWorld } from './repair-world.ts';
-import { listPoints, readPoint } from './repository.ts';
+import { listPoints, readNamedPoint } from './repository.ts';
 import type { Finding, VolumeEpoch } from './types.ts';
 
 /** So many damaged maps of the other repository are gone around. */
@@ -60,9 +61,9 @@ export class MapRepair {
 
   private async readablePoints(): Promise<PointRecord[]> {
     const points = [...this.core.staged.values()].map(({ record }) => record);
-    for await (const { server, id } of listPoints(this.core)) {
+    for await (const { path } of listPoints(this.core)) {
       try {
-        points.push(await readPoint(this.core, server, id));
+        points.push(await readNamedPoint(this.core, path));
       } catch (error) {
         if (!isDamage(error) && !isNotFound(error)) throw error; // its own finding
       }
@@ -173,19 +174,14 @@ export class MapRepair {
     try {
       const base = parseBaseName(name);
       if (base !== null) {
-        const opened = await Base.open(core, path);
+        const opened = await openBase(core, path);
         const { info } = opened;
-        if (info.epoch !== base || core.paths.base(info, base) !== path) return 'another name';
         for (const leaf of opened.table.keys()) await totalLeaf(opened, leaf, info.sizeBytes);
         return { path, source: opened, place: info, to: base };
       }
-      const span = parseDeltaName(name)!;
-      const opened = await LeafFile.open(core.files, path, 'US-DELTA');
-      const { info } = opened;
-      const isNamed = info.from === span.from && info.to === span.to;
-      if (!isNamed || core.paths.delta(info, span.from, span.to) !== path) return 'another name';
+      const opened = await openDelta(core, path);
       await checkDigest(opened);
-      return { path, source: opened, place: info, to: span.to };
+      return { path, source: opened, place: opened.info, to: opened.info.to };
     } catch (error) {
       if (!isDamage(error) && !isNotFound(error)) throw error;
       return error.message;

@@ -13,8 +13,9 @@ import { isDamage, isNotFound } from './object-header.ts';
 import { findInPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
-import { isRight, PackWriter } from './pack-writer.ts';
+import { PackWriter } from './pack-writer.ts';
 import { type FoundPiece, pieceFromDonor, type RepairWorld } from './repair-world.ts';
+import { isRight, readStored } from './stored.ts';
 import type { Finding } from './types.ts';
 
 interface Tally {
@@ -137,15 +138,15 @@ export class PackRepair {
     tally: Tally,
   ): Promise<FoundPiece | 'elsewhere' | null> {
     if (!entry.isGrant && (await this.isSafe(entry, others))) return 'elsewhere';
-    const stored = await this.storedAt(entry);
-    if (isRight(entry, stored)) {
+    const stored = await this.rightAt(entry);
+    if (stored !== null) {
       tally.copied += 1;
       return { entry, stored };
     }
     if (entry.isGrant) return null;
     for (const other of others) {
-      const bytes = await this.storedAt(other);
-      if (!isRight(other, bytes)) continue;
+      const bytes = await this.rightAt(other);
+      if (bytes === null) continue;
       tally.fromCopies += 1;
       return { entry: { ...other, owner: entry.owner }, stored: bytes };
     }
@@ -154,13 +155,18 @@ export class PackRepair {
     return given;
   }
 
-  /** Shorter, or nothing, where the pack ends before. */
-  private async storedAt(entry: TableEntry): Promise<Uint8Array> {
-    const path = this.core.packs.byNumber(entry.pack)?.path;
-    const stored = new Uint8Array(entry.storedLength);
-    if (path === undefined) return stored.subarray(0, 0);
-    const count = await this.core.files.with(path, (file) => file.read(stored, entry.offset));
-    return stored.subarray(0, count);
+  /** What is stored at a place; null where it is not what the entry says. */
+  private async rightAt(entry: TableEntry): Promise<Uint8Array | null> {
+    const { files, packs } = this.core;
+    const path = packs.byNumber(entry.pack)?.path;
+    if (path === undefined) return null;
+    try {
+      const stored = await readStored(files, path, entry);
+      return isRight(files.vault, entry, stored) ? stored : null;
+    } catch (error) {
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      return null;
+    }
   }
 
   /** A content that is missing, or right in no pack. */
