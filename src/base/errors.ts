@@ -61,6 +61,11 @@ export const errorCatalogue = {
     'qemu-img failed; export as raw and convert by hand.',
     true,
   ),
+  ERR_EXPORT_REFUSED: spec(
+    'usage',
+    6,
+    'The message says what the format cannot hold; choose another --format.',
+  ),
   // disk
   ERR_DISK_NOT_FOUND: spec('operational', 5, 'The file or folder named does not exist.'),
   ERR_DISK_EXISTS: spec('operational', 6, 'The name is taken.'),

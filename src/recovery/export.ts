@@ -15,26 +15,23 @@ import {
   isZeroFilled,
   PIECE_BYTES,
   type PieceDigest,
-  type PieceDigests,
 } from '../store/image-digests.ts';
 import type { ImageReader } from '../store/types.ts';
+import { gapsOf, type ImageSource, imagePages, type Page, runsOf, type Span } from './pages.ts';
 
-export interface ImageSource {
-  readonly sizeBytes: number;
-  /** Digests of the pieces that are not zero, from `offset` on. */
-  digests(offset: number): Promise<PieceDigests>;
-  read(offset: number, length: number): Promise<Uint8Array>;
-}
+export type { ImageSource } from './pages.ts';
 
 export interface ExportReport {
   readonly sizeBytes: number;
+  /** Of the disk in the file: the volume's, rounded up where the format's users demand it. */
+  readonly diskBytes: number;
   /** Bytes in pieces that are not all zero. */
   readonly dataBytes: number;
   /** Bytes read from the source; the rest was there from an earlier try. */
   readonly fetchedBytes: number;
 }
 
-export type ExportStage = 'writing' | 'verifying';
+export type ExportStage = 'planning' | 'writing' | 'verifying';
 export interface ExportOptions {
   readonly disk: Disk;
   readonly out: string;
@@ -104,11 +101,12 @@ class ImageCopy {
         this.dataBytes += piece.length;
         if (!(this.isResumed && (await this.isAsTold(piece)))) wanted.push(piece);
       }
-      await inParallel(runsOf(wanted), (run) => this.copyRun(run));
+      await inParallel(runsOf(wanted, RUN_BYTES), (run) => this.copyRun(run));
       for (const gap of this.isResumed ? gapsOf(page) : []) await this.clear(gap);
     }
     const { dataBytes, fetchedBytes } = this;
-    return { sizeBytes: this.source.sizeBytes, dataBytes, fetchedBytes };
+    const { sizeBytes } = this.source;
+    return { sizeBytes, diskBytes: sizeBytes, dataBytes, fetchedBytes };
   }
 
   async verify(): Promise<void> {
@@ -119,18 +117,9 @@ class ImageCopy {
     }
   }
 
-  /** The whole image as told by the source, a page of digests at a time, without holes between pages. */
-  private async *pages(stage: ExportStage): AsyncGenerator<PieceDigests & Span> {
-    const { sizeBytes } = this.source;
-    let offset: number | null = 0;
-    while (offset !== null && offset < sizeBytes) {
-      this.options.stop.throwIfAborted();
-      const told: PieceDigests = await this.source.digests(offset);
-      const end = told.next ?? sizeBytes;
-      yield { ...told, offset, length: end - offset };
-      offset = told.next;
-      this.options.onProgress(stage, end, sizeBytes);
-    }
+  private pages(stage: ExportStage): AsyncGenerator<Page> {
+    const { stop, onProgress } = this.options;
+    return imagePages(this.source, stop, (done, total) => onProgress(stage, done, total));
   }
 
   private async copyRun(run: readonly PieceDigest[]): Promise<void> {
@@ -177,36 +166,6 @@ class ImageCopy {
     const message = `the piece at ${offset} of ${this.options.out} ${what}`;
     return new UnderstudyError('ERR_EXPORT_MISMATCH', message, { offset });
   }
-}
-
-interface Span {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** Neighbouring pieces together, so that one request carries several. */
-function runsOf(pieces: readonly PieceDigest[]): PieceDigest[][] {
-  const runs: PieceDigest[][] = [];
-  let end = -1;
-  for (const piece of pieces) {
-    const run = runs.at(-1);
-    const fits = run !== undefined && piece.offset + piece.length - run[0]!.offset <= RUN_BYTES;
-    if (piece.offset === end && fits) run.push(piece);
-    else runs.push([piece]);
-    end = piece.offset + piece.length;
-  }
-  return runs;
-}
-
-/** What a page leaves between its pieces: zero, as the source tells. */
-function gapsOf(page: PieceDigests & Span): Span[] {
-  const gaps: Span[] = [];
-  let at = page.offset;
-  for (const piece of [...page.pieces, { offset: page.offset + page.length, length: 0 }]) {
-    if (piece.offset > at) gaps.push({ offset: at, length: piece.offset - at });
-    at = piece.offset + piece.length;
-  }
-  return gaps;
 }
 
 async function inParallel<Item>(

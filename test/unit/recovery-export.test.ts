@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeDisk } from '../../src/base/node-disk.ts';
-import { convertImage } from '../../src/recovery/convert.ts';
+import { checkFormat, convertImage } from '../../src/recovery/convert.ts';
 import { exportImage, type ImageSource, imageSourceOf } from '../../src/recovery/export.ts';
 import { digestPieces, PIECE_BYTES } from '../../src/store/image-digests.ts';
 
@@ -189,20 +189,43 @@ describe('digestPieces', () => {
 
 describe('convertImage', () => {
   const stop = new AbortController().signal;
+  const convert = (format: 'qcow2' | 'vmdk' | 'vhd', sizeBytes: number, rawPath = out) => {
+    const converted = join(folder, `image.${format}`);
+    return convertImage({ rawPath, sizeBytes, out: converted, format, disk: nodeDisk, stop });
+  };
 
   it.each(['qcow2', 'vmdk', 'vhd'] as const)(
     'makes %s that qemu-img finds identical',
     async (format) => {
-      writeFileSync(out, sample().subarray(0, 5 * PIECE_BYTES));
-      const converted = join(folder, `image.${format}`);
-      await convertImage({ rawPath: out, out: converted, format, stop });
-      expect(statSync(converted).size).toBeGreaterThan(0);
+      const raw = sample().subarray(0, 5 * PIECE_BYTES);
+      writeFileSync(out, raw);
+      expect(await convert(format, raw.length)).toBe(raw.length);
+      expect(statSync(join(folder, `image.${format}`)).size).toBeGreaterThan(0);
     },
   );
 
+  it('makes a vhd a whole number of MiB, as Azure demands, and fixed', async () => {
+    const raw = sample();
+    writeFileSync(out, raw);
+    expect(await convert('vhd', raw.length)).toBe(6 * PIECE_BYTES);
+    const vhd = readFileSync(join(folder, 'image.vhd'));
+    expect(vhd.length).toBe(6 * PIECE_BYTES + 512);
+    expect(vhd.subarray(0, raw.length).equals(raw)).toBe(true);
+    expect(vhd.subarray(raw.length, -512).every((byte) => byte === 0)).toBe(true);
+    expect(vhd.subarray(-512).toString('latin1', 0, 8)).toBe('conectix');
+    expect(Number(vhd.subarray(-512).readBigUInt64BE(48))).toBe(6 * PIECE_BYTES);
+  });
+
+  it('refuses what a vhd cannot hold, before anything is written', () => {
+    expect(() => checkFormat('vhd', 2040 * 2 ** 30)).not.toThrow();
+    expect(() => checkFormat('qcow2', 2 ** 44)).not.toThrow();
+    expect(() => checkFormat('vhd', 2040 * 2 ** 30 + 512)).toThrow(
+      expect.objectContaining({ code: 'ERR_EXPORT_REFUSED' }),
+    );
+  });
+
   it('says why where qemu-img fails', async () => {
-    const options = { rawPath: join(folder, 'none'), out, format: 'qcow2' as const, stop };
-    await expect(convertImage(options)).rejects.toMatchObject({
+    await expect(convert('qcow2', PIECE_BYTES, join(folder, 'none'))).rejects.toMatchObject({
       code: 'ERR_EXPORT_CONVERT',
       message: expect.stringContaining('Could not open'),
     });

@@ -4,8 +4,19 @@ import { dirname, join, resolve } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
-import { convertImage, type ImageFormat, imageFormats } from '../../recovery/convert.ts';
-import { type ExportReport, exportImage, type ImageSource } from '../../recovery/export.ts';
+import {
+  checkFormat,
+  convertImage,
+  type ImageFormat,
+  imageFormats,
+} from '../../recovery/convert.ts';
+import {
+  type ExportReport,
+  type ExportStage,
+  exportImage,
+  type ImageSource,
+} from '../../recovery/export.ts';
+import { exportGcp } from '../../recovery/gcp.ts';
 import type { ApiDigests } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
@@ -42,40 +53,53 @@ export interface ImageTarget {
   readonly replace: boolean;
 }
 
-/** Writes and verifies; formats other than raw go by way of a raw file beside the result. */
+/** Writes and verifies. Throws ERR_EXPORT_REFUSED, ERR_EXPORT_EXISTS and what the making throws. */
 export async function writeImageFile(
   context: CommandContext,
   source: ImageSource,
   target: ImageTarget,
 ): Promise<ExportReport> {
+  const { out, format, replace } = target;
+  checkFormat(format, source.sizeBytes);
   const progress = context.progress('image');
-  const write = (out: string, replace: boolean) =>
-    exportImage(source, {
-      disk: nodeDisk,
-      out,
-      replace,
-      stop: context.stop,
-      onProgress: (stage, done, total) => progress.update(done, total, stage),
-    });
+  const onProgress = (stage: ExportStage, done: number, total: number) =>
+    progress.update(done, total, stage);
+  const options = { disk: nodeDisk, stop: context.stop, onProgress };
   try {
-    if (target.format === 'raw') return await write(target.out, target.replace);
-    if (!target.replace && (await nodeDisk.exists(target.out))) {
-      throw new UnderstudyError('ERR_EXPORT_EXISTS', `${target.out} exists`, { path: target.out });
+    if (format === 'raw') return await exportImage(source, { ...options, out, replace });
+    if (!replace && (await nodeDisk.exists(out))) {
+      throw new UnderstudyError('ERR_EXPORT_EXISTS', `${out} exists`, { path: out });
     }
-    const folder = await mkdtemp(join(dirname(target.out), '.understudy-export-'));
-    try {
+    return await throughFolder(out, async (folder) => {
+      const made = join(folder, 'image.made');
+      if (format === 'gcp') {
+        const timeMs = context.clock.wallMs();
+        return { made, report: await exportGcp(source, { ...options, out: made, timeMs }) };
+      }
       const rawPath = join(folder, 'image.raw');
-      const report = await write(rawPath, true);
-      const converted = join(folder, 'image.converted');
-      await convertImage({ rawPath, out: converted, format: target.format, stop: context.stop });
-      await nodeDisk.rename(converted, target.out);
-      await nodeDisk.syncDirectory(dirname(target.out));
-      return report;
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+      const report = await exportImage(source, { ...options, out: rawPath, replace: true });
+      const { sizeBytes } = report;
+      const diskBytes = await convertImage({ ...options, rawPath, sizeBytes, out: made, format });
+      return { made, report: { ...report, diskBytes } };
+    });
   } finally {
     progress.finish();
+  }
+}
+
+/** What was made in a folder beside `out` gets that name; the folder goes, whatever happens. */
+async function throughFolder(
+  out: string,
+  make: (folder: string) => Promise<{ made: string; report: ExportReport }>,
+): Promise<ExportReport> {
+  const folder = await mkdtemp(join(dirname(out), '.understudy-export-'));
+  try {
+    const { made, report } = await make(folder);
+    await nodeDisk.rename(made, out);
+    await nodeDisk.syncDirectory(dirname(out));
+    return report;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 
@@ -99,7 +123,9 @@ export function reportExport(
     );
     return;
   }
-  const size = `${formatSize(report.sizeBytes)}, ${formatSize(report.dataBytes)} of it data`;
+  const { sizeBytes, diskBytes } = report;
+  const rounded = diskBytes > sizeBytes ? ` (a disk of ${formatSize(diskBytes)})` : '';
+  const size = `${formatSize(sizeBytes)}${rounded}, ${formatSize(report.dataBytes)} of it data`;
   const reused = report.dataBytes - report.fetchedBytes;
   const resumed = reused > 0 ? `, ${formatSize(reused)} were there already` : '';
   context.print(`${out}: ${volume} at ${point}, ${format}, ${size}${resumed}`);
@@ -131,7 +157,8 @@ export const imageOptions: readonly OptionSpec[] = [
     name: 'format',
     type: 'text',
     choices: imageFormats,
-    describe: 'Format of the file',
+    describe:
+      'Format of the file: vhd is fixed and in whole MiB, for Azure; gcp a tar.gz of disk.raw in whole GiB',
     default: 'raw',
   },
   {
@@ -160,6 +187,10 @@ const exportCommand: CommandSpec = {
     {
       line: 'understudy image export --point ID --volume /dev/vda --format qcow2 --out vda.qcow2',
       does: 'a disk for QEMU',
+    },
+    {
+      line: 'understudy image export --point ID --volume /dev/vda --format gcp --out vda.tar.gz',
+      does: 'an image that Google Compute Engine imports',
     },
   ],
   async run(context, settings) {
