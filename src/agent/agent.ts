@@ -5,6 +5,7 @@
  */
 import type { Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { TokenBucket } from '../base/token-bucket.ts';
 import type { Engine, FilledBuffer, PassResult, ReadFault } from '../native/types.ts';
 import type { Commit, StagingMessage } from '../protocol/messages.ts';
 import { BufferHolds } from './buffer-holds.ts';
@@ -18,7 +19,6 @@ import { Session } from './session.ts';
 import { type SliceOutcome, Slices } from './slices.ts';
 import { StallWatch } from './stall-watch.ts';
 import type { AgentEvent, AgentState, Effect, Instant, VolumeHealth } from './state-types.ts';
-import { TokenBucket } from './token-bucket.ts';
 
 const STATUS_INTERVAL_MS = 2000;
 

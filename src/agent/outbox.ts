@@ -5,8 +5,8 @@
  * fills it holds on to its buffers until `onSent`, so a slow staging slows the reads (P5).
  */
 import type { Clock, Timer } from '../base/clock.ts';
+import type { TokenBucket } from '../base/token-bucket.ts';
 import { FlowWindow } from './flow-window.ts';
-import type { TokenBucket } from './token-bucket.ts';
 
 /** One batch or commit in the queue. `frame` is asked for when its turn has come and it is ready. */
 export interface OutItem {

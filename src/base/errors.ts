@@ -104,6 +104,17 @@ export const errorCatalogue = {
   ERR_PIECE_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
   ERR_REPAIR_SAME: spec('usage', 2, 'Give another repository with --from, or leave it out.'),
   ERR_CATALOG: spec('operational', 3, 'Remove catalog.sqlite; it is rebuilt at the next start.'),
+  ERR_COPY_PLACE: spec(
+    'usage',
+    6,
+    'Give --to: an empty place, or one that holds a copy of this source.',
+  ),
+  ERR_COPY_FOREIGN: spec(
+    'operational',
+    6,
+    'Give --to another place: each source has its own copies.',
+  ),
+  ERR_COPY_LOST: spec('operational', 6, 'Is the disk mounted? --anew begins a new copy there.'),
   ERR_INGEST_BUSY: spec('operational', 6, 'The server has a session already.', true),
   ERR_INGEST_DESCRIPTION: spec('operational', 6, 'The server or a volume is described wrongly.'),
   ERR_INGEST_CLOSED: spec('operational', 3, 'The session has ended; begin a new one.', true),
@@ -170,7 +181,7 @@ export const errorCatalogue = {
     'Look at the clock of the staging machine; if it is right: retention resume.',
   ),
   ERR_JOB_NOT_FOUND: spec('operational', 5, 'Jobs are forgotten when staging restarts.'),
-  ERR_JOB_RUNNING: spec('operational', 6, 'Wait for the check that is running.', true),
+  ERR_JOB_RUNNING: spec('operational', 6, 'Wait for the job that is running.', true),
   ERR_IMAGE_CHANGED: spec('operational', 6, 'The image is not the one whose ETag was given.'),
   // native
   ERR_NATIVE_MISSING: spec('operational', 3, 'Build the addon: npm run build:native.'),

@@ -28,7 +28,7 @@ export async function listMaps(
   };
 }
 
-interface ListedMaps {
+export interface ListedMaps {
   readonly bases: readonly number[];
   readonly deltas: readonly Span[];
 }
@@ -36,12 +36,18 @@ interface ListedMaps {
 export const isSameList = (a: ListedMaps, b: ListedMaps): boolean =>
   JSON.stringify([a.bases, a.deltas]) === JSON.stringify([b.bases, b.deltas]);
 
-/** Those of `epochs` to which no chain leads, by the names of the maps alone. */
-export function unledEpochs({ bases, deltas }: ListedMaps, epochs: Iterable<number>): number[] {
+/** Epochs to which chains lead, by the names of the maps alone; 0, the beginning, among them. */
+export function reachedEpochs({ bases, deltas }: ListedMaps): Set<number> {
   const reached = new Set([0, ...bases]);
   for (const { from, to } of [...deltas].sort((a, b) => a.from - b.from)) {
     if (to > from && reached.has(from)) reached.add(to);
   }
+  return reached;
+}
+
+/** Those of `epochs` to which no chain leads, by the names of the maps alone. */
+export function unledEpochs(maps: ListedMaps, epochs: Iterable<number>): number[] {
+  const reached = reachedEpochs(maps);
   return [...epochs].filter((epoch) => !reached.has(epoch));
 }
 

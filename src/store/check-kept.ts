@@ -1,8 +1,9 @@
 /**
- * Checks of what says how long points are kept: holds and policies. A hold whose point is gone is the worst
- * that can be told of it: somebody relied on that point.
+ * Checks of what says how long points are kept, and where else: holds, policies, notes of copies. A hold
+ * whose point is gone is the worst that can be told of it: somebody relied on that point.
  */
 import { type CheckCore, findingOf } from './check-finding.ts';
+import { listNotes, readNote } from './copy-notes.ts';
 import { heldPoints, readHold } from './holds.ts';
 import { isNotFound } from './object-header.ts';
 import { policyNumbers, policyServers, readPolicy } from './policies.ts';
@@ -22,6 +23,10 @@ export async function checkKept(core: CheckCore): Promise<Checked> {
     if (number === undefined) continue;
     const object = core.paths.policy(server, number);
     await look(checked, object, () => readPolicy(core, server, number));
+  }
+  for (const { repository, number } of await listNotes(core)) {
+    const object = core.paths.copyNote(repository, number);
+    await look(checked, object, () => readNote(core, repository, number));
   }
   return checked;
 }

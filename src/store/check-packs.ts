@@ -148,8 +148,9 @@ async function lost(
 }
 
 /** Compares every content with its digest; returns how many records have a damaged header. */
-async function readPieces(
-  core: CheckCore,
+/** Reads all contents of a pack; notes where one is damaged. Returns how many records are odd. */
+export async function readPieces(
+  core: Pick<CheckCore, 'files'>,
   path: string,
   entries: readonly TableEntry[],
   places: Places,

@@ -7,6 +7,7 @@ import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
 import type { Catalog, VolumeHead } from './catalog.ts';
 import type { Copies } from './copies.ts';
+import type { CopyNotes } from './copy-notes.ts';
 import type { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
 import type { Names } from './keys/names.ts';
@@ -131,6 +132,8 @@ export interface Core {
   readonly reader: PieceReader;
   readonly copies: Copies;
   readonly reservations: Reservations;
+  /** Which other places hold points. */
+  readonly copyNotes: CopyNotes;
   readonly servers: Map<string, ServerState>;
   /** In order of their commits. */
   readonly staged: Map<string, StagedPoint>;

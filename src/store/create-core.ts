@@ -4,6 +4,7 @@ import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
 import type { Catalog } from './catalog.ts';
 import { Copies } from './copies.ts';
+import { CopyNotes } from './copy-notes.ts';
 import {
   type Core,
   defaultSettings,
@@ -16,7 +17,7 @@ import type { Journal } from './journal.ts';
 import { plainVault, type Vault } from './keys/vault.ts';
 import { paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
-import type { Lease, LeaseTimes } from './lease.ts';
+import type { Lease } from './lease.ts';
 import { Mutex } from './mutex.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
@@ -24,6 +25,7 @@ import { PieceReader } from './piece-reader.ts';
 import { RunShelf } from './replay.ts';
 import { loadNewPacks } from './repository.ts';
 import { Reservations } from './reservations.ts';
+import type { LeaseHolder } from './take-lease.ts';
 import { Terms } from './terms.ts';
 
 export interface StoreOptions {
@@ -43,14 +45,6 @@ export interface StoreOptions {
   readonly leaseBy?: LeaseHolder;
   /** What the repository's keys do; a plain repository has none. */
   readonly vault?: Vault;
-}
-
-export interface LeaseHolder {
-  /** 32 hex digits, chosen at random by this process. */
-  readonly holder: string;
-  /** Shown to whoever finds the repository in use. */
-  readonly host: string;
-  readonly times?: LeaseTimes;
 }
 
 const saltOf = (randomBytes: StoreOptions['randomBytes']): number =>
@@ -75,6 +69,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     settings: { ...defaultSettings, ...options.settings },
     ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log }) },
     reservations: new Reservations(),
+    copyNotes: new CopyNotes(),
     servers: new Map(),
     upkeep: new Mutex(),
     staged: new Map(),

@@ -7,18 +7,26 @@ import type { VolumeId } from '../model/replication.ts';
 import type { CatalogPoint } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
 import { type CheckOptions, checkRepository, stagedOf } from './check.ts';
+import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
 import { ChainImage } from './image.ts';
 import { shownPoint } from './point-format.ts';
 import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
 
+/** What is known of points besides what they say themselves. */
+export interface PointsKnown {
+  readonly legalHolds: ReadonlyMap<string, PointHold>;
+  readonly copyNotes: CopyNotes;
+}
+
 export const listed = (
   { record, state }: CatalogPoint,
-  held: ReadonlyMap<string, PointHold>,
+  { legalHolds, copyNotes }: PointsKnown,
 ): ListedPoint => ({
   ...shownPoint(record),
   state,
-  hold: held.get(record.id) ?? null,
+  hold: legalHolds.get(record.id) ?? null,
+  copies: copyNotes.holding(record.id),
 });
 
 export class DirectoryReader {
@@ -31,11 +39,11 @@ export class DirectoryReader {
   async points(filter: PointFilter): Promise<ListedPoint[]> {
     this.assertOpen();
     const points = await this.core.catalog.points(filter);
-    return points.map((point) => listed(point, this.core.legalHolds));
+    return points.map((point) => listed(point, this.core));
   }
 
   async point(id: string): Promise<ListedPoint> {
-    return listed(await this.find(id), this.core.legalHolds);
+    return listed(await this.find(id), this.core);
   }
 
   async openImage(pointId: string, volume: VolumeId): Promise<ImageReader> {
@@ -79,7 +87,7 @@ export class DirectoryReader {
 }
 
 /** Holds a point against retention until the function is called. */
-function hold(core: Core, id: string): () => void {
+export function hold(core: Core, id: string): () => void {
   core.holds.set(id, (core.holds.get(id) ?? 0) + 1);
   return () => {
     const left = (core.holds.get(id) ?? 1) - 1;

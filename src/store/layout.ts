@@ -26,6 +26,7 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     lease: `${repo}/lease`,
     terms: `${repo}/terms`,
     term: (term: number) => `${repo}/terms/${pad(term, 10)}.term`,
+    copies: `${repo}/copies`,
     segment: (sequence: number) => `${journal}/${pad(sequence, 16)}.segment`,
     run: (sequence: number) => `${journal}/open/${pad(sequence, 16)}.run`,
     packFolder: (id: string) => `${repo}/packs/${id.slice(0, 2)}`,
@@ -45,6 +46,8 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     policyFolder: (server: string) => `${repo}/policies/${server}`,
     policy: (server: string, number: number) =>
       `${repo}/policies/${server}/${pad(number, 16)}.policy`,
+    copyNote: (repository: string, number: number) =>
+      `${repo}/copies/${repository}-${pad(number, 10)}.copy`,
   };
 };
 export type Paths = ReturnType<typeof paths>;

@@ -13,7 +13,7 @@ import { equalBytes } from './checksum.ts';
 import { type Core, type OverBase, temporaryPath, type VolumeState } from './core.ts';
 import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
-import { composedLeaves } from './leaf-source.ts';
+import { composedLeaves, type LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
 import { type Listed, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
 import { publish } from './object-file.ts';
@@ -207,11 +207,12 @@ async function foldDeltas(core: Core, place: MapPlace, spans: readonly Span[]): 
   await publish(core.disk, temporary, core.paths.delta(place, info.from, info.to));
 }
 
-async function writeFold(
-  core: Core,
+/** Writes what the inputs are together, under a temporary name, reads it back and compares. */
+export async function writeFold(
+  core: Pick<Core, 'disk' | 'files'>,
   temporary: string,
   info: LeafFileInfo,
-  inputs: readonly LeafFile[],
+  inputs: readonly LeafSource[],
 ): Promise<void> {
   const writer = await LeafFileWriter.create(core.disk, temporary, 'US-DELTA', info);
   try {
@@ -227,9 +228,9 @@ async function writeFold(
 
 /** What the fold reads as is what its inputs read as. */
 async function compareFold(
-  core: Core,
+  core: Pick<Core, 'files'>,
   temporary: string,
-  inputs: readonly LeafFile[],
+  inputs: readonly LeafSource[],
 ): Promise<void> {
   const fold = await LeafFile.open(core.files, temporary, 'US-DELTA');
   let count = 0;

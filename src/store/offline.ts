@@ -18,6 +18,7 @@ import type { VolumeId } from '../model/replication.ts';
 import { MemoryCatalog } from './catalog-memory.ts';
 import type { CheckOptions } from './check.ts';
 import { checkCatalog } from './check-catalog.ts';
+import { copyPoints } from './copy.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
@@ -30,6 +31,9 @@ import { statisticsOf } from './statistics.ts';
 import { readTerms } from './terms.ts';
 import type {
   CheckReport,
+  CopyOptions,
+  CopyPlace,
+  CopyReport,
   Finding,
   ImageReader,
   ListedPoint,
@@ -45,6 +49,8 @@ export interface OfflineRepository {
   /** ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND. */
   openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
   check(options: CheckOptions): Promise<CheckReport>;
+  /** As `Store.copy`; the note of it is the one thing that is written here. */
+  copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport>;
   statistics(): Promise<StoreStatistics>;
   close(): Promise<void>;
 }
@@ -91,6 +97,7 @@ export async function openDirectory(
     await repository.matchPoints(core);
     await loadHeads(core);
     await repository.loadPacks(core);
+    await core.copyNotes.load(core);
     return { core, damage: journal, isData };
   }
 }
@@ -153,6 +160,10 @@ class Offline extends DirectoryReader implements OfflineRepository {
     const report = await super.check(options);
     const catalog = isData ? await checkCatalog(this.core) : [];
     return { ...report, findings: [...damage, ...report.findings, ...catalog] };
+  }
+
+  copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport> {
+    return copyPoints(this.core, place, options);
   }
 
   statistics(): Promise<StoreStatistics> {

@@ -12,10 +12,10 @@ import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-cor
 import { loadHolds } from './holds.ts';
 import { Journal } from './journal.ts';
 import { type Paths, paths as pathsOf } from './layout.ts';
-import { Lease } from './lease.ts';
+import type { Lease } from './lease.ts';
 import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
 import { leasedDisk } from './leased-disk.ts';
-import { makeFolder, writeObject } from './object-file.ts';
+import { writeObject } from './object-file.ts';
 import type { PointRecord } from './point-format.ts';
 import { loadPolicies } from './policies.ts';
 import { Replay } from './replay.ts';
@@ -24,6 +24,7 @@ import { retained } from './retention.ts';
 import { isCovered, Sealer } from './sealer.ts';
 import { Segment } from './segment.ts';
 import { DirectoryStore } from './store.ts';
+import { takeLease } from './take-lease.ts';
 import { readTerms } from './terms.ts';
 import type { Store } from './types.ts';
 import { Watermark } from './watermark.ts';
@@ -58,21 +59,6 @@ async function openLocked(options: StoreOptions, known: string | null): Promise<
   }
 }
 
-/** Null where nobody else can reach the repository. ERR_REPOSITORY_IN_USE. */
-async function takeLease(options: StoreOptions, paths: Paths): Promise<Lease | null> {
-  const { disk, clock, log, leaseBy } = options;
-  if (leaseBy === undefined) return null;
-  const { highest: knownTerm } = await readTerms(disk, paths.terms, log);
-  await makeFolder(disk, paths.temporary);
-  let next = 0;
-  const temporary = () => {
-    next += 1;
-    return `${paths.temporary}/${next}.lease`;
-  };
-  const world = { disk, clock, log, folder: paths.lease, repo: paths.repo, knownTerm, temporary };
-  return Lease.take({ ...world, ...leaseBy });
-}
-
 async function openRepository(
   options: StoreOptions,
   lease: Lease | null,
@@ -100,6 +86,7 @@ async function openRepository(
   // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
   await repository.findHeads(core);
   await loadHeads(core);
+  await core.copyNotes.load(core);
   return replay(core, watermark);
 }
 

@@ -42,6 +42,8 @@ interface OpenPack {
 }
 
 export class PackWriter {
+  /** Written so far, with the heads of records. */
+  bytes = 0;
   private readonly core: Core;
   private open: OpenPack | null = null;
 
@@ -59,7 +61,7 @@ export class PackWriter {
   async put(content: Uint8Array, owner: Uint8Array): Promise<Uint8Array> {
     const { index, packs } = this.core;
     const digest = this.core.names.ofContent(content);
-    if (this.open?.table.get(digest) != null) return digest;
+    if (this.holds(digest)) return digest;
     const held = await index.claim(digest);
     if (held !== null && packs.byNumber(held.pack)?.isPublished === true) return digest;
     const packed = compressSync(Buffer.from(content.buffer, content.byteOffset, content.length));
@@ -67,6 +69,11 @@ export class PackWriter {
     const stored = codec === 1 ? packed : content;
     await this.append({ digest, owner, codec, rawLength: content.length }, stored, RECORD_PIECE);
     return digest;
+  }
+
+  /** True for what lies in the pack that has no name yet: nobody else finds it. */
+  holds(digest: Uint8Array): boolean {
+    return this.open?.table.get(digest) != null;
   }
 
   /** Copies a piece or a grant; `stored`: its bytes as they were before they were sealed. */
@@ -148,6 +155,7 @@ export class PackWriter {
     const length = PIECE_HEADER_BYTES + storedLength;
     open.pendingBytes += length;
     open.size += length;
+    this.bytes += length;
     if (open.pendingBytes < WRITE_BYTES) return;
     await open.file.write(open.pending, open.size - open.pendingBytes);
     open.pending = [];

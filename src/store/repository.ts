@@ -48,7 +48,8 @@ export async function readFormat(disk: Disk, paths: Paths): Promise<string | nul
   return format.id;
 }
 
-export async function createFormat(core: Core): Promise<string> {
+/** `more`: further fields, which readers that do not know them ignore. */
+export async function createFormat(core: Core, more: object = {}): Promise<string> {
   const id = toHex(core.randomBytes(16));
   const format = {
     format: FORMAT_NAME,
@@ -58,6 +59,7 @@ export async function createFormat(core: Core): Promise<string> {
     chunksPerLeaf: CHUNKS_PER_LEAF,
     digest: 'sha-256',
     createdMs: core.clock.wallMs(),
+    ...more,
   };
   const bytes = Buffer.from(`${JSON.stringify(format, null, 2)}\n`);
   await writeObject(core.disk, temporaryPath(core), core.paths.format, [bytes]);

@@ -6,6 +6,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { CheckOptions } from './check.ts';
 import { collectGarbage } from './collect.ts';
+import { copyPoints } from './copy.ts';
 import { type Core, serverState } from './core.ts';
 import { DirectoryReader, listed } from './directory-reader.ts';
 import { estimateFreed } from './freed.ts';
@@ -17,6 +18,9 @@ import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
 import type {
   CheckReport,
+  CopyOptions,
+  CopyPlace,
+  CopyReport,
   DroppedPoint,
   FreedEstimate,
   Ingest,
@@ -70,7 +74,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
         volumes: heads.map(({ volume, sizeBytes, sectorBytes, generation, epoch }) => ({
           ...{ volume, sizeBytes, sectorBytes, generation, epoch },
         })),
-        newestPoint: newest === undefined ? null : listed(newest, this.core.legalHolds),
+        newestPoint: newest === undefined ? null : listed(newest, this.core),
       });
     }
     return result;
@@ -112,7 +116,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
     this.assertOpen();
     await this.upkeep.run(() => releasePoint(this.core, id));
     const found = await this.core.catalog.point(id);
-    return found === null ? null : listed(found, this.core.legalHolds);
+    return found === null ? null : listed(found, this.core);
   }
 
   holdOf(id: string): PointHold | null {
@@ -145,6 +149,11 @@ export class DirectoryStore extends DirectoryReader implements Store {
   override async check(options: CheckOptions): Promise<CheckReport> {
     this.assertOpen();
     return this.upkeep.run(() => super.check(options));
+  }
+
+  async copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport> {
+    this.assertOpen();
+    return copyPoints(this.core, place, options);
   }
 
   async statistics(): Promise<StoreStatistics> {

@@ -2,6 +2,7 @@
  * What the store offers to the staging service: ingest, recovery points, images, upkeep. The repository's
  * bytes are specified in FORMAT.md; nothing here tells how they lie.
  */
+import type { Disk } from '../base/disk.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import type {
   CutInfo,
@@ -14,6 +15,7 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { Subset } from './check-subset.ts';
+import type { LeaseHolder } from './take-lease.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
 export interface VerifiedPiece {
@@ -99,10 +101,18 @@ export interface PointFilter {
   readonly limit?: number;
   readonly after?: string;
 }
+/** Another place that holds a point. */
+export interface HeldCopy {
+  readonly place: string;
+  /** When all its bytes had been read back there, ms since 1970; null: parts of them never were. */
+  readonly verifiedMs: number | null;
+}
 export interface ListedPoint extends RecoveryPoint {
   readonly state: PointState;
   /** Why and since when an operator holds it; null: nobody does. */
   readonly hold: PointHold | null;
+  /** Where it is held besides, as far as this repository knows. */
+  readonly copies?: readonly HeldCopy[];
 }
 
 /** Both empty where the object of the hold is damaged. */
@@ -184,6 +194,76 @@ export interface CheckReport {
   readonly findings: readonly Finding[];
 }
 
+/** Where a copy is to be. */
+export interface CopyPlace {
+  /** As the operator named it: for reports and notes. */
+  readonly name: string;
+  readonly disk: Disk;
+  /** Root of the repository, as `disk` knows it. */
+  readonly repo: string;
+  /** Folder for what has no name yet: where the repository is a directory, in the same file system. */
+  readonly scratch: string;
+  /** Given where others could write there meanwhile. */
+  readonly leaseBy?: LeaseHolder;
+}
+
+export interface CopyProgress {
+  readonly points: number;
+  readonly ofPoints: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+export interface CopyOptions {
+  /** Only points of this server; not older than this; of each server the newest so many. */
+  readonly server?: ServerId | undefined;
+  readonly sinceMs?: number | undefined;
+  readonly newest?: number | undefined;
+  /** Retention at the destination; without it nothing is dropped there. */
+  readonly keep?: readonly KeepRule[] | undefined;
+  /** What is read back at the destination: nothing more, what this copy has written, everything. */
+  readonly verify?: 'none' | 'new' | 'all' | undefined;
+  /** Read at the source, or written at the destination; 0: as fast as it goes. */
+  readonly bytesPerSecond?: number | undefined;
+  /** Begins again where a copy is known to have been and is gone. */
+  readonly anew?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+}
+/** A point that was not copied: the source cannot give all of it, or it was dropped meanwhile. */
+export interface SkippedPoint {
+  readonly point: string;
+  readonly server: ServerId;
+  readonly reason: 'damaged' | 'dropped';
+  readonly detail: string;
+}
+export interface CopyReport {
+  readonly place: string;
+  /** Id of the repository there. */
+  readonly repository: string;
+  /** Copied by this run; all that are there; not sealed yet, so left for the next run. */
+  readonly points: number;
+  readonly held: number;
+  readonly unsealed: number;
+  readonly skipped: readonly SkippedPoint[];
+  readonly maps: number;
+  readonly pieces: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** By the destination's retention and collection. */
+  readonly dropped: number;
+  readonly freedBytes: number;
+  /** Null where nothing was read back. */
+  readonly verified: {
+    readonly objects: number;
+    readonly pieces: number;
+    readonly bytesRead: number;
+    readonly findings: readonly Finding[];
+  } | null;
+  /** False where the source could not be told, so that its points do not show this copy. */
+  readonly isNoted: boolean;
+  readonly tookMs: number;
+}
+
 export interface StoreStatistics {
   readonly points: number;
   readonly stagedPoints: number;
@@ -254,6 +334,11 @@ export interface Store {
     subset?: Subset;
     onProgress?: (done: number, total: number) => void;
   }): Promise<CheckReport>;
+  /**
+   * Copies points to another repository. ERR_COPY_PLACE, ERR_COPY_FOREIGN, ERR_COPY_LOST, and what the
+   * destination's disk says.
+   */
+  copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport>;
   statistics(): Promise<StoreStatistics>;
   close(): Promise<void>;
 }

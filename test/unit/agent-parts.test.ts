@@ -12,7 +12,7 @@ import { Outbox, type OutItem } from '../../src/agent/outbox.ts';
 import { groupChunksFor, ScanTable } from '../../src/agent/scan-table.ts';
 import { SyncCursor } from '../../src/agent/sync-cursor.ts';
 import { extentsOf, planSlice } from '../../src/agent/sync-plan.ts';
-import { TokenBucket } from '../../src/agent/token-bucket.ts';
+import { TokenBucket } from '../../src/base/token-bucket.ts';
 import { KIB, MIB, TIB } from '../../src/base/units.ts';
 import type { Extent } from '../../src/model/geometry.ts';
 import { compressInto } from '../../src/native/index.ts';

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { CopyNotes } from '../../src/store/copy-notes.ts';
 import { listed } from '../../src/store/directory-reader.ts';
 import { pointAt, pointsAt } from '../../src/store/point-at.ts';
 import type { PointRecord } from '../../src/store/point-format.ts';
@@ -23,7 +24,9 @@ async function listerOf(records: readonly PointRecord[]) {
   for (const each of records) await catalog.putPoint(each, 'sealed');
   return {
     points: async (filter: Parameters<typeof catalog.points>[0]) =>
-      (await catalog.points(filter)).map((point) => listed(point, new Map())),
+      (await catalog.points(filter)).map((point) =>
+        listed(point, { legalHolds: new Map(), copyNotes: new CopyNotes() }),
+      ),
   };
 }
 

@@ -132,7 +132,10 @@ export class StoreLife {
 }
 
 /** Every image of a point equals what was sent. */
-export async function readsAs(store: Store, { id, contents }: Expected): Promise<boolean> {
+export async function readsAs(
+  store: Pick<Store, 'openImage'>,
+  { id, contents }: Expected,
+): Promise<boolean> {
   for (const [volume, content] of contents) {
     const image = await store.openImage(id, volume);
     const read = await image.read(0, content.length);

@@ -1,0 +1,149 @@
+/**
+ * The destination of a copy: a repository of its own, without a journal, that is written to by nobody but
+ * copies of one source. Its format.json names that source, so that another one is refused. What has no
+ * name yet lies in a scratch folder, and goes when the next copy begins.
+ */
+import { dirname } from 'node:path';
+import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import { MemoryCatalog } from './catalog-memory.ts';
+import { type Core, temporaryPath } from './core.ts';
+import { createCore, loadHeads } from './create-core.ts';
+import { loadHolds } from './holds.ts';
+import { type Paths, paths as pathsOf } from './layout.ts';
+import { leasedDisk } from './leased-disk.ts';
+import { isDamage, isNotFound } from './object-header.ts';
+import * as repository from './repository.ts';
+import { settleNames } from './settle-names.ts';
+import { takeLease } from './take-lease.ts';
+import type { CopyPlace } from './types.ts';
+
+/** The usual name of the scratch folder of a directory. */
+export const SCRATCH = 'copying';
+
+export interface CopyTarget {
+  readonly core: Core;
+  readonly id: string;
+  /** It was made by this call. */
+  readonly isNew: boolean;
+  close(): Promise<void>;
+}
+
+/** What else may lie in a directory that is to become a repository. */
+const STRANGERS: readonly string[] = [SCRATCH, 'lost+found', 'lease'];
+
+const refused = (code: 'ERR_COPY_PLACE' | 'ERR_COPY_FOREIGN', place: CopyPlace, detail: string) =>
+  new UnderstudyError(code, `${place.name}: ${detail}`, { path: place.name });
+
+/**
+ * Opens the destination, or makes it. ERR_COPY_PLACE where it is the source, or a directory with other
+ * things; ERR_COPY_FOREIGN where it is no copy of this source; ERR_DATA_FORMAT.
+ */
+export async function openCopyTarget(
+  source: Core,
+  sourceId: string,
+  place: CopyPlace,
+): Promise<CopyTarget> {
+  const { clock, log, randomBytes, settings, vault } = source;
+  const paths = pathsOf(place.scratch, place.repo, vault.names);
+  const known = await admit(place, paths, sourceId);
+  // Sequences are the source's: whoever takes this repository into service must go on after them.
+  const { disk, leaseBy } = place;
+  const lease = await takeLease({ disk, clock, log, leaseBy }, paths, source.terms.highest);
+  const core = createCore(
+    {
+      disk: lease === null ? disk : leasedDisk(disk, place.repo, lease),
+      ...{ clock, log, randomBytes, settings, vault },
+      ...{ root: place.scratch, repo: place.repo, catalog: new MemoryCatalog() },
+    },
+    lease,
+  );
+  try {
+    const id = await prepare(core, known, sourceId);
+    await loadHolds(core);
+    await loadPoints(source, core);
+    await loadHeads(core);
+    return { core, id, isNew: known === null, close: () => close(core) };
+  } catch (error) {
+    await close(core);
+    throw error;
+  }
+}
+
+async function close({ files, lease }: Core): Promise<void> {
+  await files.close();
+  await lease?.release();
+}
+
+/** Makes what is missing, and durable what a former run has left. Returns the repository's id. */
+async function prepare(core: Core, known: string | null, sourceId: string): Promise<string> {
+  const { disk, paths, settings } = core;
+  await repository.makeFolders(disk, paths);
+  const above = dirname(paths.repo);
+  if (await disk.exists(above)) await disk.syncDirectory(above);
+  await settleNames(core);
+  await repository.clearTemporaries(disk, paths);
+  const id = known ?? (await repository.createFormat(core, { copyOf: { repository: sourceId } }));
+  await repository.loadPacks(core, settings.indexMemoryEntries, () =>
+    core.index.flush(temporaryPath(core)),
+  );
+  return id;
+}
+
+/** Id of the repository there; null where there is none yet, and may be one. */
+async function admit(place: CopyPlace, paths: Paths, sourceId: string): Promise<string | null> {
+  const { disk } = place;
+  const id = await repository.readFormat(disk, paths);
+  if (id === null) {
+    await assertEmpty(place, paths);
+    return null;
+  }
+  if (id === sourceId) throw refused('ERR_COPY_PLACE', place, 'this is the source itself');
+  const of = await copyOf(disk, paths);
+  if (of === sourceId) return id;
+  const what = of === null ? 'a repository of its own' : `a copy of the repository ${of}`;
+  throw refused('ERR_COPY_FOREIGN', place, `this is ${what}, not a copy of ${sourceId}`);
+}
+
+/** Empty, or with the folders that a copy makes before anything else. */
+async function assertEmpty(place: CopyPlace, paths: Paths): Promise<void> {
+  const { disk } = place;
+  const { packs, deltas, bases, index, points, condemned } = paths;
+  const folders = [packs, deltas, bases, index, points, condemned];
+  for (const { name } of await disk.list(place.repo)) {
+    if (STRANGERS.includes(name)) continue;
+    const path = `${place.repo}/${name}`;
+    if (folders.includes(path) && (await disk.list(path)).length === 0) continue;
+    throw refused('ERR_COPY_PLACE', place, `this is no repository, and it has "${name}"`);
+  }
+}
+
+/** The repository that this one is a copy of; null where it is none. */
+export async function copyOf(disk: Disk, paths: Paths): Promise<string | null> {
+  const text = Buffer.from(await disk.readFile(paths.format)).toString('utf8');
+  const { copyOf: of } = JSON.parse(text) as { copyOf?: { repository?: unknown } };
+  return typeof of?.repository === 'string' ? of.repository : null;
+}
+
+/** The points of the destination. One that the source has too is the same: it need not be read. */
+async function loadPoints(source: Core, core: Core): Promise<void> {
+  for await (const { id, path } of repository.listPoints(core)) {
+    const same = await source.catalog.point(id);
+    if (same?.state === 'sealed' && core.paths.point(same.record.server, id) === path) {
+      await core.catalog.putPoint(same.record, 'sealed');
+      continue;
+    }
+    try {
+      await core.catalog.putPoint(await repository.readNamedPoint(core, path), 'sealed');
+    } catch (error) {
+      if (isNotFound(error)) continue;
+      if (!isDamage(error)) throw error;
+      core.log.error('a point of the destination is damaged', { point: id, path });
+    }
+  }
+}
+
+/** Where a directory is the place: the folder itself is the repository. */
+export const directoryPlace = (disk: Disk, name: string, folder: string): CopyPlace => ({
+  ...{ name, disk, repo: folder, scratch: `${folder}/${SCRATCH}` },
+});
