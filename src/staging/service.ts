@@ -13,6 +13,7 @@ import type { Log } from '../base/log.ts';
 import { tuneHeap } from '../base/memory.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { VERSION } from '../base/version.ts';
+import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import type { KeepRule, Store } from '../store/types.ts';
@@ -39,6 +40,8 @@ export interface StagingOptions {
   readonly keep: readonly KeepRule[];
   /** The operator has looked at the clock: points may be dropped by their age. */
   readonly trustClock?: boolean;
+  /** Servers that may be told "have" of each other's contents. */
+  readonly dedupeDomains?: readonly DedupeDomain[];
   readonly log: Log;
   readonly clock?: Clock;
   readonly retentionMs?: number;
@@ -131,7 +134,9 @@ async function openCore(
 ): Promise<Core> {
   const { log, keep, clock = systemClock } = options;
   const folder = resolve(options.dataDir);
-  const store = await openNodeStore(folder, log);
+  const store = await openNodeStore(folder, log, {
+    dedupeDomains: options.dedupeDomains ?? [],
+  });
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);

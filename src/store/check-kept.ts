@@ -6,7 +6,7 @@ import { type CheckCore, findingOf } from './check-finding.ts';
 import { listNotes, readNote } from './copy-notes.ts';
 import { heldPoints, readHold } from './holds.ts';
 import { isNotFound } from './object-header.ts';
-import { policyNumbers, policyServers, readPolicy } from './policies.ts';
+import { policyPaths, readPolicy } from './policies.ts';
 import { listPoints } from './repository.ts';
 import type { Finding } from './types.ts';
 
@@ -18,11 +18,8 @@ interface Checked {
 export async function checkKept(core: CheckCore): Promise<Checked> {
   const checked: Checked = { objects: 0, findings: [] };
   await checkHolds(core, checked);
-  for (const server of await policyServers(core)) {
-    const number = (await policyNumbers(core, server)).at(-1);
-    if (number === undefined) continue;
-    const object = core.paths.policy(server, number);
-    await look(checked, object, () => readPolicy(core, server, number));
+  for (const path of await policyPaths(core)) {
+    await look(checked, path, () => readPolicy(core, path));
   }
   for (const { repository, number } of await listNotes(core)) {
     const object = core.paths.copyNote(repository, number);

@@ -218,7 +218,7 @@ async function missingOf(
     const chunk = leaf * CHUNKS_PER_LEAF + index;
     for (const { piece, length } of piecesOf(entry, chunk, sizeBytes)) {
       if (piece === 'zero') continue;
-      if ((await core.index.owns(server.owner, piece)) !== length) missing.add(chunk);
+      if ((await core.index.owns(server.domain, piece)) !== length) missing.add(chunk);
     }
   }
   return [...missing].sort((a, b) => a - b);

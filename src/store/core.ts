@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
+import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import type { Catalog, VolumeHead } from './catalog.ts';
 import type { Copies } from './copies.ts';
 import type { CopyNotes } from './copy-notes.ts';
@@ -45,6 +46,8 @@ export interface StoreSettings {
   readonly graceMs: number;
   /** Packs smaller than this are merged when there are more than a few. */
   readonly smallPackBytes: number;
+  /** Servers that may learn of each other what they hold. */
+  readonly dedupeDomains: readonly DedupeDomain[];
   /** Wait before what failed for a full disk is tried again. */
   readonly retryMs: number;
 }
@@ -59,6 +62,7 @@ export const defaultSettings: StoreSettings = {
   baseAfterBytes: 64 * 1024 * 1024,
   graceMs: 3_600_000,
   smallPackBytes: 16 * 1024 * 1024,
+  dedupeDomains: [],
   retryMs: 5_000,
 };
 
@@ -101,6 +105,8 @@ export interface OverBase {
 export interface ServerState {
   readonly server: string;
   readonly owner: Uint8Array;
+  /** Its own tag, and those of the other servers of its dedupe domain. */
+  readonly domain: readonly Uint8Array[];
   readonly volumes: Map<string, VolumeState>;
   /** Everything that changes the server's state goes through here, in the order of the calls. */
   readonly mutex: Mutex;
@@ -143,7 +149,7 @@ export interface Core {
   readonly holds: Map<string, number>;
   /** Points that operators hold (holds.ts). */
   readonly legalHolds: Map<string, PointHold>;
-  /** Policies of single servers (policies.ts). */
+  /** Policies of single servers, by their folders (policies.ts). */
   readonly policies: Map<string, ServerPolicy>;
   /** Grows with every change of a policy: what was planned before is not done any more. */
   policyVersion: number;
@@ -171,7 +177,10 @@ export function serverState(core: Core, server: string): ServerState {
   const known = core.servers.get(server);
   if (known !== undefined) return known;
   const owner = core.names.ownerTag(server);
-  const made = { server, owner, volumes: new Map(), mutex: new Mutex(), hasIngest: false };
+  const members = core.settings.dedupeDomains.find((names) => names.includes(server)) ?? [];
+  const others = members.filter((name) => name !== server);
+  const domain = [owner, ...others.map((name) => core.names.ownerTag(name))];
+  const made = { server, owner, domain, volumes: new Map(), mutex: new Mutex(), hasIngest: false };
   core.servers.set(server, made);
   return made;
 }

@@ -3,9 +3,10 @@
  * before it is durable; nothing uncommitted is visible). Every call goes through the server's mutex;
  * state in memory changes only after the journal has the record, so that a replay gives the same state.
  *
- * A content is said to be held only where it is held and this server has sent it itself: an offer must
- * not tell what another server stores (P8). A call that fails ends the session: what follows it would lie
- * over a hole. Commits are commit.ts's.
+ * A content is said to be held only where it is held and this server has sent it itself, or one that is
+ * declared to be of its dedupe domain: an offer must not tell what another server stores (P8).
+ *
+ * A call that fails ends the session: what follows it would lie over a hole. Commits are commit.ts's.
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry, Piece } from '../model/entry.ts';
@@ -268,7 +269,7 @@ export class IngestSession implements Ingest {
       if (entry.whole === null || entry.whole === 'zero') continue;
       const isHeld =
         !this.arrivals.isAsked(entry.whole) &&
-        (await this.core.index.owns(this.server.owner, entry.whole)) > 0;
+        (await this.core.index.owns(this.server.domain, entry.whole)) > 0;
       need.push(!isHeld && this.arrivals.expect(entry.whole, offer) ? 1 : 0);
     }
     return Uint8Array.from(need);
@@ -336,7 +337,7 @@ export class IngestSession implements Ingest {
         continue;
       }
       this.core.dedupeHits += 1;
-      if ((await index.owns(owner, piece.digest)) === 0) {
+      if ((await index.owns([owner], piece.digest)) === 0) {
         grants.push({ key: names.grant(owner, piece.digest), digest: piece.digest });
       }
     }

@@ -43,9 +43,7 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     indexObject: (name: string) => `${repo}/index/${name}.index`,
     condemnedMark: (id: string) => `${repo}/condemned/${id}.condemned`,
     hold: (point: string) => `${repo}/holds/${point}.hold`,
-    policyFolder: (server: string) => `${repo}/policies/${server}`,
-    policy: (server: string, number: number) =>
-      `${repo}/policies/${server}/${pad(number, 16)}.policy`,
+    policyFolder: (server: string) => `${repo}/policies/${names.serverFolder(server)}`,
     copyNote: (repository: string, number: number) =>
       `${repo}/copies/${repository}-${pad(number, 10)}.copy`,
   };
@@ -57,6 +55,13 @@ export interface MapPlace {
   readonly server: string;
   readonly volume: string;
   readonly generation: string;
+}
+
+export const policyName = (number: number): string => `${pad(number, 16)}.policy`;
+
+export function parsePolicyName(name: string): number | null {
+  const match = /^(\d{16})\.policy$/.exec(name);
+  return match === null ? null : Number(match[1]);
 }
 
 const deltaName = (from: number, to: number): string => `${pad(from, 10)}-${pad(to, 10)}.delta`;

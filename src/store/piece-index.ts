@@ -106,13 +106,20 @@ export class PieceIndex {
     return entry;
   }
 
-  /** Length of the content where it is held and `owner` has sent it: it may be told so. Else 0. */
-  async owns(owner: Uint8Array, digest: Uint8Array): Promise<number> {
+  /**
+   * Length of the content where it is held and one of `owners` has sent it: it may be told so. Else 0.
+   * `owners`: a server's own tag, and those of its dedupe domain.
+   */
+  async owns(owners: readonly Uint8Array[], digest: Uint8Array): Promise<number> {
     const entry = await this.claim(digest);
     if (entry === null) return 0;
-    if (equalBytes(entry.owner, owner)) return entry.rawLength;
-    const grant = await this.claim(this.world.files.vault.names.grant(owner, digest));
-    return grant !== null || this.hasOwnCopy(owner, digest) ? entry.rawLength : 0;
+    if (owners.some((owner) => equalBytes(entry.owner, owner))) return entry.rawLength;
+    const { names } = this.world.files.vault;
+    for (const owner of owners) {
+      if ((await this.claim(names.grant(owner, digest))) !== null) return entry.rawLength;
+      if (this.hasOwnCopy(owner, digest)) return entry.rawLength;
+    }
+    return 0;
   }
 
   /** From now on notes in which packs something is claimed; returns the note, which goes on growing. */

@@ -6,74 +6,78 @@
  *
  * Where the highest is damaged the server's rules are not known, and nothing of it may be dropped.
  */
+import { basename, dirname } from 'node:path';
 import { UnderstudyError } from '../base/errors.ts';
 import { type KeepRule, parseKeepRules } from '../model/keep-rules.ts';
 import type { RulesOf } from '../model/retention.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { decodeJsonObject, encodeJsonObject, textOf } from './json-object.ts';
+import { parsePolicyName, policyName } from './layout.ts';
 import { writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
+import type { KeepPolicy } from './types.ts';
 
 export const POLICY_MAGIC = 'US-KEEP ';
 
 /** What the highest object of a server says. */
 export interface ServerPolicy {
-  readonly number: number;
+  /** Null where the object is damaged. */
+  readonly server: string | null;
   /** As it was given; null: the default of the service. */
   readonly keep: string | null;
-  readonly isDamaged: boolean;
 }
 
 type Readable = Pick<Core, 'disk' | 'paths'>;
 
-/** Numbers of a server's policies, ascending. */
-export async function policyNumbers({ disk, paths }: Readable, server: string): Promise<number[]> {
-  const names = (await disk.list(paths.policyFolder(server))).map(({ name }) => name);
-  const numbers = names.flatMap((name) => {
-    const match = /^(\d{16})\.policy$/.exec(name);
-    return match === null ? [] : [Number(match[1])];
-  });
-  return numbers.sort((a, b) => a - b);
+/** Numbers of the policies in a folder, ascending. */
+async function numbersIn(disk: Readable['disk'], folder: string): Promise<number[]> {
+  const numbers = (await disk.list(folder)).map(({ name }) => parsePolicyName(name));
+  return numbers.filter((number) => number !== null).sort((a, b) => a - b);
 }
 
-export async function policyServers({ disk, paths }: Readable): Promise<string[]> {
-  const entries = await disk.list(paths.policies);
-  return entries.filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+/** Paths of the policies that count: of each server the highest. */
+export async function policyPaths({ disk, paths }: Readable): Promise<string[]> {
+  const found: string[] = [];
+  for (const { name, isDirectory } of await disk.list(paths.policies)) {
+    const folder = `${paths.policies}/${name}`;
+    const number = isDirectory ? (await numbersIn(disk, folder)).at(-1) : undefined;
+    if (number !== undefined) found.push(`${folder}/${policyName(number)}`);
+  }
+  return found;
 }
 
 /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
 export async function readPolicy(
   { disk, paths }: Readable,
-  server: string,
-  number: number,
-): Promise<string | null> {
-  const path = paths.policy(server, number);
+  path: string,
+): Promise<ServerPolicy & { readonly server: string }> {
   const value = decodeJsonObject(await disk.readFile(path), POLICY_MAGIC, path);
-  if (textOf(value, 'server', path) !== server) throw damaged(path, 'the policy of another server');
-  if (value.keep === null) return null;
+  const server = textOf(value, 'server', path);
+  if (!path.startsWith(`${paths.policyFolder(server)}/`)) {
+    throw damaged(path, 'the policy of another server');
+  }
+  if (value.keep === null) return { server, keep: null };
   const keep = textOf(value, 'keep', path);
   try {
     parseKeepRules(keep);
   } catch (cause) {
     throw damaged(path, 'rules of another version', cause);
   }
-  return keep;
+  return { server, keep };
 }
 
 /** At opening. */
 export async function loadPolicies(core: Readable & Pick<Core, 'log' | 'policies'>): Promise<void> {
   core.policies.clear();
-  for (const server of await policyServers(core)) {
-    const number = (await policyNumbers(core, server)).at(-1);
-    if (number === undefined) continue;
+  for (const path of await policyPaths(core)) {
+    const folder = dirname(path);
     try {
-      const keep = await readPolicy(core, server, number);
-      core.policies.set(server, { number, keep, isDamaged: false });
+      core.policies.set(folder, await readPolicy(core, path));
     } catch (error) {
-      if (isNotFound(error)) continue;
+      if (isNotFound(error)) continue; // replaced beside an offline reader
       if (!isDamage(error)) throw error;
-      core.log.error('a policy is damaged: nothing of its server is dropped', { server });
-      core.policies.set(server, { number, keep: null, isDamaged: true });
+      core.log.error('a policy is damaged: nothing of its server is dropped', { path });
+      core.policies.set(folder, { server: null, keep: null });
     }
   }
 }
@@ -84,22 +88,33 @@ export async function setPolicy(core: Core, server: string, keep: string | null)
   if (!core.servers.has(server)) {
     throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);
   }
-  const numbers = await policyNumbers(core, server);
-  const number = (numbers.at(-1) ?? 0) + 1;
+  const folder = core.paths.policyFolder(server);
+  const numbers = await numbersIn(core.disk, folder);
+  const path = `${folder}/${policyName((numbers.at(-1) ?? 0) + 1)}`;
   const time = new Date(core.clock.wallMs()).toISOString();
   const object = encodeJsonObject(POLICY_MAGIC, { server, keep, time });
-  await writeObject(core.disk, temporaryPath(core), core.paths.policy(server, number), [object]);
-  core.policies.set(server, { number, keep, isDamaged: false });
+  await writeObject(core.disk, temporaryPath(core), path, [object]);
+  core.policies.set(folder, { server, keep });
   core.policyVersion += 1;
-  for (const former of numbers) await core.disk.remove(core.paths.policy(server, former));
-  if (numbers.length > 0) await core.disk.syncDirectory(core.paths.policyFolder(server));
+  for (const former of numbers) await core.disk.remove(`${folder}/${policyName(former)}`);
+  if (numbers.length > 0) await core.disk.syncDirectory(folder);
 }
 
+export const shownPolicies = ({ policies }: Pick<Core, 'policies'>): KeepPolicy[] =>
+  [...policies].map(([folder, { server, keep }]) => ({
+    server: server ?? basename(folder),
+    keep,
+    isDamaged: server === null,
+  }));
+
 /** The rules of each server: its own, else the default ones. */
-export function rulesOf(core: Pick<Core, 'policies'>, fallback: readonly KeepRule[]): RulesOf {
+export function rulesOf(
+  { policies, paths }: Pick<Core, 'policies' | 'paths'>,
+  fallback: readonly KeepRule[],
+): RulesOf {
   return (server) => {
-    const policy = core.policies.get(server);
-    if (policy?.isDamaged === true) return null;
+    const policy = policies.get(paths.policyFolder(server));
+    if (policy?.server === null) return null;
     return policy?.keep == null ? fallback : parseKeepRules(policy.keep);
   };
 }

@@ -12,7 +12,7 @@ import { DirectoryReader, listed } from './directory-reader.ts';
 import { estimateFreed } from './freed.ts';
 import { holdPoint, releasePoint } from './holds.ts';
 import { beginSession } from './ingest.ts';
-import { setPolicy } from './policies.ts';
+import { setPolicy, shownPolicies } from './policies.ts';
 import { dropPoints, planByRules } from './retention.ts';
 import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
@@ -124,8 +124,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
   }
 
   policies(): KeepPolicy[] {
-    const all = [...this.core.policies];
-    return all.map(([server, { keep, isDamaged }]) => ({ server, keep, isDamaged }));
+    return shownPolicies(this.core);
   }
 
   async setPolicy(server: ServerId, keep: string | null): Promise<void> {

@@ -321,7 +321,7 @@ describe('index that is damaged', () => {
     for (let owner = 1; owner <= 4; owner += 1) {
       const tag = new Uint8Array(8).fill(owner);
       for (const n of numbers(0, 50)) {
-        expect(await index.owns(tag, digestOf(n)), `piece ${n} of ${owner}`).toBe(5);
+        expect(await index.owns([tag], digestOf(n)), `piece ${n} of ${owner}`).toBe(5);
       }
     }
     const key = plainNames.grant(new Uint8Array(8).fill(9), digestOf(1));

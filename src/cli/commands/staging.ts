@@ -1,5 +1,6 @@
 /** `understudy staging run`: the staging service in the foreground, until a signal ends it. */
 import { UnderstudyError } from '../../base/errors.ts';
+import { parseDedupeDomains } from '../../model/dedupe-domain.ts';
 import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { jsonOption } from '../operator.ts';
@@ -44,6 +45,14 @@ const run: CommandSpec = {
       default: DEFAULT_KEEP,
     },
     {
+      name: 'dedupe-domain',
+      type: 'list',
+      value: 'NAME=SERVER,SERVER...',
+      describe:
+        'Servers that need not send what another of them has sent; each can then tell what the ' +
+        'others hold, so declare only servers that may know that',
+    },
+    {
       name: 'trust-clock',
       type: 'flag',
       describe: 'The clock of this machine is right: drop points by their age though it has leapt',
@@ -68,6 +77,7 @@ const run: CommandSpec = {
       tls: tlsFiles(settings),
       keep,
       trustClock: settings.flag('trust-clock'),
+      dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       log: context.log,
       clock: context.clock,
     });
