@@ -6,6 +6,7 @@ build_packages=(
 )
 test_packages=(
   xfsprogs btrfs-progs e2fsprogs qemu-utils qemu-block-extra fio nbdkit sqlite3 curl fdisk jq shellcheck
+  python3-venv
 )
 bench_packages=(borgbackup restic fio jq)
 

@@ -72,6 +72,39 @@ export const errorCatalogue = {
   ERR_DISK_FULL: spec('operational', 3, 'Free space on the disk; nothing was lost.', true),
   ERR_DISK_PERMISSION: spec('operational', 3, 'Check owner and mode of the path named.'),
   ERR_DISK_IO: spec('operational', 3, "The disk failed; look at the system's log."),
+  // object stores
+  ERR_OBJECTS_UNAVAILABLE: spec(
+    'operational',
+    3,
+    'Is the object store up, and its endpoint right? Staging tries again; nothing was lost.',
+    true,
+  ),
+  ERR_OBJECTS_DENIED: spec(
+    'operational',
+    3,
+    'Check credentials, region and policy: objects are listed, read, put and removed.',
+  ),
+  ERR_OBJECTS_NO_BUCKET: spec('operational', 5, 'Make the bucket, or check its name and region.'),
+  ERR_OBJECTS_LOCKED: spec(
+    'operational',
+    6,
+    'Object Lock keeps it; it can be removed when its time is over.',
+  ),
+  ERR_OBJECTS_CONFLICT: spec(
+    'operational',
+    6,
+    'Something else writes to this repository: stop it, then run repo check.',
+  ),
+  ERR_OBJECTS_ARCHIVED: spec(
+    'operational',
+    3,
+    'Restore the object from its archive first; keep repositories out of GLACIER and DEEP_ARCHIVE.',
+  ),
+  ERR_OBJECTS_UNSUITABLE: spec(
+    'operational',
+    6,
+    'The object store must know conditional writes (If-None-Match); use another, or update it.',
+  ),
   // store
   ERR_ENTRIES_INVALID: spec('operational', 3, 'The list of entries is malformed.'),
   ERR_RETENTION_RULES: spec(

@@ -43,6 +43,17 @@ export interface ObjectStore {
    * where the store keeps it for a time (Object Lock): then nothing has changed.
    */
   remove(name: string): Promise<'removed' | 'locked'>;
+  /**
+   * Moves an object to another storage class, its bytes and name unchanged. 'unchanged' where the store has
+   * no classes, keeps the object for a time, or has lost it meanwhile.
+   */
+  reclass(name: string, storageClass: string): Promise<'moved' | 'unchanged'>;
+  /**
+   * Removes what interrupted puts have left behind; returns how much of it there was. Only the one writer
+   * may call it, and while it puts nothing.
+   */
+  clean(): Promise<number>;
+  /** Calls that are under way may fail. */
   close(): Promise<void>;
 }
 
