@@ -33,11 +33,13 @@ const MIN_LIVE_PART = 0.5;
 export interface Collected {
   removedObjects: number;
   freedBytes: number;
+  /** What an object store keeps for a time though it is not needed any more. */
+  lockedObjects: number;
 }
 
 /** Called in the lane of upkeep. */
 export async function collectGarbage(core: Core): Promise<Collected> {
-  const result: Collected = { removedObjects: 0, freedBytes: 0 };
+  const result: Collected = { removedObjects: 0, freedBytes: 0, lockedObjects: 0 };
   for (const server of [...core.servers.keys()]) {
     const { removedObjects, freedBytes } = await foldServer(core, server);
     result.removedObjects += removedObjects;
@@ -54,6 +56,8 @@ export async function collectGarbage(core: Core): Promise<Collected> {
   } finally {
     core.index.unwatch();
   }
+  result.lockedObjects = core.removal.lockedCount;
+  core.removal.tell();
   return result;
 }
 
@@ -148,13 +152,13 @@ async function doubtful(core: Core, id: string, live: Bloom): Promise<string[] |
 async function deletePack(core: Core, id: string, result: Collected): Promise<void> {
   const pack = core.packs.byId(id);
   if (pack !== null) {
-    await core.disk.remove(pack.path);
+    if (!(await core.removal.remove(core.disk, pack.path))) return;
     await core.disk.syncDirectory(core.paths.packFolder(id));
     core.packs.remove(pack.number);
     result.removedObjects += 1;
     result.freedBytes += pack.fileBytes;
   }
-  await core.disk.remove(core.paths.condemnedMark(id));
+  await core.removal.remove(core.disk, core.paths.condemnedMark(id));
 }
 
 async function condemnDead(

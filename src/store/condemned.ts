@@ -48,6 +48,10 @@ export async function condemn(core: Core, id: string): Promise<void> {
   // At once: nothing may refer to the pack while the mark is being written.
   if (info !== null) core.packs.update(info.number, { isCondemned: true });
   try {
+    // Objects do not change: a mark that is there already goes first. One that is kept stays as it is.
+    if (await core.disk.exists(path)) {
+      if (!(await core.removal.remove(core.disk, path))) return;
+    }
     await writeObject(core.disk, temporaryPath(core), path, [encodeMark(core.clock.wallMs())]);
   } catch (error) {
     if (info !== null) core.packs.update(info.number, { isCondemned: false });
@@ -56,7 +60,7 @@ export async function condemn(core: Core, id: string): Promise<void> {
 }
 
 export async function pardon(core: Core, id: string): Promise<void> {
-  await core.disk.remove(core.paths.condemnedMark(id));
+  await core.removal.remove(core.disk, core.paths.condemnedMark(id));
   await core.disk.syncDirectory(core.paths.condemned);
   const info = core.packs.byId(id);
   if (info !== null) core.packs.update(info.number, { isCondemned: false });

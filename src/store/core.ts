@@ -24,6 +24,7 @@ import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
 import type { ServerPolicy } from './policies.ts';
+import type { Removal } from './removal.ts';
 import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
 import type { PointHold } from './types.ts';
@@ -137,6 +138,7 @@ export interface Core {
   readonly index: PieceIndex;
   readonly reader: PieceReader;
   readonly copies: Copies;
+  readonly removal: Removal;
   readonly reservations: Reservations;
   /** Which other places hold points. */
   readonly copyNotes: CopyNotes;

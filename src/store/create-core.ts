@@ -22,6 +22,7 @@ import { Mutex } from './mutex.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
 import { PieceReader } from './piece-reader.ts';
+import { Removal } from './removal.ts';
 import { RunShelf } from './replay.ts';
 import { loadNewPacks } from './repository.ts';
 import { Reservations } from './reservations.ts';
@@ -41,6 +42,10 @@ export interface StoreOptions {
   readonly repo?: string;
   /** Nothing is changed, not even what a crash has left behind. */
   readonly isReadOnly?: boolean;
+  /** Makes a new journal for a repository whose journal is lost. */
+  readonly adopt?: boolean;
+  /** Called once nobody else changes the repository. */
+  readonly onAlone?: () => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
   /** What the repository's keys do; a plain repository has none. */
@@ -58,6 +63,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
   const files = new FileCache(disk, undefined, vault);
   const packs = new PackTable();
+  const removal = new Removal(clock, log);
   const index = new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, saltOf(randomBytes));
   // Only a reader can be behind: the service knows of every pack before anything names it.
   const refresh = async () => {
@@ -68,6 +74,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly, vault, names },
     settings: { ...defaultSettings, ...options.settings },
     ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log }) },
+    removal,
     reservations: new Reservations(),
     copyNotes: new CopyNotes(),
     servers: new Map(),

@@ -25,6 +25,7 @@ import type { Paths } from './layout.ts';
 import { publish } from './object-file.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import type { PackInfo, PackTable } from './pack-table.ts';
+import { removeUnlessKept } from './removal.ts';
 
 const FAN_IN = 4;
 
@@ -221,7 +222,7 @@ export class IndexObjects {
   private async remove(gone: readonly string[]): Promise<void> {
     const { disk, paths, isReadOnly } = this.world;
     if (isReadOnly || gone.length === 0) return;
-    for (const path of gone) if (await disk.exists(path)) await disk.remove(path);
+    for (const path of gone) await removeUnlessKept(disk, path);
     await disk.syncDirectory(paths.index);
   }
 }

@@ -12,6 +12,7 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     journal,
     repo,
     watermark: `${journal}/watermark`,
+    owner: `${journal}/repository`,
     open: `${journal}/open`,
     temporary: `${journal}/temporary`,
     format: `${repo}/format.json`,

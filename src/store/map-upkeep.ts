@@ -182,8 +182,9 @@ async function proveBase(core: Core, place: MapPlace, epoch: number): Promise<vo
 }
 
 async function remove(core: Core, path: string, freed: Freed): Promise<void> {
-  freed.freedBytes += await core.files.with(path, (file) => file.size());
-  await core.disk.remove(path);
+  const bytes = await core.files.with(path, (file) => file.size());
+  if (!(await core.removal.remove(core.disk, path))) return;
+  freed.freedBytes += bytes;
   freed.removedObjects += 1;
 }
 

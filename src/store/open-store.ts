@@ -3,7 +3,6 @@
  * starts the background work. Refuses what it cannot trust (P4) with one clear error, and then nothing is
  * running. The world (disk, clock, chance, catalog) is injected: node-store.ts gives the real one.
  */
-import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { lastPoints } from '../model/retention.ts';
 import { toHex } from './checksum.ts';
@@ -11,6 +10,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-core.ts';
 import { loadHolds } from './holds.ts';
 import { Journal } from './journal.ts';
+import * as journalOwner from './journal-owner.ts';
 import { type Paths, paths as pathsOf } from './layout.ts';
 import type { Lease } from './lease.ts';
 import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
@@ -44,7 +44,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 async function openLocked(options: StoreOptions, known: string | null): Promise<Store> {
   const paths = pathsOf(options.root, options.repo);
   const format = await repository.readFormat(options.disk, paths);
-  const watermark = await openWatermark(options.disk, paths, format !== null);
+  const watermark = await openWatermark(options, paths, format !== null);
   try {
     const lease = await takeLease(options, paths);
     try {
@@ -66,13 +66,16 @@ async function openRepository(
   { known, format }: { known: string | null; format: string | null },
 ): Promise<Store> {
   const paths = pathsOf(options.root, options.repo);
+  await options.onAlone?.();
   const disk = lease === null ? options.disk : leasedDisk(options.disk, paths.repo, lease);
   const core = createCore({ ...options, disk }, lease);
   const { log } = core;
   await repository.makeFolders(disk, paths);
   core.terms = await readTerms(disk, paths.terms, log);
   await repository.clearTemporaries(disk, paths);
+  await journalOwner.assertOf(core, format);
   const id = format ?? (await repository.createFormat(core));
+  await journalOwner.write(core, id);
   await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
     core.index.flush(temporaryPath(core)),
   );
@@ -115,15 +118,29 @@ async function beginTerm(core: Core): Promise<void> {
 }
 
 /** A repository without its journal's watermark has lost what was acknowledged: refuse. */
-async function openWatermark(disk: Disk, paths: Paths, hasRepository: boolean): Promise<Watermark> {
+async function openWatermark(
+  { disk, log, adopt = false }: StoreOptions,
+  paths: Paths,
+  hasRepository: boolean,
+): Promise<Watermark> {
   const watermark = await Watermark.open(disk, paths.watermark);
   if (watermark !== null) return watermark;
   if (hasRepository) {
-    const context = { path: paths.watermark };
-    throw new UnderstudyError('ERR_JOURNAL_DAMAGED', `${paths.watermark}: it is missing`, context);
+    const segments = (await disk.list(paths.journal)).filter(({ name }) => /\.segment$/.test(name));
+    if (!adopt || segments.length > 0) throw withoutJournal(paths, segments.length);
+    log.warn('a new journal is made: what the lost one held is gone', { repo: paths.repo });
   }
   await repository.makeFolders(disk, paths);
   return Watermark.create(disk, paths.watermark, paths.journal);
+}
+
+function withoutJournal({ watermark, repo }: Paths, segments: number): UnderstudyError {
+  const detail =
+    segments > 0
+      ? 'it is missing beside the segments of the journal'
+      : `it is missing, and there is a repository in ${repo}: the journal that belongs to it is lost. ` +
+        '--adopt goes on with the sealed points, and without what that journal held';
+  return new UnderstudyError('ERR_JOURNAL_DAMAGED', `${watermark}: ${detail}`, { path: watermark });
 }
 
 async function replay(core: Core, watermark: Watermark): Promise<Store> {

@@ -4,7 +4,6 @@
  * does a point that is held, and one that somebody reads stays until the reader is closed.
  */
 
-import { UnderstudyError } from '../base/errors.ts';
 import {
   type KeepRule,
   lastPoints,
@@ -80,20 +79,12 @@ export async function dropPoints(
 async function removeObjects(core: Core, points: readonly RetainedPoint[]) {
   const gone: DroppedPoint[] = [];
   for (const { id, server } of points) {
-    try {
-      await core.disk.remove(core.paths.point(server, id));
-      gone.push({ id, server });
-    } catch (error) {
-      if (!isLocked(error)) throw error;
-      core.log.info('a point is locked and stays', { server, point: id });
-    }
+    const isGone = await core.removal.remove(core.disk, core.paths.point(server, id));
+    if (isGone) gone.push({ id, server });
   }
+  core.removal.tell();
   for (const server of new Set(gone.map((point) => point.server))) {
     await core.disk.syncDirectory(core.paths.pointFolder(server));
   }
   return gone;
 }
-
-/** The store keeps the object for a time (a bucket with Object Lock). */
-const isLocked = (error: unknown): boolean =>
-  error instanceof UnderstudyError && (error.code as string) === 'ERR_OBJECTS_LOCKED';

@@ -9,25 +9,27 @@
  * That something has its name is no reason to go on: the folder is synced in any case, for whoever gave
  * the name may have failed before. What is published is not written again.
  *
- * A full disk stops it until there is room; any other error fails the store.
+ * A full disk stops it until there is room, and an object store that is away until it is back (passing.ts);
+ * any other error fails the store.
  */
 import { dirname } from 'node:path';
 import type { Timer } from '../base/clock.ts';
-import { UnderstudyError } from '../base/errors.ts';
+import type { UnderstudyError } from '../base/errors.ts';
 import { headsOf, type VolumeHead } from './catalog.ts';
 import { listMaps } from './chain.ts';
 import { type Core, type StagedMap, type StagedPoint, temporaryPath } from './core.ts';
 import { TABLE_ENTRY_BYTES } from './digest-table.ts';
 import type { MapPlace } from './layout.ts';
 import { writeDeltaFile } from './map-builder.ts';
-import { discard, makeFolder, publish, writeObject } from './object-file.ts';
+import { discard, makeFolder, publish } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 import { readPack } from './pack-entries.ts';
 import { encodeFooter, sumOf } from './pack-format.ts';
-import { encodePointObject } from './point-format.ts';
+import { isPassing, needsHelp } from './passing.ts';
 import { readHead } from './repository.ts';
 import type { Segment } from './segment.ts';
 import { carryOver } from './spill.ts';
+import { writePoint } from './write-point.ts';
 
 interface Waiter {
   readonly sequence: number;
@@ -58,7 +60,7 @@ export class Sealer {
     this.kick();
   }
 
-  /** Ends the active segment and resolves once everything up to it is sealed. ERR_DISK_FULL. */
+  /** Ends the active segment and resolves once everything up to it is sealed. Errors that may pass. */
   async sealAll(): Promise<void> {
     const { journal } = this.core;
     await journal.end();
@@ -102,7 +104,7 @@ export class Sealer {
 
   private onEndFailed(error: unknown): void {
     this.core.log.warn('the journal could not be sealed yet', { error: String(error) });
-    if (error instanceof UnderstudyError && error.code === 'ERR_DISK_FULL') this.arm();
+    if (isPassing(error)) this.arm();
   }
 
   private kick(): void {
@@ -125,8 +127,9 @@ export class Sealer {
     try {
       await sealSegment(this.core, segment);
     } catch (error) {
-      if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_FULL') throw error;
-      this.core.log.warn('sealing waits for space on the disk', { error: error.message });
+      if (!isPassing(error)) throw error;
+      const level = needsHelp(error) ? 'error' : 'warn';
+      this.core.log[level]('sealing waits', { code: error.code, error: error.message });
       for (const { reject } of this.waiters.splice(0)) reject(error);
       if (!this.isClosed) await this.pause();
       return;
@@ -157,10 +160,7 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await core.journal.durable();
   const points = [...core.staged.values()].filter((point) => point.segment <= segment.sequence);
   for (const map of mapsOf(core, points)) await writeMap(core, map);
-  for (const { record } of points) {
-    const path = core.paths.point(record.server, record.id);
-    await writeObject(core.disk, temporaryPath(core), path, [encodePointObject(record)]);
-  }
+  for (const { record } of points) await writePoint(core, record);
   await core.catalog.setSealed(points.map(({ record }) => record.id));
   await core.journal.advance(segment.sequence + 1);
   if (await core.disk.exists(segment.path)) await core.disk.remove(segment.path);

@@ -5,7 +5,7 @@
 import { UnderstudyError } from '../base/errors.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { CheckOptions } from './check.ts';
-import { collectGarbage } from './collect.ts';
+import { type Collected, collectGarbage } from './collect.ts';
 import { copyPoints } from './copy.ts';
 import { type Core, serverState } from './core.ts';
 import { DirectoryReader, listed } from './directory-reader.ts';
@@ -140,7 +140,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
     return newest === 0 ? null : newest;
   }
 
-  async collect(): Promise<{ removedObjects: number; freedBytes: number }> {
+  async collect(): Promise<Collected> {
     this.assertOpen();
     return this.upkeep.run(() => collectGarbage(this.core));
   }

@@ -327,7 +327,7 @@ export interface Store {
   /** When the newest point was committed, by the clock of staging; null where that was never noted. */
   newestReceivedMs(): Promise<number | null>;
   /** Frees what no point, open epoch or reader needs. Safe while agents replicate. */
-  collect(): Promise<{ removedObjects: number; freedBytes: number }>;
+  collect(): Promise<{ removedObjects: number; freedBytes: number; lockedObjects: number }>;
   check(options: {
     readData: boolean;
     /** With `readData`: of these packs only. */

@@ -9,6 +9,7 @@ import { mergeSmallPacks } from './collect.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { buildDueBases } from './map-upkeep.ts';
 import { isDamage } from './object-header.ts';
+import { isPassing, needsHelp } from './passing.ts';
 
 export class Upkeep {
   private readonly core: Core;
@@ -57,8 +58,7 @@ export class Upkeep {
 
   private report(error: unknown): void {
     const fields = { error: error instanceof Error ? error.message : String(error) };
-    const isFull = error instanceof UnderstudyError && error.code === 'ERR_DISK_FULL';
-    if (isFull) this.core.log.warn('upkeep waits for space on the disk', fields);
+    if (isPassing(error) && !needsHelp(error)) this.core.log.warn('upkeep waits', fields);
     else this.core.log.error('upkeep failed', fields);
   }
 }

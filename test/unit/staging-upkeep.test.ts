@@ -43,7 +43,7 @@ async function make() {
     },
     async collect() {
       calls.push('collect');
-      return { removedObjects: 1, freedBytes: 2 };
+      return { removedObjects: 1, lockedObjects: 0, freedBytes: 2 };
     },
   };
   const diskWithData = new FaultyDisk();

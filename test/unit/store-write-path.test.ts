@@ -327,7 +327,10 @@ describe('sealing', () => {
       await life.open(large);
       await expectPoints();
       await life.store!.close();
-      expect(disk.files('/data/journal')).toEqual(['/data/journal/watermark']);
+      expect(disk.files('/data/journal')).toEqual([
+        '/data/journal/repository',
+        '/data/journal/watermark',
+      ]);
     }
   });
 

@@ -44,6 +44,7 @@ const fakeServer = (): ApiServer => ({
   dedupedBytes: 20,
   points: 2,
   keep: 'all=1h',
+  durability: 'local',
   volumes: [
     {
       volume: VOLUME,
@@ -146,6 +147,8 @@ export function fakeBackend(
     log: silentLog,
     keep: [],
     stagingVersion: '0.1.0',
+    repository: '/srv/repo',
+    durability: 'local',
     servers: async () => [fakeServer()],
     requestPoint: () => ({ requestId: 'r1', committed: Promise.resolve(points[0]!.id) }),
     admit: async (_server, hardwareId) => {

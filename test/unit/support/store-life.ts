@@ -9,6 +9,7 @@ import { silentLog } from '../../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
 import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
 import type { StoreSettings } from '../../../src/store/core.ts';
+import type { StoreOptions } from '../../../src/store/create-core.ts';
 import { openStore } from '../../../src/store/open-store.ts';
 import type { Ingest, Store } from '../../../src/store/types.ts';
 import { Random } from '../../simulation/random.ts';
@@ -50,15 +51,24 @@ export class StoreLife {
     ];
   }
 
-  async open(settings: Partial<StoreSettings> = tinySettings): Promise<Store> {
+  /** The disk as one life of the store sees it; `BucketLife` has part of it elsewhere. */
+  protected mount(): Partial<StoreOptions> & Pick<StoreOptions, 'disk'> {
+    return { disk: this.disk.mount() };
+  }
+
+  async open(
+    settings: Partial<StoreSettings> = tinySettings,
+    more: Partial<StoreOptions> = {},
+  ): Promise<Store> {
     this.store = await openStore({
-      disk: this.disk.mount(),
+      ...this.mount(),
       clock: this.clock,
       randomBytes: (count) => this.random.bytes(count),
       root: '/data',
       catalog: new MemoryCatalog(),
       log: silentLog,
       settings,
+      ...more,
     });
     return this.store;
   }
