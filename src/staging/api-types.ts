@@ -28,6 +28,8 @@ export interface ApiServerVolume {
   suspectBlocks: number;
 }
 
+export type Durability = 'local' | 'object';
+
 /** GET /v1/servers -> { servers: ApiServer[] }, GET /v1/servers/:server -> ApiServer. */
 export interface ApiServer {
   server: string;
@@ -47,6 +49,8 @@ export interface ApiServer {
   contentBytes: number;
   dedupeHits: number;
   dedupedBytes: number;
+  /** When a point is acknowledged to the agent: durable in staging, or sealed in the repository. */
+  durability: Durability;
   /** Recovery points that are kept. */
   points: number;
   /** The policy by which they are kept. */

@@ -5,6 +5,7 @@
 import type { UnderstudyError } from '../base/errors.ts';
 import type { ReplicationState, VolumeId } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
+import { isPassing } from '../store/passing.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { ApiServer, ApiServerVolume } from './api-types.ts';
 import type { Holder } from './register.ts';
@@ -101,7 +102,7 @@ export class ServerRecord {
     }
   }
 
-  describe(holder: Holder | undefined, nowMs: number): Omit<ApiServer, 'keep'> {
+  describe(holder: Holder | undefined, nowMs: number): Omit<ApiServer, 'keep' | 'durability'> {
     const connected = this.session?.isOpen ?? false;
     const volumes = this.volumes.map((volume, i) => this.describeVolume(volume, i, connected));
     return {
@@ -141,7 +142,7 @@ export class ServerRecord {
   left(session: Session, error: UnderstudyError): void {
     if (this.session !== session) return;
     this.reason = error.message;
-    this.isStalled = error.code === 'ERR_DISK_FULL';
+    this.isStalled = isPassing(error);
     this.volumes = this.volumes.map((volume, i) => ({
       ...volume,
       epoch: session.volumes[i]?.committedEpoch ?? volume.epoch,

@@ -2,15 +2,16 @@
  * All source servers of the service: one live session each, who may open one, points on demand. Core
  * logic without a network or threads: the simulator runs it as it is.
  */
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
+import { isPassing } from '../store/passing.ts';
 import type { CommitRequest, Ingest, Store } from '../store/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { admit, admitPending } from './admission-state.ts';
-import type { ApiServer } from './api-types.ts';
+import type { ApiServer, Durability } from './api-types.ts';
 import { PointRequests } from './point-requests.ts';
 import type { Holder, Register } from './register.ts';
 import { ServerRecord } from './server-record.ts';
@@ -30,12 +31,16 @@ export interface ServersPorts {
   /** The store cannot go on, or a defect: called once. */
   readonly onBroken: (error: UnderstudyError) => void;
   readonly limits?: SessionLimits;
+  /** When a commit is acknowledged: durable in the journal, or sealed in the repository. */
+  readonly durability?: Durability;
 }
 
 const PAGE = 500;
 /** How long no agent is let in after the disk was full: doubled each time, until a point comes again. */
 const FULL_WAIT_MS = 1000;
 const FULL_WAIT_CAP_MS = 30_000;
+/** Between two looks whether a point is sealed by now. */
+const SEAL_WAIT_MS = 1000;
 
 export class Servers implements SessionHost {
   private readonly ports: ServersPorts;
@@ -44,6 +49,7 @@ export class Servers implements SessionHost {
   private readonly requests: PointRequests;
   private fullWaitMs = FULL_WAIT_MS;
   private fullUntilMs = 0;
+  private waitsFor: UnderstudyError | null = null;
   private isStopping = false;
   private isBroken = false;
 
@@ -86,11 +92,12 @@ export class Servers implements SessionHost {
 
   describe(): Omit<ApiServer, 'keep'>[] {
     const { clock, register } = this.ports;
+    const { durability } = this;
     const nowMs = clock.wallMs();
     return [...this.records.values()]
       .filter((record) => record.isKnown)
       .sort((a, b) => (a.server < b.server ? -1 : 1))
-      .map((record) => record.describe(register.get(record.server), nowMs));
+      .map((record) => ({ ...record.describe(register.get(record.server), nowMs), durability }));
   }
 
   receivedBytes(): number {
@@ -154,6 +161,7 @@ export class Servers implements SessionHost {
     const news = await this.checkHolder(session, hello);
     const ingest = await store.beginIngest(server, hello.volumes);
     try {
+      await this.settleNewest(server);
       if (this.isStopping) throw stopping();
       if (record.session !== session) throw replaced(server);
       if (news !== null) await register.set(news);
@@ -168,10 +176,12 @@ export class Servers implements SessionHost {
   /** Agents would send the same again and again, only to be told that there is no room. */
   private checkSpace(): void {
     if (this.ports.clock.monotonicMs() >= this.fullUntilMs) return;
+    if (this.waitsFor?.code !== 'ERR_DISK_FULL' && this.waitsFor !== null) throw this.waitsFor;
     throw new UnderstudyError('ERR_DISK_FULL', "staging's disk is full");
   }
 
-  private diskFull(): void {
+  private storeWaits(error: UnderstudyError): void {
+    this.waitsFor = error;
     this.fullUntilMs = this.ports.clock.monotonicMs() + this.fullWaitMs;
     this.fullWaitMs = Math.min(2 * this.fullWaitMs, FULL_WAIT_CAP_MS);
   }
@@ -226,7 +236,11 @@ export class Servers implements SessionHost {
     this.record(session.server).reported(volumes);
   }
 
-  committed(session: Session, point: CommittedPoint, request: CommitRequest): void {
+  committed(
+    session: Session,
+    point: CommittedPoint,
+    request: CommitRequest,
+  ): Promise<void> | undefined {
     const { server } = session;
     this.record(server).committed({ ...point, state: 'staged', hold: null });
     this.fullWaitMs = FULL_WAIT_MS;
@@ -239,7 +253,43 @@ export class Servers implements SessionHost {
         missing: point.missingVolumes,
       });
     }
-    this.requests.satisfied(request.requestId, point.id);
+    if (this.durability === 'local') {
+      this.requests.satisfied(request.requestId, point.id);
+      return undefined;
+    }
+    return this.whenSealed(session, point.id).then(() => {
+      this.requests.satisfied(request.requestId, point.id);
+    });
+  }
+
+  get durability(): Durability {
+    return this.ports.durability ?? 'local';
+  }
+
+  /** Resolves once the point is sealed, however long its object store is away; rejects with the session. */
+  private async whenSealed(session: Session, id: string): Promise<void> {
+    const { store, clock, log } = this.ports;
+    for (;;) {
+      try {
+        await store.seal(id);
+        return;
+      } catch (error) {
+        if (!isPassing(error) || !session.isOpen) throw error;
+        log.warn('a point waits to be acknowledged', { server: session.server, point: id });
+        await sleep(clock, SEAL_WAIT_MS);
+      }
+    }
+  }
+
+  /**
+   * The positions that an agent is told are acknowledged by that: so what a former session has committed
+   * must be as durable as a commit is. Where it is not yet, the agent comes again.
+   */
+  private async settleNewest(server: ServerId): Promise<void> {
+    if (this.durability === 'local') return;
+    const { store } = this.ports;
+    const [newest] = await store.points({ server, limit: 1 });
+    if (newest?.state === 'staged') await store.seal(newest.id);
   }
 
   closed(session: Session, error: UnderstudyError): void {
@@ -249,7 +299,7 @@ export class Servers implements SessionHost {
     const fields = { server, peer: connection.peer, code: error.code, reason: error.message };
     this.ports.log[level]('agent disconnected', fields);
     this.records.get(server)?.left(session, error);
-    if (error.code === 'ERR_DISK_FULL' && session.wasOpen) this.diskFull();
+    if (isPassing(error) && session.wasOpen) this.storeWaits(error);
   }
 
   broken(error: UnderstudyError): void {

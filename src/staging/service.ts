@@ -16,13 +16,15 @@ import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
 import { openNodeStore } from '../store/node-store.ts';
+import { coolPacks } from '../store/objects/cold.ts';
+import { openServicePlace, type Place, type PlaceOptions } from '../store/place.ts';
 import type { KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
 import { createUpgrades } from '../transport/server.ts';
 import { isAuthorized } from './api/auth.ts';
 import type { ApiBackend } from './api/backend.ts';
 import { createApiHandler } from './api/handler.ts';
-import type { ApiServer } from './api-types.ts';
+import type { ApiServer, Durability } from './api-types.ts';
 import { ClockGuard } from './clock-guard.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Register } from './register.ts';
@@ -38,6 +40,15 @@ export interface StagingOptions {
   /** Paths of PEM files. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | undefined;
   readonly keep: readonly KeepRule[];
+  /** Where the repository is: a directory or `s3://bucket/prefix`; else in the data directory. */
+  readonly repo?: string | undefined;
+  readonly placeOptions?: PlaceOptions;
+  /** When a commit is acknowledged to the agent. */
+  readonly durability?: Durability;
+  /** Goes on with a repository whose journal is lost. */
+  readonly adopt?: boolean;
+  /** Packs older than this go to a colder storage class. */
+  readonly coldAfterMs?: number | undefined;
   /** The operator has looked at the clock: points may be dropped by their age. */
   readonly trustClock?: boolean;
   /** Servers that may be told "have" of each other's contents. */
@@ -125,6 +136,8 @@ interface Core {
   readonly token: string;
   readonly upkeep: Upkeep;
   readonly guard: ClockGuard;
+  /** Where the repository is. */
+  readonly repo: string;
 }
 
 async function openCore(
@@ -134,15 +147,17 @@ async function openCore(
 ): Promise<Core> {
   const { log, keep, clock = systemClock } = options;
   const folder = resolve(options.dataDir);
-  const store = await openNodeStore(folder, log, {
-    dedupeDomains: options.dedupeDomains ?? [],
-  });
+  const { repo, placeOptions = {}, adopt = false, dedupeDomains = [] } = options;
+  const place = await openServicePlace(folder, repo, placeOptions, { clock, log });
+  undo.push(() => place.close());
+  const store = await openNodeStore(folder, log, { place, adopt, settings: { dedupeDomains } });
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);
   const verifier = createWorkerVerifier(options.threads ?? Math.min(2, availableParallelism()));
   undo.push(() => verifier.close());
-  const ports = { clock, log, store, register, verifier, version: VERSION };
+  const { durability = 'local' } = options;
+  const ports = { clock, log, store, register, verifier, durability, version: VERSION };
   const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
   await servers.load();
   undo.push(() => servers.stop());
@@ -156,20 +171,31 @@ async function openCore(
     retentionMs: options.retentionMs ?? RETENTION_MS,
     collectionMs: options.collectionMs ?? COLLECTION_MS,
     onDropped: (server, points) => servers.dropped(server, points),
+    ...coolingOf(place, options),
   });
   undo.push(() => upkeep.stop());
-  return { store, servers, token, upkeep, guard };
+  return { store, servers, token, upkeep, guard, repo: place.repo };
+}
+
+/** Where packs of some age are to go to a colder class. */
+function coolingOf(
+  { objects }: Place,
+  { coldAfterMs, clock = systemClock }: StagingOptions,
+): { cool?: () => Promise<number> } {
+  if (objects === null || coldAfterMs === undefined) return {};
+  return { cool: () => coolPacks(objects, clock.wallMs() - coldAfterMs) };
 }
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard }: Core,
+  { store, servers, token, upkeep, guard, repo }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
   const { log, keep, clock = systemClock } = options;
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
+    ...{ repository: repo, durability: servers.durability },
     servers: async () => servers.describe().map(withKeep(store, keep)),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),

@@ -35,8 +35,15 @@ export interface SessionHost {
   received(session: Session, counts: { frameBytes: number; contentBytes: number }): void;
   deduped(session: Session, hits: number, bytes: number): void;
   reported(session: Session, volumes: readonly VolumeStatus[]): void;
-  /** A point is visible, durably; also where the agent has gone meanwhile. */
-  committed(session: Session, point: CommittedPoint, request: CommitRequest): void;
+  /**
+   * A point is visible, durably; also where the agent has gone meanwhile. The agent is told once what is
+   * returned has resolved.
+   */
+  committed(
+    session: Session,
+    point: CommittedPoint,
+    request: CommitRequest,
+  ): Promise<void> | undefined;
   /** The session has given everything back. */
   closed(session: Session, error: UnderstudyError): void;
   /** The store cannot go on, or a defect: the service has to stop. */
@@ -309,14 +316,21 @@ export class Session {
   }
 
   private commit(request: CommitRequest): void {
-    this.stored(this.ingest!.commit(request), (outcome) => {
-      if (outcome.kind === 'committed') this.ports.host.committed(this, outcome.point, request);
+    this.stored(this.ingest!.commit(request), async (outcome) => {
+      const settled =
+        outcome.kind === 'committed'
+          ? this.ports.host.committed(this, outcome.point, request)
+          : undefined;
+      if (settled !== undefined) await settled;
       this.dispatch({ type: 'commit-done', outcome });
     });
   }
 
   /** What the store was asked for, and what follows; afterwards there may be room for more. */
-  private stored<T>(asked: Promise<T>, then: (result: T) => void = () => undefined): void {
+  private stored<T>(
+    asked: Promise<T>,
+    then: (result: T) => void | Promise<void> = () => undefined,
+  ): void {
     asked.then(then).then(
       () => this.work(),
       (error) => this.fail(error),

@@ -25,7 +25,11 @@ export interface UpkeepOptions {
   /** Points of this server are gone. */
   readonly onDropped: (server: string, points: number) => void;
   readonly onBroken: (error: UnderstudyError) => void;
+  /** Moves old packs to a colder class; returns how many. */
+  readonly cool?: () => Promise<number>;
 }
+
+const COOLING_MS = 24 * 3_600_000;
 
 export class Upkeep {
   private readonly options: UpkeepOptions;
@@ -33,6 +37,7 @@ export class Upkeep {
   private running: Promise<void> = Promise.resolve();
   private isStopped = false;
   private nextCollectionMs: number;
+  private nextCoolingMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: UpkeepOptions) {
     this.options = options;
@@ -71,8 +76,9 @@ export class Upkeep {
       if (guard.doubt === null) await this.dropByRules();
       if (this.isStopped || clock.monotonicMs() < this.nextCollectionMs) return;
       this.nextCollectionMs = clock.monotonicMs() + collectionMs;
-      const { removedObjects, freedBytes } = await this.options.store.collect();
-      if (removedObjects > 0) log.info('collected', { removedObjects, freedBytes });
+      const { removedObjects, freedBytes, lockedObjects } = await this.options.store.collect();
+      if (removedObjects > 0) log.info('collected', { removedObjects, freedBytes, lockedObjects });
+      await this.coolWhereDue();
     } catch (cause) {
       const error = asError(cause);
       const { kind } = error.spec;
@@ -80,6 +86,15 @@ export class Upkeep {
       else if (!this.isStopped)
         log.warn('upkeep failed', { code: error.code, reason: error.message });
     }
+  }
+
+  /** After a collection, never beside one: a pack that is copied must not be deleted meanwhile. */
+  private async coolWhereDue(): Promise<void> {
+    const { clock, log, cool } = this.options;
+    if (cool === undefined || this.isStopped || clock.monotonicMs() < this.nextCoolingMs) return;
+    this.nextCoolingMs = clock.monotonicMs() + COOLING_MS;
+    const moved = await cool();
+    if (moved > 0) log.info('packs moved to a colder class', { packs: moved });
   }
 
   private async dropByRules(): Promise<DroppedPoint[]> {

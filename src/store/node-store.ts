@@ -1,29 +1,48 @@
 /** The store in the real world: real files, the system's clock and chance, the catalog in SQLite. */
 import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
+import { toHex } from './checksum.ts';
 import type { StoreSettings } from './core.ts';
 import { openStore } from './open-store.ts';
+import type { Place } from './place.ts';
 import type { Store } from './types.ts';
 
-/** Opens or makes the data directory `data`. ERR_DATA_IN_USE, ERR_DATA_FORMAT, ERR_JOURNAL_DAMAGED. */
+const random = (count: number): Uint8Array => new Uint8Array(randomBytes(count));
+
+export interface NodeStoreOptions {
+  readonly settings?: Partial<StoreSettings>;
+  /** Where the repository is; without it, in the data directory. The caller closes it after the store. */
+  readonly place?: Place;
+  /** Makes a new journal where there is a repository and its journal is lost. */
+  readonly adopt?: boolean;
+}
+
+/**
+ * Opens or makes the data directory `data`. ERR_DATA_IN_USE, ERR_DATA_FORMAT, ERR_JOURNAL_DAMAGED; of a
+ * repository elsewhere ERR_REPOSITORY_IN_USE and ERR_OBJECTS_*.
+ */
 export async function openNodeStore(
   data: string,
   log: Log,
-  settings: Partial<StoreSettings> = {},
+  { settings = {}, place, adopt = false }: NodeStoreOptions = {},
 ): Promise<Store> {
   const root = resolve(data);
   await nodeDisk.makeDirectory(root);
+  const isElsewhere = place !== undefined && place.objects !== null;
   return openStore({
-    disk: nodeDisk,
+    disk: place?.disk ?? nodeDisk,
     clock: systemClock,
-    randomBytes: (count) => new Uint8Array(randomBytes(count)),
+    randomBytes: random,
     root,
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
-    log,
-    settings,
+    ...{ log, settings, adopt },
+    ...(place !== undefined && { repo: place.repo, onAlone: () => place.alone() }),
+    // The lock of the catalog keeps others from the data directory, and from nothing else.
+    ...(isElsewhere && { leaseBy: { holder: toHex(random(16)), host: hostname() } }),
   });
 }

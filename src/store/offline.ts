@@ -24,6 +24,7 @@ import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { loadHolds } from './holds.ts';
 import { isNotFound } from './object-header.ts';
+import type { Place } from './place.ts';
 import { loadPolicies } from './policies.ts';
 import { Replay } from './replay.ts';
 import * as repository from './repository.ts';
@@ -81,8 +82,22 @@ export async function openDirectory(
   log: Log,
   disk: Disk = nodeDisk,
 ): Promise<OpenDirectory> {
-  const given = resolve(directory);
-  const isData = await disk.exists(`${given}/repo/format.json`);
+  return openDirectoryIn({ disk, repo: resolve(directory), objects: null }, log);
+}
+
+type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'>;
+
+/** A repository that may lie in an object store; the caller closes the place afterwards. */
+export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<OfflineRepository> {
+  return new Offline(await openDirectoryIn(place, log));
+}
+
+/** The same for parts of the store that look beneath. */
+export async function openDirectoryIn(
+  { disk, repo: given, objects }: ReadPlace,
+  log: Log,
+): Promise<OpenDirectory> {
+  const isData = objects === null && (await disk.exists(`${given}/repo/format.json`));
   for (let tries = 1; ; tries += 1) {
     const core = coreOf(given, isData, log, disk);
     if ((await repository.readFormat(disk, core.paths)) === null) {

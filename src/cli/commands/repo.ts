@@ -1,6 +1,6 @@
 /**
  * `understudy repo ...`: the repository's health and figures, through the service or from its directory
- * alone; and restoring from the directory, which needs neither service nor catalog (P7).
+ * or bucket alone; and restoring from there, which needs neither service nor catalog (P7).
  */
 import { resolve } from 'node:path';
 import { sleep } from '../../base/clock.ts';
@@ -23,9 +23,11 @@ import {
   pointChoice,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
+import { placeOptions } from '../repository-options.ts';
 import { errorFromService, type RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
+import { withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
 import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
@@ -37,12 +39,13 @@ const EXIT_CORRUPTION = 4;
 const repoOption: OptionSpec = {
   name: 'repo',
   type: 'text',
-  value: 'DIR',
-  describe: 'Data directory of staging (or its "repo"), read without a service',
+  value: 'PLACE',
+  describe: 'Data directory of staging, its "repo", or s3://BUCKET/PREFIX: read without a service',
 };
 /** Without --repo the service is asked, and must be named. */
 const eitherOptions: readonly OptionSpec[] = [
   repoOption,
+  ...placeOptions,
   ...operatorOptions.map((option) => ({ ...option, required: false })),
 ];
 
@@ -114,11 +117,10 @@ const check: CommandSpec = {
     const subset = settings.optionalText('read-data-subset');
     const reading = { readData: settings.flag('read-data'), subset };
     if (subset !== undefined) parseSubset(subset); // refused before anything is asked
-    const folder = settings.optionalText('repo');
     const report =
-      folder === undefined
+      settings.optionalText('repo') === undefined
         ? await checkByService(context, await connectRequired(context, settings), reading)
-        : await checkByDirectory(context, resolve(folder), reading);
+        : await checkByDirectory(context, settings, reading);
     context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderReport(report));
     return report.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
   },
@@ -147,43 +149,27 @@ const stats: CommandSpec = {
     { line: 'understudy repo stats --repo /srv/understudy --json', does: 'from the directory' },
   ],
   async run(context, settings) {
-    const folder = settings.optionalText('repo');
     const figures =
-      folder === undefined
+      settings.optionalText('repo') === undefined
         ? await (await connectRequired(context, settings)).call<ApiStatistics>(
             'GET',
             '/v1/statistics',
           )
-        : await withRepository(context, resolve(folder), (repository) => repository.statistics());
+        : await withRepository(context, settings, (repository) => repository.statistics());
     const isJson = settings.flag('json');
     context.print(isJson ? JSON.stringify(figures, null, 2) : renderStatistics(figures));
     return 0;
   },
 };
 
-/** Opens the directory for reading; nothing in it is changed. */
-async function withRepository<Result>(
-  context: CommandContext,
-  folder: string,
-  use: (repository: OfflineRepository) => Promise<Result>,
-): Promise<Result> {
-  const { openRepository } = await import('../../store/offline.ts');
-  const repository = await openRepository(folder, context.log);
-  try {
-    return await use(repository);
-  } finally {
-    await repository.close();
-  }
-}
-
 async function checkByDirectory(
   context: CommandContext,
-  folder: string,
+  settings: Settings,
   { readData, subset }: Reading,
 ): Promise<CheckReport> {
   const progress = context.progress('check', 'objects');
   const onProgress = (done: number, total: number) => progress.update(done, total);
-  const report = await withRepository(context, folder, (repository) =>
+  const report = await withRepository(context, settings, (repository) =>
     repository.check(
       subset === undefined
         ? { readData, onProgress }
@@ -212,6 +198,7 @@ const restore: CommandSpec = {
     'Write a volume at a point into a file, from the directory alone: no service, no catalog',
   options: [
     { ...repoOption, required: true },
+    ...placeOptions,
     ...imageOptions.filter((option) => option.name !== 'format'),
     jsonOption,
   ],
@@ -219,6 +206,10 @@ const restore: CommandSpec = {
     {
       line: 'understudy repo restore --repo /mnt/copy --point latest --volume /dev/vda --out vda.raw',
       does: 'after the loss of the staging machine',
+    },
+    {
+      line: 'understudy repo restore --repo s3://backups/one --point latest --volume /dev/vda --out vda.raw',
+      does: 'from a bucket alone',
     },
   ],
   async run(context, settings) {
@@ -229,7 +220,7 @@ const restore: CommandSpec = {
       replace: settings.flag('yes'),
     };
     const startMs = context.clock.monotonicMs();
-    await withRepository(context, resolve(settings.text('repo')), async (repository) => {
+    await withRepository(context, settings, async (repository) => {
       const point = await pointOf(repository, pointChoice(settings));
       const reader = await repository.openImage(point.id, volume);
       try {

@@ -16,6 +16,7 @@ const serverColumns: readonly Column<ApiServer>[] = [
   { title: 'LAG', cell: lagText, alignRight: true },
   { title: 'BACKLOG', cell: (server) => formatSize(server.backlogBytes), alignRight: true },
   { title: 'VOLUMES', cell: (server) => String(server.volumes.length), alignRight: true },
+  { title: 'DURABILITY', cell: (server) => server.durability },
   { title: 'NEWEST POINT', cell: (server) => server.newestPoint?.id ?? '-' },
 ];
 
@@ -35,6 +36,9 @@ const volumeColumns: readonly Column<ApiServerVolume>[] = [
   { title: 'REASON', cell: (volume) => volume.reason },
 ];
 
+const durabilityText = ({ durability }: ApiServer): string =>
+  durability === 'object' ? 'once sealed in the repository' : 'once durable in staging';
+
 export function renderServer(server: ApiServer): string {
   const fields: [string, string][] = [
     ['server', server.server],
@@ -45,6 +49,7 @@ export function renderServer(server: ApiServer): string {
     ['hardware', server.hardwareId],
     ['agent', server.agentVersion],
     ['keep', server.keep],
+    ['acknowledged', durabilityText(server)],
     ['newest point', server.newestPoint?.id ?? '-'],
   ];
   if (server.pendingHardwareId !== null) {

@@ -4,6 +4,7 @@ import { parseDedupeDomains } from '../../model/dedupe-domain.ts';
 import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { jsonOption } from '../operator.ts';
+import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
 
 function tlsFiles(settings: Settings): { certFile: string; keyFile: string } | undefined {
@@ -32,6 +33,34 @@ const run: CommandSpec = {
       value: 'HOST:PORT',
       describe: 'Where to listen; beyond loopback only with TLS; port 0 takes any that is free',
       default: '127.0.0.1:7007',
+    },
+    {
+      name: 'repo',
+      type: 'text',
+      value: 'PLACE',
+      describe: 'The repository: a directory or s3://BUCKET/PREFIX (without it, DIR/repo)',
+    },
+    ...placeOptions,
+    ...bucketOptions,
+    {
+      name: 's3-cold-after',
+      type: 'duration',
+      value: 'TIME',
+      describe: 'Packs older than this go to the class GLACIER_IR',
+    },
+    {
+      name: 'durability',
+      type: 'text',
+      choices: ['local', 'object'],
+      describe:
+        'When a point is acknowledged to the agent: once it is durable in DIR, or (object) once it ' +
+        'is sealed in the repository',
+      default: 'local',
+    },
+    {
+      name: 'adopt',
+      type: 'flag',
+      describe: 'Go on with a repository whose data directory is lost',
     },
     { name: 'tls-cert', type: 'text', value: 'FILE', describe: 'PEM certificate (chain)' },
     { name: 'tls-key', type: 'text', value: 'FILE', describe: 'PEM key of the certificate' },
@@ -62,6 +91,10 @@ const run: CommandSpec = {
   examples: [
     { line: 'understudy staging run --data /srv/understudy', does: 'on this machine only' },
     {
+      line: 'understudy staging run --data /srv/understudy --repo s3://backups/one',
+      does: 'the repository in a bucket; /srv/understudy holds what has just arrived',
+    },
+    {
       line:
         'understudy staging run --data /srv/understudy --listen 0.0.0.0:7007 ' +
         '--tls-cert cert.pem --tls-key key.pem --keep all=1h,1h=7d',
@@ -76,6 +109,11 @@ const run: CommandSpec = {
       listen: settings.text('listen'),
       tls: tlsFiles(settings),
       keep,
+      repo: settings.optionalText('repo'),
+      placeOptions: writerPlaceOf(settings),
+      coldAfterMs: settings.optionalNumber('s3-cold-after'),
+      durability: settings.text('durability') === 'object' ? 'object' : 'local',
+      adopt: settings.flag('adopt'),
       trustClock: settings.flag('trust-clock'),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       log: context.log,

@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { ServerId } from '../../model/replication.ts';
 import type { DroppedPoint, KeepRule, Store } from '../../store/types.ts';
-import type { ApiServer } from '../api-types.ts';
+import type { ApiServer, Durability } from '../api-types.ts';
 
 export interface ApiBackend {
   readonly store: Store;
@@ -14,6 +14,9 @@ export interface ApiBackend {
   readonly log: Log;
   readonly keep: readonly KeepRule[];
   readonly stagingVersion: string;
+  /** Where it is: a directory, or `s3://bucket/prefix`. */
+  readonly repository: string;
+  readonly durability: Durability;
   /** All servers that have points or a session. */
   servers(): Promise<ApiServer[]>;
   /**

@@ -17,6 +17,11 @@ const object = (properties: Record<string, Schema>): Schema => ({
   required: Object.keys(properties),
   properties,
 });
+const durability: Schema = {
+  type: 'string',
+  enum: ['local', 'object'],
+  description: 'When a point is acknowledged: durable in staging, or sealed in the repository',
+};
 const state: Schema = { type: 'string', enum: [...replicationStates] };
 
 export const schemas: Readonly<Record<string, Schema>> = {
@@ -132,6 +137,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     contentBytes: count('Of them, bytes of contents, as sent'),
     dedupeHits: count('Contents that were not sent because staging had them'),
     dedupedBytes: count('Bytes that were not sent because staging had them'),
+    durability,
     points: count('Recovery points that are kept'),
     keep: text('The policy by which they are kept'),
     volumes: list(reference('ServerVolume')),
@@ -154,6 +160,8 @@ export const schemas: Readonly<Record<string, Schema>> = {
   Status: object({
     version: text('Version of the service'),
     state: text('"running"'),
+    repository: text('Its directory, or s3://bucket/prefix'),
+    durability,
     retention: reference('RetentionState'),
   }),
   CheckRequest: {

@@ -60,12 +60,15 @@ export const serverRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/status',
-    summary: 'That the service runs, its version, and whether retention waits for an operator.',
+    summary:
+      'That the service runs, where its repository is, and whether retention waits for an operator.',
     responseSchema: 'Status',
     status: 200,
     handle: async ({ backend }) => ({
       version: backend.stagingVersion,
       state: 'running',
+      repository: backend.repository,
+      durability: backend.durability,
       retention: stateOf(backend),
     }),
   },
