@@ -5,7 +5,13 @@
  */
 import type { ReplicationState } from '../model/replication.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
-import type { CheckReport, FreedEstimate, ListedPoint, StoreStatistics } from '../store/types.ts';
+import type {
+  CheckReport,
+  FreedEstimate,
+  ListedPoint,
+  StoreStatistics,
+  Usage,
+} from '../store/types.ts';
 
 export interface ApiError {
   error: { code: string; message: string; hint: string };
@@ -81,7 +87,11 @@ export interface ApiPointRequested {
 export type ApiDigests = PieceDigests & { sizeBytes: number };
 
 /** GET /v1/statistics. */
-export type ApiStatistics = StoreStatistics & { receivedBytes: number };
+export type ApiStatistics = StoreStatistics & {
+  receivedBytes: number;
+  /** With `by=server` or `by=point`. */
+  usage: Usage | null;
+};
 
 /** POST /v1/check { readData } -> { jobId }; GET /v1/checks/:jobId until `state` is not 'running'. */
 export interface ApiCheckJob {

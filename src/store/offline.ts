@@ -40,7 +40,9 @@ import type {
   ListedPoint,
   PointFilter,
   StoreStatistics,
+  Usage,
 } from './types.ts';
+import { usageOf } from './usage.ts';
 import { Watermark } from './watermark.ts';
 
 export interface OfflineRepository {
@@ -53,6 +55,7 @@ export interface OfflineRepository {
   /** As `Store.copy`; the note of it is the one thing that is written here. */
   copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport>;
   statistics(): Promise<StoreStatistics>;
+  usage(by: 'server' | 'point'): Promise<Usage>;
   close(): Promise<void>;
 }
 
@@ -183,6 +186,10 @@ class Offline extends DirectoryReader implements OfflineRepository {
 
   statistics(): Promise<StoreStatistics> {
     return statisticsOf(this.core, this.core.servers.size);
+  }
+
+  usage(by: 'server' | 'point'): Promise<Usage> {
+    return usageOf(this.core, by);
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,6 @@
-/** Figures of the store, from what is in memory and in the catalog: nothing is read for them. */
+/** Figures of the store, from what is in memory and in the catalog: no object is read for them. */
 import type { Core } from './core.ts';
+import { isNotFound } from './object-header.ts';
 import type { StoreStatistics } from './types.ts';
 
 export async function statisticsOf(core: Core, servers: number): Promise<StoreStatistics> {
@@ -20,7 +21,21 @@ export async function statisticsOf(core: Core, servers: number): Promise<StoreSt
     pieceBytes,
     storedBytes,
     packs,
-    journalBytes: core.journal.activeBytes,
+    journalBytes: core.isReadOnly ? await segmentBytes(core) : core.journal.activeBytes,
     dedupeHits: core.dedupeHits,
   };
+}
+
+/** A reader without a service appends to no journal; it may find one. */
+async function segmentBytes({ disk, files, paths }: Core): Promise<number> {
+  const names = (await disk.list(paths.journal)).map(({ name }) => name);
+  let bytes = 0;
+  for (const name of names.filter((each) => each.endsWith('.segment'))) {
+    try {
+      bytes += await files.with(`${paths.journal}/${name}`, (file) => file.size());
+    } catch (error) {
+      if (!isNotFound(error)) throw error; // sealed since it was listed
+    }
+  }
+  return bytes;
 }

@@ -30,10 +30,12 @@ import type {
   PointHold,
   Store,
   StoreStatistics,
+  Usage,
   VersionedPlan,
   VolumeDescription,
 } from './types.ts';
 import { Upkeep } from './upkeep.ts';
+import { usageOf } from './usage.ts';
 
 /** A name that is safe as a folder's. */
 const SERVER_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -158,6 +160,11 @@ export class DirectoryStore extends DirectoryReader implements Store {
   async statistics(): Promise<StoreStatistics> {
     this.assertOpen();
     return statisticsOf(this.core, (await this.servers()).length);
+  }
+
+  async usage(by: 'server' | 'point'): Promise<Usage> {
+    this.assertOpen();
+    return this.upkeep.run(() => usageOf(this.core, by));
   }
 
   async close(): Promise<void> {

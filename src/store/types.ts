@@ -277,6 +277,46 @@ export interface StoreStatistics {
   readonly dedupeHits: number;
 }
 
+/** Distinct contents: how many, their bytes uncompressed, and as stored. */
+export interface UsageSums {
+  readonly contents: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+}
+
+export interface ServerUsage extends UsageSums {
+  readonly server: ServerId;
+  readonly points: number;
+  /** Sum of the sizes of the images of its points. */
+  readonly logicalBytes: number;
+  /** Of `storedBytes`: contents that other servers have as well. */
+  readonly sharedStoredBytes: number;
+}
+
+export interface PointUsage {
+  readonly point: string;
+  readonly server: ServerId;
+  readonly time: string;
+  readonly logicalBytes: number;
+  /** Contents that the maps since the point before name: what changed. */
+  readonly changedContents: number;
+  readonly changedBytes: number;
+  /** Of them, those that no older point of any server has: what the point added. */
+  readonly newContents: number;
+  readonly newBytes: number;
+  readonly newStoredBytes: number;
+  /** Length of the maps since the point before. */
+  readonly mapBytes: number;
+}
+
+/** What servers or points take: estimates, about 1 in 100 low (usage.ts). */
+export interface Usage extends UsageSums {
+  readonly logicalBytes: number;
+  readonly servers: readonly ServerUsage[];
+  readonly points: readonly PointUsage[];
+  readonly isEstimate: true;
+}
+
 export type { KeepRule, RetentionPlan };
 
 export interface Store {
@@ -340,5 +380,7 @@ export interface Store {
    */
   copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport>;
   statistics(): Promise<StoreStatistics>;
+  /** Reads all maps. */
+  usage(by: 'server' | 'point'): Promise<Usage>;
   close(): Promise<void>;
 }

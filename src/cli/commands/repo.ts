@@ -11,7 +11,7 @@ import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
 import { parseSubset } from '../../store/check-subset.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import { pointsAt } from '../../store/point-at.ts';
-import type { CheckReport, ListedPoint, StoreStatistics } from '../../store/types.ts';
+import type { CheckReport, ListedPoint, StoreStatistics, Usage } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   connect,
@@ -27,6 +27,7 @@ import { placeOptions } from '../repository-options.ts';
 import { errorFromService, type RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
+import { renderUsage } from '../usage-text.ts';
 import { withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
 import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
@@ -140,24 +141,48 @@ export function renderStatistics(figures: StoreStatistics): string {
   ]);
 }
 
+async function statisticsFor(
+  context: CommandContext,
+  settings: Settings,
+): Promise<StoreStatistics & { usage: Usage | null }> {
+  const by = settings.optionalText('by') as 'server' | 'point' | undefined;
+  if (settings.optionalText('repo') === undefined) {
+    const client = await connectRequired(context, settings);
+    return client.call<ApiStatistics>('GET', '/v1/statistics', { query: { by } });
+  }
+  return withRepository(context, settings, async (repository) => ({
+    ...(await repository.statistics()),
+    usage: by === undefined ? null : await repository.usage(by),
+  }));
+}
+
 const stats: CommandSpec = {
   path: ['repo', 'stats'],
   summary: 'Show what the repository holds, and how much space it takes',
-  options: [...eitherOptions, jsonOption],
+  options: [
+    ...eitherOptions,
+    {
+      name: 'by',
+      type: 'text',
+      choices: ['server', 'point'],
+      describe: 'Also what each takes: reads all maps of the repository',
+    },
+    jsonOption,
+  ],
   examples: [
     { line: 'understudy repo stats', does: 'asks the service' },
+    { line: 'understudy repo stats --by server', does: 'ratios, and what servers share' },
+    { line: 'understudy repo stats --by point', does: 'what each point added' },
     { line: 'understudy repo stats --repo /srv/understudy --json', does: 'from the directory' },
   ],
   async run(context, settings) {
-    const figures =
-      settings.optionalText('repo') === undefined
-        ? await (await connectRequired(context, settings)).call<ApiStatistics>(
-            'GET',
-            '/v1/statistics',
-          )
-        : await withRepository(context, settings, (repository) => repository.statistics());
-    const isJson = settings.flag('json');
-    context.print(isJson ? JSON.stringify(figures, null, 2) : renderStatistics(figures));
+    const figures = await statisticsFor(context, settings);
+    const { usage } = figures;
+    if (settings.flag('json')) context.print(JSON.stringify(figures, null, 2));
+    else {
+      context.print(renderStatistics(figures));
+      if (usage !== null) context.print(`\n${renderUsage(usage)}`);
+    }
     return 0;
   },
 };

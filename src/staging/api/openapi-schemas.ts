@@ -22,6 +22,39 @@ const durability: Schema = {
   enum: ['local', 'object'],
   description: 'When a point is acknowledged: durable in staging, or sealed in the repository',
 };
+const distinct = {
+  contents: count('Distinct contents'),
+  rawBytes: count('Their bytes, uncompressed'),
+  storedBytes: count('Their bytes, as stored'),
+};
+const usageSchemas: Readonly<Record<string, Schema>> = {
+  ServerUsage: object({
+    server: text('Source server'),
+    points: count('Recovery points'),
+    logicalBytes: count('Sum of the sizes of its images'),
+    ...distinct,
+    sharedStoredBytes: count('Of storedBytes: contents that other servers have as well'),
+  }),
+  PointUsage: object({
+    point: text('Id'),
+    server: text('Source server'),
+    time: text('T, ISO 8601'),
+    logicalBytes: count('Sum of the sizes of its images'),
+    changedContents: count('Contents that changed since the point before'),
+    changedBytes: count('Their bytes, uncompressed'),
+    newContents: count('Of them, those that no older point has'),
+    newBytes: count('Their bytes, uncompressed'),
+    newStoredBytes: count('Their bytes, as stored'),
+    mapBytes: count('Length of the maps since the point before'),
+  }),
+  Usage: object({
+    logicalBytes: count('Sum of the sizes of all images'),
+    ...distinct,
+    servers: list(reference('ServerUsage'), 'With by=server'),
+    points: list(reference('PointUsage'), 'With by=point; oldest first'),
+    isEstimate: flag('Always true: about 1 in 100 is not counted'),
+  }),
+};
 const state: Schema = { type: 'string', enum: [...replicationStates] };
 
 export const schemas: Readonly<Record<string, Schema>> = {
@@ -156,7 +189,9 @@ export const schemas: Readonly<Record<string, Schema>> = {
     journalBytes: count('Bytes in the journal'),
     dedupeHits: count('Contents that came again'),
     receivedBytes: count('Bytes over the wire since staging began'),
+    usage: orNull(reference('Usage')),
   }),
+  ...usageSchemas,
   Status: object({
     version: text('Version of the service'),
     state: text('"running"'),

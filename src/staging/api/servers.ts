@@ -19,8 +19,15 @@ async function admit(backend: ApiBackend, name: string, hardwareId: unknown): Pr
   return find(backend, name);
 }
 
-async function statistics(backend: ApiBackend): Promise<ApiStatistics> {
-  return { ...(await backend.store.statistics()), receivedBytes: backend.receivedBytes() };
+async function statistics(backend: ApiBackend, by: string | null): Promise<ApiStatistics> {
+  if (by !== null && by !== 'server' && by !== 'point') {
+    throw new UnderstudyError('ERR_API_REQUEST', 'by must be server or point');
+  }
+  return {
+    ...(await backend.store.statistics()),
+    receivedBytes: backend.receivedBytes(),
+    usage: by === null ? null : await backend.store.usage(by),
+  };
 }
 
 export const serverRoutes: readonly Route[] = [
@@ -52,10 +59,17 @@ export const serverRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/statistics',
-    summary: 'What the repository holds.',
+    summary: 'What the repository holds; with `by`, what each server or point takes.',
+    query: [
+      {
+        name: 'by',
+        description: 'Reads all maps of the repository',
+        schema: { type: 'string', enum: ['server', 'point'] },
+      },
+    ],
     responseSchema: 'Statistics',
     status: 200,
-    handle: ({ backend }) => statistics(backend),
+    handle: ({ backend, query }) => statistics(backend, query.get('by')),
   },
   {
     method: 'GET',

@@ -129,6 +129,10 @@ export function fakeBackend(
       onProgress?.(1, 2);
       return { points: 2, objects: 4, pieces: 9, bytesRead: 4096, findings: [] };
     },
+    usage: async () => ({
+      ...{ logicalBytes: 1, contents: 1, rawBytes: 1, storedBytes: 1 },
+      ...{ servers: [], points: [], isEstimate: true },
+    }),
     statistics: async () => ({
       points: 2,
       stagedPoints: 0,
