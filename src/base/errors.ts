@@ -180,6 +180,12 @@ export const errorCatalogue = {
     6,
     'Another machine holds this server name: choose another --server, or run server admit.',
   ),
+  ERR_RESCAN_DEMANDED: spec(
+    'operational',
+    3,
+    'The agent connects again by itself and scans the volume; see repo check.',
+    true,
+  ),
   ERR_SESSION_REPLACED: spec('operational', 3, 'A newer agent of this server took over.', true),
   // transport
   ERR_TLS_REQUIRED: spec(

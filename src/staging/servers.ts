@@ -135,6 +135,11 @@ export class Servers implements SessionHost {
     record.session?.end(otherHardware(server, 'another machine was admitted as this server'));
   }
 
+  /** What is held of a volume of this server is damaged: its agent is told at its next Hello, at once. */
+  rescan(server: ServerId): void {
+    this.records.get(server)?.session?.end(damagedHere(server));
+  }
+
   /** Retention has dropped points. */
   dropped(server: ServerId, points: number): void {
     this.record(server).points -= points;
@@ -325,6 +330,9 @@ export class Servers implements SessionHost {
 
 const stopping = (): UnderstudyError =>
   new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
+
+const damagedHere = (server: ServerId): UnderstudyError =>
+  new UnderstudyError('ERR_RESCAN_DEMANDED', `what staging holds of ${server} is damaged`);
 
 const replaced = (server: ServerId): UnderstudyError =>
   new UnderstudyError('ERR_SESSION_REPLACED', `${server} has connected anew`);

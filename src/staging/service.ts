@@ -160,6 +160,7 @@ async function openCore(
   const ports = { clock, log, store, register, verifier, durability, version: VERSION };
   const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
   await servers.load();
+  store.watchRescans((server) => servers.rescan(server));
   undo.push(() => servers.stop());
   const guard = await ClockGuard.open({
     ...{ disk: nodeDisk, folder, clock, log },

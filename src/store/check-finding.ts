@@ -6,6 +6,7 @@ import type { Finding } from './types.ts';
 export type CheckCore = Pick<
   Core,
   | 'disk'
+  | 'damage'
   | 'paths'
   | 'files'
   | 'packs'

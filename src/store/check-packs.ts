@@ -96,21 +96,31 @@ function toRead(
 /** What is damaged in one pack may be right in another one. */
 async function judge(core: CheckCore, places: Places): Promise<DamagedPieces> {
   const copies = await core.copies.search([...places.keys()].map(fromHex));
+  const { packs, damage } = core;
   const judged = new Map<string, DamagedPiece>();
   for (const [name, paths] of places) {
     const all = (copies.get(name) ?? []).map(({ pack }) => core.packs.byNumber(pack)?.path);
     const isLost = all.every((path) => path === undefined || paths.includes(path));
     judged.set(name, { paths, isLost });
+    for (const pack of isLost ? packs.all() : []) {
+      if (paths.includes(pack.path)) damage.note(pack.number, fromHex(name));
+    }
   }
   return judged;
 }
 
-/** Damage that was not told of a map: one finding a pack, hurting nothing. */
-export function harmless(damaged: DamagedPieces, told: ReadonlySet<string>): Finding[] {
+/** Damage that was not told of a map: one finding a pack, hurting nothing. What is condemned goes anyway. */
+export function harmless(
+  { packs }: Pick<CheckCore, 'packs'>,
+  damaged: DamagedPieces,
+  told: ReadonlySet<string>,
+): Finding[] {
+  const going = new Set([...packs.all()].flatMap((one) => (one.isCondemned ? one.path : [])));
   const byPack = new Map<string, string[]>();
   for (const [name, { paths }] of damaged) {
     if (told.has(name)) continue;
-    for (const path of paths) byPack.set(path, [...(byPack.get(path) ?? []), name]);
+    for (const path of paths)
+      if (!going.has(path)) byPack.set(path, [...(byPack.get(path) ?? []), name]);
   }
   return [...byPack].map(([object, names]) => {
     const detail =
@@ -140,7 +150,8 @@ async function lost(
   if (pack?.isCondemned === true) return [];
   let count = 0;
   for (const { digest, isGrant } of entries) {
-    if (!isGrant && (await core.index.find(digest)) === null) count += 1;
+    if (isGrant || (pack !== null && core.damage.has(pack.number, digest))) continue;
+    if ((await core.index.find(digest)) === null) count += 1;
   }
   if (count === 0) return [];
   const detail = `${count} of its pieces are not found by the index`;
@@ -159,6 +170,7 @@ export async function readPieces(
   let odd = 0;
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
   const { vault } = core.files;
+  const number = [...core.packs.all()].find((pack) => pack.path === path)?.number;
   const seal = await core.files.with(path, (file) => vault.sealOf(file));
   let window = new Uint8Array(0);
   let start = 0;
@@ -176,7 +188,10 @@ export async function readPieces(
     const header = record.subarray(0, PIECE_HEADER_BYTES);
     if (!isHeaderOf(header, entry, seal.overhead)) odd += 1;
     const read = record.subarray(PIECE_HEADER_BYTES - seal.lead);
-    if (openPiece(unsealPiece(read, seal, entry), entry, vault.names) !== null) continue;
+    if (openPiece(unsealPiece(read, seal, entry), entry, vault.names) !== null) {
+      if (number !== undefined) core.damage.clear(number, entry.digest);
+      continue;
+    }
     const name = toHex(entry.digest);
     places.set(name, [...(places.get(name) ?? []), path]);
   }

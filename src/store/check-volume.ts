@@ -242,6 +242,14 @@ export class CheckVolume {
   ): Promise<Pick<BadPiece, 'kind' | 'detail'> | null> {
     const name = toHex(digest);
     const place = await this.core.index.find(digest);
+    const { damaged: known, silent } = this.packs;
+    const found = known.get(name);
+    if (found?.isLost === true) {
+      return { kind: 'damaged-piece', detail: `${name} in ${found.paths.join(', ')} is damaged` };
+    }
+    if (place === null && this.core.damage.hasAnywhere(digest)) {
+      return { kind: 'damaged-piece', detail: `${name} was found to be damaged` };
+    }
     if (place === null) return { kind: 'missing-piece', detail: `${name} is not held` };
     if (place.rawLength !== length) {
       return {
@@ -249,12 +257,9 @@ export class CheckVolume {
         detail: `${name} is ${place.rawLength} bytes, not ${length}`,
       };
     }
-    const { damaged: known, silent } = this.packs;
     const path = this.core.packs.byNumber(place.pack)?.path;
     if (path === undefined || silent.has(path)) return this.readProblem(place, name);
-    const found = known.get(name);
-    if (found?.isLost !== true) return null;
-    return { kind: 'damaged-piece', detail: `${name} in ${found.paths.join(', ')} is damaged` };
+    return null;
   }
 
   /** Of a content in a pack that does not say what it has. */

@@ -107,7 +107,7 @@ export async function survey(
     objects += volume.files;
     progress.advance(1);
   }
-  findings.push(...harmless(packs.damaged, told));
+  findings.push(...harmless(core, packs.damaged, told));
   const { pieces, bytesRead } = packs;
   return { report: { points: points.length, objects, pieces, bytesRead, findings }, packs };
 }

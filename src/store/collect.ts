@@ -187,7 +187,7 @@ async function condemnDead(
  * Entries that would be lost with the pack: found here, found nowhere, or found in a place where the
  * content is damaged. Null where the pack is damaged.
  */
-async function foundHere(
+export async function foundHere(
   core: Core,
   pack: PackInfo,
   isWanted: (entry: TableEntry) => Promise<boolean>,
@@ -227,7 +227,7 @@ const storedBytes = (entries: readonly TableEntry[]): number =>
   entries.reduce((sum, { storedLength }) => sum + storedLength, 0);
 
 /** Copies out of packs that are to be condemned, and condemns them once the copies are durable. */
-class Rewrite {
+export class Rewrite {
   private readonly core: Core;
   private readonly writer: PackWriter;
   private readonly done: PackInfo[] = [];

@@ -9,6 +9,7 @@ import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import type { Catalog, VolumeHead } from './catalog.ts';
 import type { Copies } from './copies.ts';
 import type { CopyNotes } from './copy-notes.ts';
+import type { DamageNotes } from './damage-notes.ts';
 import type { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
 import type { Names } from './keys/names.ts';
@@ -139,6 +140,8 @@ export interface Core {
   readonly reader: PieceReader;
   readonly copies: Copies;
   readonly removal: Removal;
+  /** Contents that are damaged, and volumes that must be scanned again for it. */
+  readonly damage: DamageNotes;
   readonly reservations: Reservations;
   /** Which other places hold points. */
   readonly copyNotes: CopyNotes;

@@ -12,6 +12,7 @@ import {
   serverState,
   volumeState,
 } from './core.ts';
+import { DamageNotes } from './damage-notes.ts';
 import { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
 import { plainVault, type Vault } from './keys/vault.ts';
@@ -64,7 +65,16 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   const files = new FileCache(disk, undefined, vault);
   const packs = new PackTable();
   const removal = new Removal(clock, log);
-  const index = new PieceIndex({ disk, log, paths, files, packs, isReadOnly }, saltOf(randomBytes));
+  let notes = 0;
+  const temporary = () => {
+    notes += 1;
+    return `${paths.temporary}/${notes}.notes`;
+  };
+  const damage = new DamageNotes({ disk, log, packs, path: paths.damage, temporary });
+  const index = new PieceIndex(
+    { disk, log, paths, files, packs, isReadOnly, damage },
+    saltOf(randomBytes),
+  );
   // Only a reader can be behind: the service knows of every pack before anything names it.
   const refresh = async () => {
     if (isReadOnly) await loadNewPacks({ disk, log, paths, files, packs, index });
@@ -73,7 +83,8 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   return {
     ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly, vault, names },
     settings: { ...defaultSettings, ...options.settings },
-    ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log }) },
+    ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log, damage }) },
+    damage,
     removal,
     reservations: new Reservations(),
     copyNotes: new CopyNotes(),

@@ -9,6 +9,7 @@ import type { Disk } from '../base/disk.ts';
 import type { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { equalBytes } from './checksum.ts';
+import type { DamageNotes } from './damage-notes.ts';
 import {
   compareDigests,
   DigestTable,
@@ -35,6 +36,8 @@ export interface IndexWorld {
   readonly paths: Paths;
   readonly files: FileCache;
   readonly packs: PackTable;
+  /** What is noted there is not found. */
+  readonly damage?: Pick<DamageNotes, 'isEmpty' | 'has'>;
   /** Nothing is removed then: what is damaged or replaced is left out. */
   readonly isReadOnly: boolean;
 }

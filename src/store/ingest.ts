@@ -149,7 +149,7 @@ export class IngestSession implements Ingest {
       return { description, state, view: new VolumeView(core, state) };
     });
     this.arrivals = new Arrivals(descriptions.length);
-    this.positions = this.volumes.map((volume) => positionOf(server.server, volume));
+    this.positions = this.volumes.map((volume) => positionOf(core, server.server, volume));
   }
 
   offer(
@@ -368,10 +368,13 @@ function named(entries: readonly IndexedEntry[], names: Names): IndexedEntry[] {
   });
 }
 
-function positionOf(server: string, volume: SessionVolume): VolumePosition {
+/** Nothing is said to be held of a history that is damaged: the agent begins another one, by a rescan. */
+function positionOf(core: Core, server: string, volume: SessionVolume): VolumePosition {
   const { head } = volume.state;
+  const isLeft =
+    head !== null && head.generation === volume.description.generation && core.damage.demands(head);
   const committed =
-    head === null
+    head === null || isLeft
       ? null
       : { generation: head.generation, epoch: head.epoch, contentDigest: head.contentDigest };
   return {

@@ -9,6 +9,8 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
   const journal = `${root}/journal`;
   return {
     root,
+    /** What is known to be damaged: the service's own. */
+    damage: `${root}/damage`,
     journal,
     repo,
     watermark: `${journal}/watermark`,

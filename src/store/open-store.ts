@@ -79,6 +79,7 @@ async function openRepository(
   await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
     core.index.flush(temporaryPath(core)),
   );
+  await core.damage.load();
   if (known !== id || (await hasStale(core))) {
     if (format !== null) log.warn('the catalog is rebuilt from the repository');
     await core.catalog.adopt(id);

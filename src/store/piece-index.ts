@@ -248,6 +248,8 @@ export class PieceIndex {
   }
 
   private isUsable(entry: TableEntry): boolean {
-    return this.world.packs.byNumber(entry.pack)?.isCondemned === false;
+    const { packs, damage } = this.world;
+    if (packs.byNumber(entry.pack)?.isCondemned !== false) return false;
+    return damage === undefined || damage.isEmpty || !damage.has(entry.pack, entry.digest);
   }
 }

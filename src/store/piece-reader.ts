@@ -7,6 +7,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { toHex } from './checksum.ts';
 import type { Copies } from './copies.ts';
+import type { DamageNotes } from './damage-notes.ts';
 import type { TableEntry } from './digest-table.ts';
 import type { FileCache } from './file-cache.ts';
 import { type PackSeal, plainSeal } from './keys/pack-seal.ts';
@@ -68,6 +69,7 @@ export class PieceReader {
   private readonly index: Pick<PieceIndex, 'find'>;
   private readonly copies: Copies;
   private readonly log: Log;
+  private readonly damage: DamageNotes;
 
   constructor(given: {
     readonly files: FileCache;
@@ -75,12 +77,14 @@ export class PieceReader {
     readonly index: Pick<PieceIndex, 'find'>;
     readonly copies: Copies;
     readonly log: Log;
+    readonly damage: DamageNotes;
   }) {
     this.files = given.files;
     this.packs = given.packs;
     this.index = given.index;
     this.copies = given.copies;
     this.log = given.log;
+    this.damage = given.damage;
   }
 
   /** Where each content lies; null where no pack has it, whatever the index says. */
@@ -109,6 +113,7 @@ export class PieceReader {
         const place = places[i]!;
         const content = this.opened(read, run.start, place);
         const right = content ?? (await this.fromElsewhere(place));
+        if (right === null && failure === null) this.damage.note(place.pack, place.digest);
         if (right === null) throw failure ?? this.damaged(place);
         use(i, right);
       }

@@ -8,12 +8,15 @@ import type { CheckOptions } from './check.ts';
 import { type Collected, collectGarbage } from './collect.ts';
 import { copyPoints } from './copy.ts';
 import { type Core, serverState } from './core.ts';
+import { DamageWatch } from './damage-watch.ts';
 import { DirectoryReader, listed } from './directory-reader.ts';
 import { estimateFreed } from './freed.ts';
 import { holdPoint, releasePoint } from './holds.ts';
 import { beginSession } from './ingest.ts';
+import { confirmLive } from './mark.ts';
 import { setPolicy, shownPolicies } from './policies.ts';
 import { dropPoints, planByRules } from './retention.ts';
+import { notedContents, retireDamaged } from './retire-damaged.ts';
 import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
 import type {
@@ -43,6 +46,7 @@ const SERVER_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 export class DirectoryStore extends DirectoryReader implements Store {
   private readonly sealer: Sealer;
   private readonly upkeep: Upkeep;
+  private readonly damage: DamageWatch;
   private isClosed = false;
 
   constructor(core: Core, sealer: Sealer) {
@@ -50,6 +54,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
     this.sealer = sealer;
     this.upkeep = new Upkeep(core);
     core.onSealed = () => this.upkeep.kick();
+    this.damage = new DamageWatch(core, this.upkeep);
   }
 
   async beginIngest(server: ServerId, volumes: readonly VolumeDescription[]): Promise<Ingest> {
@@ -144,12 +149,24 @@ export class DirectoryStore extends DirectoryReader implements Store {
 
   async collect(): Promise<Collected> {
     this.assertOpen();
-    return this.upkeep.run(() => collectGarbage(this.core));
+    return this.upkeep.run(async () => {
+      const collected = await collectGarbage(this.core);
+      await retireDamaged(this.core, await confirmLive(this.core, notedContents(this.core)));
+      return collected;
+    });
   }
 
   override async check(options: CheckOptions): Promise<CheckReport> {
     this.assertOpen();
-    return this.upkeep.run(() => super.check(options));
+    const report = await this.upkeep.run(() => super.check(options));
+    // Also where maps are broken, of which nothing is noted; and what was read right after all.
+    if (report.findings.some(({ points }) => points.length > 0)) this.damage.kick();
+    else await this.core.damage.save();
+    return report;
+  }
+
+  watchRescans(listener: (server: ServerId) => void): void {
+    this.damage.listen(listener);
   }
 
   async copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport> {

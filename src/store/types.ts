@@ -382,5 +382,10 @@ export interface Store {
   statistics(): Promise<StoreStatistics>;
   /** Reads all maps. */
   usage(by: 'server' | 'point'): Promise<Usage>;
+  /**
+   * Called when the newest state of a volume of a server turned out to be damaged: its next session is
+   * told that nothing is held, so that it is scanned again.
+   */
+  watchRescans(listener: (server: ServerId) => void): void;
   close(): Promise<void>;
 }

@@ -10,6 +10,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { buildDueBases } from './map-upkeep.ts';
 import { isDamage } from './object-header.ts';
 import { isPassing, needsHelp } from './passing.ts';
+import { retireDamaged } from './retire-damaged.ts';
 
 export class Upkeep {
   private readonly core: Core;
@@ -45,7 +46,7 @@ export class Upkeep {
   }
 
   private async turn(): Promise<void> {
-    for (const step of [buildDueBases, mergeSmallPacks, keepIndex]) {
+    for (const step of [buildDueBases, mergeSmallPacks, retireDamaged, keepIndex]) {
       try {
         await step(this.core);
       } catch (error) {

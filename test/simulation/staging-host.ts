@@ -66,6 +66,9 @@ export class StagingHost {
       });
       if (this.process !== process) return;
       this.store = store;
+      store.watchRescans(() =>
+        this.current?.end(new UnderstudyError('ERR_RESCAN_DEMANDED', 'damaged here')),
+      );
       network.acceptor = (connection) => this.accept(connection);
     } catch (error) {
       this.failure = error;
