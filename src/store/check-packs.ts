@@ -42,6 +42,8 @@ export interface PackFindings {
 interface Totals {
   pieces: number;
   bytesRead: number;
+  /** Waited for before so many bytes are read. */
+  readonly pace?: (bytes: number) => Promise<void>;
 }
 
 /** Paths of the packs in which a content is damaged, by its hex digest. */
@@ -158,10 +160,9 @@ async function lost(
   return [{ kind: 'stale-index', object: path, detail, points: [] }];
 }
 
-/** Compares every content with its digest; returns how many records have a damaged header. */
 /** Reads all contents of a pack; notes where one is damaged. Returns how many records are odd. */
 export async function readPieces(
-  core: Pick<CheckCore, 'files'>,
+  core: Pick<CheckCore, 'files' | 'packs' | 'damage'>,
   path: string,
   entries: readonly TableEntry[],
   places: Places,
@@ -170,7 +171,7 @@ export async function readPieces(
   let odd = 0;
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
   const { vault } = core.files;
-  const number = [...core.packs.all()].find((pack) => pack.path === path)?.number;
+  const number = core.packs.byId(/([0-9a-f]{32})\.pack$/.exec(path)?.[1] ?? '')?.number;
   const seal = await core.files.with(path, (file) => vault.sealOf(file));
   let window = new Uint8Array(0);
   let start = 0;
@@ -179,6 +180,7 @@ export async function readPieces(
     const end = entry.offset + entry.storedLength;
     if (from < start || end > start + window.length) {
       const buffer = new Uint8Array(Math.max(READ_BYTES, end - from));
+      await totals.pace?.(buffer.length);
       const count = await core.files.with(path, (file) => file.read(buffer, from));
       window = buffer.subarray(0, count);
       start = from;
