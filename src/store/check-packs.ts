@@ -162,7 +162,7 @@ async function lost(
 
 /** Reads all contents of a pack; notes where one is damaged. Returns how many records are odd. */
 export async function readPieces(
-  core: Pick<CheckCore, 'files' | 'packs' | 'damage'>,
+  core: Pick<CheckCore, 'files'> & Partial<Pick<CheckCore, 'packs' | 'damage'>>,
   path: string,
   entries: readonly TableEntry[],
   places: Places,
@@ -171,7 +171,7 @@ export async function readPieces(
   let odd = 0;
   const pieces = entries.filter(({ isGrant }) => !isGrant).sort((a, b) => a.offset - b.offset);
   const { vault } = core.files;
-  const number = core.packs.byId(/([0-9a-f]{32})\.pack$/.exec(path)?.[1] ?? '')?.number;
+  const number = core.packs?.byId(/([0-9a-f]{32})\.pack$/.exec(path)?.[1] ?? '')?.number;
   const seal = await core.files.with(path, (file) => vault.sealOf(file));
   let window = new Uint8Array(0);
   let start = 0;
@@ -191,7 +191,7 @@ export async function readPieces(
     if (!isHeaderOf(header, entry, seal.overhead)) odd += 1;
     const read = record.subarray(PIECE_HEADER_BYTES - seal.lead);
     if (openPiece(unsealPiece(read, seal, entry), entry, vault.names) !== null) {
-      if (number !== undefined) core.damage.clear(number, entry.digest);
+      if (number !== undefined) core.damage?.clear(number, entry.digest);
       continue;
     }
     const name = toHex(entry.digest);
