@@ -147,6 +147,7 @@ export const errorCatalogue = {
     6,
     'Give --to another place: each source has its own copies.',
   ),
+  ERR_COPY_STOPPED: spec('operational', 3, 'What was copied stays; copy again to go on.', true),
   ERR_COPY_LOST: spec('operational', 6, 'Is the disk mounted? --anew begins a new copy there.'),
   ERR_INGEST_BUSY: spec('operational', 6, 'The server has a session already.', true),
   ERR_INGEST_DESCRIPTION: spec('operational', 6, 'The server or a volume is described wrongly.'),

@@ -7,6 +7,8 @@ import type { ReplicationState } from '../model/replication.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
 import type {
   CheckReport,
+  CopyProgress,
+  CopyReport,
   FreedEstimate,
   ListedPoint,
   StoreStatistics,
@@ -142,4 +144,36 @@ export interface ApiKeepPolicy {
 /** POST /v1/points/:point/release. */
 export interface ApiReleased {
   released: string;
+}
+
+/** POST /v1/copies { to, server?, sinceMs?, newest?, verify? }; GET /v1/copies/:jobId until done. */
+export interface ApiCopyJob {
+  jobId: string;
+  place: string;
+  state: 'running' | 'done' | 'failed' | 'stopped';
+  startedMs: number;
+  progress: CopyProgress;
+  report: CopyReport | null;
+  error: ApiError['error'] | null;
+}
+
+/** GET /v1/copies -> { copies: ApiCopyPlace[] }: one for each place that staging was started with. */
+export interface ApiCopyPlace {
+  place: string;
+  /** Null: only when asked. */
+  everyMs: number | null;
+  nextMs: number | null;
+  /** Of the last copy; null where there was none. */
+  repository: string | null;
+  copiedMs: number | null;
+  /** When all that lies there had been read back; null: parts of it never were. */
+  verifiedMs: number | null;
+  points: number;
+  /** The copy that is under way. */
+  jobId: string | null;
+  /** Why the last copy failed. */
+  error: ApiError['error'] | null;
+}
+export interface ApiCopies {
+  copies: ApiCopyPlace[];
 }

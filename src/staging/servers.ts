@@ -247,7 +247,7 @@ export class Servers implements SessionHost {
     request: CommitRequest,
   ): Promise<void> | undefined {
     const { server } = session;
-    this.record(server).committed({ ...point, state: 'staged', hold: null });
+    this.record(server).committed({ ...point, state: 'staged', hold: null, copies: [] });
     this.fullWaitMs = FULL_WAIT_MS;
     const { passes, durationMs } = point.cut;
     this.ports.log.debug('point', { server, point: point.id, passes, durationMs });

@@ -15,10 +15,11 @@ import { nodeDisk } from '../base/node-disk.ts';
 import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
+import { openCopyPlace } from '../store/copy-place.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import { coolPacks } from '../store/objects/cold.ts';
 import { openServicePlace, type Place, type PlaceOptions } from '../store/place.ts';
-import type { KeepRule, Store } from '../store/types.ts';
+import type { CopyPlace, KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
 import { createUpgrades } from '../transport/server.ts';
 import { isAuthorized } from './api/auth.ts';
@@ -26,12 +27,23 @@ import type { ApiBackend } from './api/backend.ts';
 import { createApiHandler } from './api/handler.ts';
 import type { ApiServer, Durability } from './api-types.ts';
 import { ClockGuard } from './clock-guard.ts';
+import { Copies } from './copies.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Register } from './register.ts';
 import { Servers } from './servers.ts';
 import { openToken } from './token.ts';
 import { Upkeep } from './upkeep.ts';
 import { createWorkerVerifier } from './worker-verifier.ts';
+
+export interface CopySettings {
+  /** As the operator names them. */
+  readonly places: readonly string[];
+  /** Null: only when asked. */
+  readonly everyMs: number | null;
+  readonly keep?: readonly KeepRule[] | undefined;
+  readonly bytesPerSecond: number;
+  readonly verify: 'none' | 'new' | 'all';
+}
 
 export interface StagingOptions {
   readonly dataDir: string;
@@ -53,6 +65,8 @@ export interface StagingOptions {
   readonly trustClock?: boolean;
   /** Servers that may be told "have" of each other's contents. */
   readonly dedupeDomains?: readonly DedupeDomain[];
+  /** Other places that points are copied to. */
+  readonly copy?: CopySettings;
   readonly log: Log;
   readonly clock?: Clock;
   readonly retentionMs?: number;
@@ -138,6 +152,7 @@ interface Core {
   readonly guard: ClockGuard;
   /** Where the repository is. */
   readonly repo: string;
+  readonly copies: Copies;
 }
 
 async function openCore(
@@ -175,7 +190,9 @@ async function openCore(
     ...coolingOf(place, options),
   });
   undo.push(() => upkeep.stop());
-  return { store, servers, token, upkeep, guard, repo: place.repo };
+  const copies = await openCopies(options, store, guard);
+  undo.push(() => copies.stop());
+  return { store, servers, token, upkeep, guard, repo: place.repo, copies };
 }
 
 /** Where packs of some age are to go to a colder class. */
@@ -187,9 +204,24 @@ function coolingOf(
   return { cool: () => coolPacks(objects, clock.wallMs() - coldAfterMs) };
 }
 
+async function openCopies(
+  { dataDir, copy, log, clock = systemClock }: StagingOptions,
+  store: Store,
+  guard: ClockGuard,
+): Promise<Copies> {
+  const places: CopyPlace[] = [];
+  for (const given of copy?.places ?? []) places.push(await openCopyPlace(given, dataDir));
+  return new Copies({
+    ...{ clock, log, store, places, newId: randomUUID },
+    ...{ everyMs: copy?.everyMs ?? null, keep: copy?.keep, verify: copy?.verify ?? 'none' },
+    bytesPerSecond: copy?.bytesPerSecond ?? 0,
+    isClockTrusted: () => guard.doubt === null,
+  });
+}
+
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard, repo }: Core,
+  { store, servers, token, upkeep, guard, repo, copies }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
@@ -202,6 +234,7 @@ async function serve(
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
     receivedBytes: () => servers.receivedBytes(),
     retention: retentionOf(upkeep, guard),
+    copies,
   };
   const upgrades = createUpgrades({
     isAuthorized: ({ headers }) => isAuthorized(headers, token),
@@ -230,6 +263,10 @@ const withKeep =
     return {
       ...server,
       keep: policy?.keep ?? formatKeepRules(fallback),
-      newestPoint: newestPoint && { ...newestPoint, hold: store.holdOf(newestPoint.id) },
+      newestPoint: newestPoint && {
+        ...newestPoint,
+        hold: store.holdOf(newestPoint.id),
+        copies: store.copiesOf(newestPoint.id),
+      },
     };
   };

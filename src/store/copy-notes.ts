@@ -11,7 +11,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { decodeJsonObject, encodeJsonObject } from './json-object.ts';
 import { discard, makeFolder, writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
-import type { HeldCopy } from './types.ts';
+import type { HeldCopy, KnownCopy } from './types.ts';
 
 const MAGIC = 'US-COPY ';
 
@@ -20,7 +20,7 @@ export interface CopyNote {
   readonly place: string;
   /** Id of the repository there. */
   readonly repository: string;
-  /** When the copy ended, ms since 1970. */
+  /** When the copy began, ms since 1970. */
   readonly timeMs: number;
   /** When all that lies there was read back; null: parts of it never were. */
   readonly verifiedMs: number | null;
@@ -89,6 +89,13 @@ export class CopyNotes {
     const found = [...this.notes.values()].map(({ note }) => note);
     const here = found.filter((note) => note.place === place);
     return here.sort((a, b) => b.timeMs - a.timeMs)[0] ?? null;
+  }
+
+  /** Newest first. */
+  all(): KnownCopy[] {
+    const notes = [...this.notes.values()].map(({ note }) => note);
+    const known = notes.map((note) => ({ ...note, points: note.points.size }));
+    return known.sort((a, b) => b.timeMs - a.timeMs);
   }
 
   /** Where a point is held besides. */

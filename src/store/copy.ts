@@ -203,8 +203,9 @@ class CopyRun {
     const { core } = this.target;
     await loadHeads(core);
     await copyHolds(this.source, core);
-    const { keep } = this.options;
-    const plan = keep === undefined ? { drop: [] } : await planByRules(core, keep, nowMs);
+    const { keep, isDropping = true } = this.options;
+    const plan =
+      keep === undefined || !isDropping ? { drop: [] } : await planByRules(core, keep, nowMs);
     const gone = plan.drop.length === 0 ? [] : await dropPoints(core, plan);
     await mergeSmallPacks(core);
     if (gone.length === 0 && !(await isCollectionDue(core, nowMs))) {

@@ -26,9 +26,11 @@ import type {
   CopyReport,
   DroppedPoint,
   FreedEstimate,
+  HeldCopy,
   Ingest,
   KeepPolicy,
   KeepRule,
+  KnownCopy,
   ListedPoint,
   PointHold,
   Store,
@@ -167,6 +169,14 @@ export class DirectoryStore extends DirectoryReader implements Store {
 
   watchRescans(listener: (server: ServerId) => void): void {
     this.damage.listen(listener);
+  }
+
+  copies(): KnownCopy[] {
+    return this.core.copyNotes.all();
+  }
+
+  copiesOf(point: string): readonly HeldCopy[] {
+    return this.core.copyNotes.holding(point);
   }
 
   async copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport> {

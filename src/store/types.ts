@@ -112,7 +112,7 @@ export interface ListedPoint extends RecoveryPoint {
   /** Why and since when an operator holds it; null: nobody does. */
   readonly hold: PointHold | null;
   /** Where it is held besides, as far as this repository knows. */
-  readonly copies?: readonly HeldCopy[];
+  readonly copies: readonly HeldCopy[];
 }
 
 /** Both empty where the object of the hold is damaged. */
@@ -207,6 +207,17 @@ export interface CopyPlace {
   readonly leaseBy?: LeaseHolder;
 }
 
+/** A copy of this repository. */
+export interface KnownCopy {
+  readonly place: string;
+  /** Id of the repository there. */
+  readonly repository: string;
+  /** When the last copy began, ms since 1970. */
+  readonly timeMs: number;
+  readonly verifiedMs: number | null;
+  readonly points: number;
+}
+
 export interface CopyProgress {
   readonly points: number;
   readonly ofPoints: number;
@@ -226,6 +237,8 @@ export interface CopyOptions {
   readonly bytesPerSecond?: number | undefined;
   /** Begins again where a copy is known to have been and is gone. */
   readonly anew?: boolean | undefined;
+  /** False: the rules of `keep` select, and nothing is dropped (the clock is in doubt). */
+  readonly isDropping?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
 }
@@ -379,6 +392,9 @@ export interface Store {
    * destination's disk says.
    */
   copy(place: CopyPlace, options: CopyOptions): Promise<CopyReport>;
+  /** The copies that this repository knows of, and which of them hold a point. */
+  copies(): KnownCopy[];
+  copiesOf(point: string): readonly HeldCopy[];
   statistics(): Promise<StoreStatistics>;
   /** Reads all maps. */
   usage(by: 'server' | 'point'): Promise<Usage>;

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createApiHandler, createRoutes } from '../../src/staging/api/handler.ts';
 import { parseRange } from '../../src/staging/api/range.ts';
-import { type FakeBackend, fakeBackend, VOLUME } from './support/fake-backend.ts';
+import { FAR, type FakeBackend, fakeBackend, VOLUME } from './support/fake-backend.ts';
 
 const TOKEN = 'a-token';
 const POINT = '20261120T103107.123Z-00000002';
@@ -138,6 +138,11 @@ describe('bad requests', () => {
     ['GET', '/v1/points/%E0%A4%A', '', 400, 'ERR_API_REQUEST'],
     ['GET', '/v1/servers/other', '', 404, 'ERR_SERVER_NOT_FOUND'],
     ['GET', '/v1/checks/none', '', 404, 'ERR_JOB_NOT_FOUND'],
+    ['GET', '/v1/copies/none', '', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/copies/none/stop', '', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/copies', '{"to":"/elsewhere"}', 400, 'ERR_COPY_PLACE'],
+    ['POST', '/v1/copies', '{"to":"/far","newest":0}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/copies', '{"to":"/far","verify":"some"}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '[]', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{"server":1}', 400, 'ERR_API_REQUEST'],
@@ -212,6 +217,7 @@ describe('the OpenAPI document', () => {
       '/v1/points': { server: 'web1', wait: true },
       '/v1/servers/{server}/admit': { hardwareId: 'x' },
       '/v1/check': { readData: true },
+      '/v1/copies': { to: FAR, verify: 'new' },
       '/v1/points/{point}/hold': { reason: 'a lawsuit' },
       '/v1/servers/{server}/keep': { keep: 'all=1h' },
     };

@@ -3,7 +3,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
-import type { ListedPoint } from '../../store/types.ts';
+import type { HeldCopy, ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import {
   atOptions,
@@ -35,6 +35,10 @@ const stateText = ({ missingVolumes, state, hold: held }: ListedPoint): string =
     .filter((word) => word !== '')
     .join(', ');
 
+/** Services before 0.2 do not tell of copies. */
+const heldText = ({ copies = [] }: Partial<ListedPoint>): string =>
+  ['here', ...copies.map(({ place }) => place)].join(', ');
+
 const columns: readonly Column<ListedPoint>[] = [
   { title: 'POINT', cell: (point) => point.id },
   { title: 'SERVER', cell: (point) => point.server },
@@ -49,7 +53,11 @@ const columns: readonly Column<ListedPoint>[] = [
     title: 'STATE',
     cell: stateText,
   },
+  { title: 'HELD', cell: heldText },
 ];
+
+const copyText = ({ place, verifiedMs }: HeldCopy): string =>
+  verifiedMs === null ? place : `${place} (read back ${new Date(verifiedMs).toISOString()})`;
 
 /** One point for people: its fields, then a line a volume. */
 export function renderPoint(point: ListedPoint): string {
@@ -59,6 +67,7 @@ export function renderPoint(point: ListedPoint): string {
     ['time', point.time],
     ['state', point.state],
     ['cut', renderCut(point.cut)],
+    ['held in', ['here', ...(point.copies ?? []).map(copyText)].join(', ')],
   ];
   if (point.hold) fields.push(['held', `${point.hold.reason} (since ${point.hold.time})`]);
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);

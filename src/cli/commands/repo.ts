@@ -30,6 +30,7 @@ import { renderFields } from '../table.ts';
 import { renderUsage } from '../usage-text.ts';
 import { withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
+import { copiesCommand, copyCommand } from './repo-copy.ts';
 import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
 import { repairCommand } from './repo-repair.ts';
@@ -264,5 +265,13 @@ const restore: CommandSpec = {
 export const repoGroup: CommandGroup = {
   word: 'repo',
   summary: 'The repository: check, figures, restore without a service',
-  commands: [check, stats, restore, repairCommand, rebuildCatalogCommand],
+  commands: [
+    check,
+    stats,
+    restore,
+    copyCommand,
+    copiesCommand,
+    repairCommand,
+    rebuildCatalogCommand,
+  ],
 };

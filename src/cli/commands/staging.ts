@@ -3,6 +3,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { parseDedupeDomains } from '../../model/dedupe-domain.ts';
 import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
+import { copyServiceOptions, copySettings } from '../copy-options.ts';
 import { jsonOption } from '../operator.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
@@ -86,6 +87,7 @@ const run: CommandSpec = {
       type: 'flag',
       describe: 'The clock of this machine is right: drop points by their age though it has leapt',
     },
+    ...copyServiceOptions,
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
   examples: [
@@ -99,6 +101,10 @@ const run: CommandSpec = {
         'understudy staging run --data /srv/understudy --listen 0.0.0.0:7007 ' +
         '--tls-cert cert.pem --tls-key key.pem --keep all=1h,1h=7d',
       does: 'for other machines; all points of an hour, then one an hour for a week',
+    },
+    {
+      line: 'understudy staging run --data /srv/understudy --copy-to /mnt/second --copy-every 1h',
+      does: 'and copies new points to a second disk once an hour',
     },
   ],
   async run(context, settings) {
@@ -116,6 +122,7 @@ const run: CommandSpec = {
       adopt: settings.flag('adopt'),
       trustClock: settings.flag('trust-clock'),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
+      copy: copySettings(settings),
       log: context.log,
       clock: context.clock,
     });

@@ -7,6 +7,7 @@ import type { Log } from '../../base/log.ts';
 import type { ServerId } from '../../model/replication.ts';
 import type { DroppedPoint, KeepRule, Store } from '../../store/types.ts';
 import type { ApiServer, Durability } from '../api-types.ts';
+import type { Copies } from '../copies.ts';
 
 export interface ApiBackend {
   readonly store: Store;
@@ -36,6 +37,8 @@ export interface ApiBackend {
     run(): Promise<DroppedPoint[]>;
     resume(): Promise<void>;
   };
+  /** Copies of the repository in other places. */
+  readonly copies: Pick<Copies, 'start' | 'find' | 'stopJob' | 'list'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

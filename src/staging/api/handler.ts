@@ -7,6 +7,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { isAuthorized } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
+import { copyRoutes } from './copies.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
 import { imageRoutes } from './images.ts';
 import { openApiDocument } from './openapi.ts';
@@ -24,6 +25,7 @@ export const createRoutes = (): readonly Route[] => [
   ...serverRoutes,
   ...pointRoutes,
   ...retentionRoutes,
+  ...copyRoutes,
   ...imageRoutes,
   ...checkRoutes(new CheckJobs()),
 ];

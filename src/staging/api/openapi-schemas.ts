@@ -58,13 +58,12 @@ const usageSchemas: Readonly<Record<string, Schema>> = {
 const state: Schema = { type: 'string', enum: [...replicationStates] };
 
 export const schemas: Readonly<Record<string, Schema>> = {
-  Error: object({
-    error: object({
-      code: text('Stable code of the error'),
-      message: text('What went wrong'),
-      hint: text('What to do next'),
-    }),
+  ErrorBody: object({
+    code: text('Stable code of the error'),
+    message: text('What went wrong'),
+    hint: text('What to do next'),
   }),
+  Error: object({ error: reference('ErrorBody') }),
   Cut: object({
     method: { type: 'string', enum: ['validated', 'scan', 'frozen', 'logged'] },
     passes: count('Flips until no block was contested'),
@@ -87,6 +86,11 @@ export const schemas: Readonly<Record<string, Schema>> = {
     missingVolumes: list(text('Path'), 'Volumes left out: not empty means a partial point'),
     state: { type: 'string', enum: ['staged', 'sealed'] },
     hold: orNull(reference('Hold')),
+    copies: list(reference('HeldCopy'), 'Other places that hold it'),
+  }),
+  HeldCopy: object({
+    place: text('Where'),
+    verifiedMs: orNull(count('When all its bytes had been read back there, ms since 1970')),
   }),
   Points: object({
     points: list(reference('Point')),
@@ -245,4 +249,71 @@ export const schemas: Readonly<Record<string, Schema>> = {
     next: orNull(count('`offset` of the next page')),
     sizeBytes: count('Size of the image'),
   }),
+  CopyRequest: {
+    type: 'object',
+    required: ['to'],
+    properties: {
+      to: text('A place that staging was started with (--copy-to)'),
+      server: text('Only points of this server'),
+      sinceMs: count('Only points that are not older, ms since 1970'),
+      newest: { type: 'integer', minimum: 1, description: 'Only so many of each server' },
+      verify: { type: 'string', enum: ['none', 'new', 'all'], description: 'Read back there' },
+    },
+  },
+  CopyProgress: object({
+    points: count('Points done'),
+    ofPoints: count('Points to be copied'),
+    bytesRead: count('Bytes read at the source'),
+    bytesWritten: count('Bytes written at the destination'),
+  }),
+  SkippedPoint: object({
+    point: text('Id'),
+    server: text('Source server'),
+    reason: { type: 'string', enum: ['damaged', 'dropped'] },
+    detail: text('What is wrong'),
+  }),
+  CopyVerified: object({
+    objects: count('Objects read back'),
+    pieces: count('Contents read back'),
+    bytesRead: count('Bytes read'),
+    findings: list(reference('Finding')),
+  }),
+  CopyReport: object({
+    place: text('Where the copy is'),
+    repository: text('Id of the repository there'),
+    points: count('Points copied'),
+    held: count('Points that are there now'),
+    unsealed: count('Points left for the next copy: they are not sealed yet'),
+    skipped: list(reference('SkippedPoint')),
+    maps: count('Bases and deltas copied'),
+    pieces: count('Contents copied'),
+    bytesRead: count('Bytes read at the source'),
+    bytesWritten: count('Bytes written at the destination'),
+    dropped: count('Points dropped by the retention of the destination'),
+    freedBytes: count('Bytes freed by collection there'),
+    verified: orNull(reference('CopyVerified')),
+    isNoted: flag('The source knows of it: its points show this copy'),
+    tookMs: count('Milliseconds'),
+  }),
+  CopyJob: object({
+    jobId: text('Identity'),
+    place: text('Destination'),
+    state: { type: 'string', enum: ['running', 'done', 'failed', 'stopped'] },
+    startedMs: count('ms since 1970'),
+    progress: reference('CopyProgress'),
+    report: orNull(reference('CopyReport')),
+    error: orNull(reference('ErrorBody')),
+  }),
+  CopyPlace: object({
+    place: text('Destination'),
+    everyMs: orNull(count('Copied so often; null: only when asked')),
+    nextMs: orNull(count('When the next copy begins, ms since 1970')),
+    repository: orNull(text('Id of the repository there')),
+    copiedMs: orNull(count('When the last copy began, ms since 1970')),
+    verifiedMs: orNull(count('When all that is there had been read back; null: parts never were')),
+    points: count('Points that are there'),
+    jobId: orNull(text('The copy that is under way')),
+    error: orNull(reference('ErrorBody')),
+  }),
+  Copies: object({ copies: list(reference('CopyPlace')) }),
 };

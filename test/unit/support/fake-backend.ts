@@ -5,7 +5,14 @@ import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
-import type { ImageReader, ListedPoint, Store } from '../../../src/store/types.ts';
+import { Copies } from '../../../src/staging/copies.ts';
+import type {
+  CopyPlace,
+  CopyReport,
+  ImageReader,
+  ListedPoint,
+  Store,
+} from '../../../src/store/types.ts';
 
 export const VOLUME = '/dev/disk/by-id/a b';
 
@@ -27,7 +34,28 @@ export const fakePoint = (id: string, state: 'staged' | 'sealed' = 'sealed'): Li
   missingVolumes: [],
   state,
   hold: null,
+  copies: [],
 });
+
+export const FAR = '/far';
+
+export const fakeReport = (place = FAR): CopyReport => ({
+  ...{ place, repository: 'ab'.repeat(16), points: 1, held: 2, unsealed: 0 },
+  skipped: [{ point: 'p', server: 'web1', reason: 'damaged', detail: 'a content is gone' }],
+  ...{ maps: 2, pieces: 3, bytesRead: 4096, bytesWritten: 2048, dropped: 0, freedBytes: 0 },
+  verified: { objects: 4, pieces: 3, bytesRead: 2048, findings: [] },
+  ...{ isNoted: true, tookMs: 12 },
+});
+
+const fakeCopies = (): Copies => {
+  const place = { name: FAR, repo: FAR, scratch: `${FAR}/copying` } as CopyPlace;
+  const known = { place: FAR, repository: 'ab'.repeat(16), timeMs: 1, verifiedMs: null, points: 2 };
+  return new Copies({
+    ...{ clock: systemClock, log: silentLog, places: [place], everyMs: null, newId: () => 'copy1' },
+    store: { copy: async () => fakeReport(), copies: () => [known] },
+    ...{ bytesPerSecond: 0, verify: 'none', isClockTrusted: () => true },
+  });
+};
 
 const fakeServer = (): ApiServer => ({
   server: 'web1',
@@ -160,6 +188,7 @@ export function fakeBackend(
     },
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
+    copies: fakeCopies(),
     openReaders: () => open,
     admitted,
   };

@@ -138,7 +138,7 @@ export class FakeStore {
       volumes: [],
       missingVolumes: request.missingVolumes,
     };
-    this.listed.unshift({ ...point, state: 'staged', hold: null });
+    this.listed.unshift({ ...point, state: 'staged', hold: null, copies: [] });
     return { kind: 'committed', point };
   }
 }

@@ -1,0 +1,67 @@
+/** Options by which `staging run` copies points to other places, and what they mean. */
+import { UnderstudyError } from '../base/errors.ts';
+import { parseSize } from '../base/units.ts';
+import { parseKeepRules } from '../model/retention.ts';
+import type { CopySettings } from '../staging/service.ts';
+import type { OptionSpec } from './option.ts';
+import type { Settings } from './settings.ts';
+
+export const verifyChoices = ['none', 'new', 'all'] as const;
+export type VerifyChoice = (typeof verifyChoices)[number];
+
+/** "50MB/s", "50MB" -> bytes a second. ERR_USAGE. */
+export function parseRate(text: string): number {
+  const bytes = parseSize(text.replace(/\/s$/, ''));
+  if (bytes > 0) return bytes;
+  throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (try 50MB/s)`);
+}
+
+export const copyServiceOptions: readonly OptionSpec[] = [
+  {
+    name: 'copy-to',
+    type: 'list',
+    value: 'DIR',
+    describe: 'Copy points to this place too (again for another one); see repo copies',
+  },
+  {
+    name: 'copy-every',
+    type: 'duration',
+    value: 'TIME',
+    describe: 'Begin a copy so often; 0s: only when asked by repo copy',
+    default: '1h',
+  },
+  {
+    name: 'copy-keep',
+    type: 'text',
+    value: 'POLICY',
+    describe: 'Points to keep at the copies, as --keep; without it they keep all',
+  },
+  {
+    name: 'copy-rate',
+    type: 'text',
+    value: 'RATE',
+    describe: 'Copy at most so fast: 50MB/s',
+  },
+  {
+    name: 'copy-verify',
+    type: 'text',
+    value: 'WHAT',
+    describe: 'Read back at the copies, each time: none, new (what was written) or all',
+    choices: verifyChoices,
+    default: 'new',
+  },
+];
+
+/** ERR_USAGE, ERR_RETENTION_RULES. */
+export function copySettings(settings: Settings): CopySettings {
+  const keep = settings.optionalText('copy-keep');
+  const rate = settings.optionalText('copy-rate');
+  const everyMs = settings.number('copy-every');
+  return {
+    places: settings.list('copy-to'),
+    everyMs: everyMs === 0 ? null : everyMs,
+    keep: keep === undefined ? undefined : parseKeepRules(keep),
+    bytesPerSecond: rate === undefined ? 0 : parseRate(rate),
+    verify: settings.text('copy-verify') as VerifyChoice,
+  };
+}
