@@ -53,6 +53,8 @@ export interface ObjectStore {
    * may call it, and while it puts nothing.
    */
   clean(): Promise<number>;
+  /** True where the store would keep it if it were to be removed now. */
+  isLocked(name: string): Promise<boolean>;
   /** Calls that are under way may fail. */
   close(): Promise<void>;
 }

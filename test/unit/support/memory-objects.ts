@@ -9,7 +9,7 @@ import type {
   ObjectStore,
 } from '../../../src/store/objects/object-store.ts';
 
-export type Request = 'put' | 'read' | 'bytes' | 'list' | 'remove' | 'reclass' | 'clean';
+export type Request = 'put' | 'read' | 'bytes' | 'list' | 'remove' | 'reclass' | 'clean' | 'locked';
 
 const unavailable = (name: string, code: ErrorCode = 'ERR_OBJECTS_UNAVAILABLE'): UnderstudyError =>
   new UnderstudyError(code, `memory: ${name}: cut off`, { path: name });
@@ -91,6 +91,10 @@ export class MemoryObjects implements ObjectStore {
 
   clean(): Promise<number> {
     return this.ask('clean', '', async () => 0);
+  }
+
+  isLocked(name: string): Promise<boolean> {
+    return this.ask('locked', name, async () => this.locked.has(name));
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,346 @@
+/**
+ * An object store in which small objects share bundles: what is put within one call of `together` becomes
+ * one object, and one request. Names, contents and the order of durable steps are as without it, but that
+ * nothing put within `together` is durable before that resolves, and then everything is.
+ *
+ * A member cannot be removed alone. What stays of its bundle is put again, in a bundle that replaces the
+ * old one: by being there, it says that the old one counts no more, before that goes. So an object that
+ * was removed never comes back, at whatever instant the process ends.
+ *
+ * Bundles have ascending numbers; of two members of one name the one in the newer bundle counts.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { UnderstudyError } from '../../base/errors.ts';
+import { equalBytes } from '../checksum.ts';
+import { Mutex } from '../mutex.ts';
+import { isDamage, isNotFound } from '../object-header.ts';
+import { type BundleMember, encodeBundle, readDirectory } from './bundle-format.ts';
+import {
+  type ListedObject,
+  type ObjectSource,
+  type ObjectStore,
+  sourceOf,
+} from './object-store.ts';
+
+const FOLDER = 'bundles/';
+/** Larger objects, and those of other folders, are put by themselves. */
+const MAX_MEMBER_BYTES = 256 * 1024;
+const BUNDLED = /^(?:deltas|points)\//;
+const BUNDLES_PER_TERM = 10 ** 10;
+/** So many directories are read at a time. */
+const PARALLEL = 16;
+/** The first read of a directory takes this much: as a rule all of it. */
+const FIRST_READ_BYTES = 32 * 1024;
+
+interface Bundle {
+  readonly name: string;
+  readonly modifiedMs: number;
+  readonly storageClass: string;
+  /** Members that count. */
+  readonly alive: Map<string, BundleMember>;
+  /** Bundles that may be there still and must not count. */
+  readonly replaces: readonly string[];
+}
+
+const removalOf = (name: string): Batch => ({ ...emptyBatch(), removed: new Set([name]) });
+
+const gone = (place: string, name: string): UnderstudyError =>
+  new UnderstudyError('ERR_DISK_NOT_FOUND', `${place}/${name}: it was removed`, { path: name });
+
+type Told = (name: string, error: UnderstudyError) => void;
+
+/** What one `together` has put and removed so far: members of bundles, and objects by themselves. */
+interface Batch {
+  readonly put: Map<string, Uint8Array>;
+  readonly removed: Set<string>;
+  /** They go last: what is put may stand for them. */
+  readonly alone: Set<string>;
+}
+
+const emptyBatch = (): Batch => ({ put: new Map(), removed: new Set(), alone: new Set() });
+
+const bundleName = (number: number): string =>
+  `${FOLDER}${String(number).padStart(16, '0')}.bundle`;
+
+function numberOf(name: string): number {
+  const match = /^bundles\/(\d{16})\.bundle$/.exec(name);
+  return match === null ? 0 : Number(match[1]);
+}
+
+export class BundledObjects implements ObjectStore {
+  readonly place: string;
+  private readonly objects: ObjectStore;
+  private readonly onDamage: Told;
+  private readonly onLeft: Told;
+  private readonly bundles = new Map<string, Bundle>();
+  /** The bundle that has a name. */
+  private readonly holders = new Map<string, Bundle>();
+  /** Bundles that were read once and count no more, or cannot be read. */
+  private readonly passed = new Set<string>();
+  private highest = 0;
+  private readonly batches = new AsyncLocalStorage<Batch>();
+  /** Bundles are written, and replaced, one after the other. */
+  private readonly mutex = new Mutex();
+
+  /**
+   * `onDamage` is told of a bundle that is damaged: what it held is not found. `onLeft` of one that is
+   * replaced and could not be removed.
+   */
+  constructor(objects: ObjectStore, told: { readonly onDamage: Told; readonly onLeft: Told }) {
+    this.objects = objects;
+    this.onDamage = told.onDamage;
+    this.onLeft = told.onLeft;
+    this.place = objects.place;
+  }
+
+  /**
+   * From now on bundles have the numbers of this term (lease.ts), so that those of a process which has lost
+   * the lease, and does not know it yet, are older.
+   */
+  beginTerm(term: number): void {
+    this.highest = Math.max(this.highest, term * BUNDLES_PER_TERM);
+  }
+
+  /** Learns what the bundles hold; to be called again where somebody else may have changed them. */
+  async refresh(): Promise<void> {
+    const listed: ListedObject[] = [];
+    for await (const object of this.objects.list(FOLDER)) listed.push(object);
+    const names = new Set(listed.map(({ name }) => name));
+    for (const name of this.bundles.keys()) if (!names.has(name)) this.bundles.delete(name);
+    const fresh = listed.filter(({ name }) => !this.bundles.has(name) && !this.passed.has(name));
+    for (let at = 0; at < fresh.length; at += PARALLEL) {
+      await Promise.all(fresh.slice(at, at + PARALLEL).map((object) => this.learn(object)));
+    }
+    this.settle();
+  }
+
+  /** All that `step` puts and removes is durable once this resolves; if it rejects, nothing of it is. */
+  async together<T>(step: () => Promise<T>): Promise<T> {
+    if (this.batches.getStore() !== undefined) return step();
+    const batch = emptyBatch();
+    const result = await this.batches.run(batch, step);
+    await this.mutex.run(() => this.write(batch));
+    for (const name of batch.alone) await this.objects.remove(name);
+    return result;
+  }
+
+  /** Within `together` the caller knows that no object by itself has the name: nobody is asked. */
+  async put(name: string, source: ObjectSource): Promise<'stored' | 'exists'> {
+    const batch = this.batches.getStore();
+    const isSmall = source.bytes <= MAX_MEMBER_BYTES && BUNDLED.test(name);
+    const held = await this.held(name);
+    if (held === null && (batch === undefined || !isSmall)) return this.objects.put(name, source);
+    const bytes = await source.read(0, source.bytes);
+    if (held !== null) return equalBytes(held, bytes) ? 'stored' : 'exists';
+    batch!.put.set(name, bytes.slice());
+    return 'stored';
+  }
+
+  async read(name: string, offset: number, length: number): Promise<Uint8Array> {
+    const pending = this.batches.getStore()?.put.get(name);
+    if (pending !== undefined) return pending.subarray(offset, offset + length);
+    const found = this.find(name);
+    if (found === null) {
+      if (this.isGoing(name)) throw gone(this.place, name);
+      return this.objects.read(name, offset, length);
+    }
+    const { bundle, member } = found;
+    const end = Math.min(offset + length, member.bytes);
+    if (end <= offset) return new Uint8Array(0);
+    try {
+      return await this.objects.read(bundle.name, member.offset + offset, end - offset);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      await this.refresh(); // the bundle was replaced meanwhile
+      if (this.find(name)?.bundle === bundle) throw error;
+      return this.read(name, offset, length);
+    }
+  }
+
+  async bytes(name: string): Promise<number | null> {
+    const pending = this.batches.getStore()?.put.get(name);
+    const known = pending?.length ?? this.find(name)?.member.bytes;
+    if (known !== undefined) return known;
+    return this.isGoing(name) ? null : this.objects.bytes(name);
+  }
+
+  async *list(prefix: string): AsyncGenerator<ListedObject> {
+    const own: ListedObject[] = [];
+    const seen = new Set<string>();
+    for (const [name, { length }] of this.batches.getStore()?.put ?? []) {
+      if (!name.startsWith(prefix)) continue;
+      seen.add(name);
+      own.push({ name, bytes: length, modifiedMs: 0, storageClass: '' });
+    }
+    for (const { alive, modifiedMs, storageClass } of this.bundles.values()) {
+      for (const { name, bytes } of alive.values()) {
+        if (!name.startsWith(prefix) || seen.has(name) || this.isGoing(name)) continue;
+        seen.add(name);
+        own.push({ name, bytes, modifiedMs, storageClass });
+      }
+    }
+    own.sort((a, b) => (a.name < b.name ? -1 : 1));
+    let next = 0;
+    for await (const object of this.objects.list(prefix)) {
+      const { name } = object;
+      if (name.startsWith(FOLDER) || seen.has(name) || this.isGoing(name)) continue;
+      for (; next < own.length && own[next]!.name < object.name; next += 1) yield own[next]!;
+      yield object;
+    }
+    for (; next < own.length; next += 1) yield own[next]!;
+  }
+
+  async remove(name: string): Promise<'removed' | 'locked'> {
+    const batch = this.batches.getStore();
+    if (batch?.put.delete(name) === true) return 'removed';
+    const found = this.find(name);
+    if (found === null && batch === undefined) return this.objects.remove(name);
+    if (await this.objects.isLocked(found?.bundle.name ?? name)) return 'locked';
+    if (batch === undefined) await this.mutex.run(() => this.write(removalOf(name)));
+    else if (found === null) batch.alone.add(name);
+    else batch.removed.add(name);
+    return 'removed';
+  }
+
+  reclass(name: string, storageClass: string): Promise<'moved' | 'unchanged'> {
+    return this.objects.reclass(name, storageClass);
+  }
+
+  clean(): Promise<number> {
+    return this.objects.clean();
+  }
+
+  async isLocked(name: string): Promise<boolean> {
+    return this.objects.isLocked(this.find(name)?.bundle.name ?? name);
+  }
+
+  close(): Promise<void> {
+    return this.objects.close();
+  }
+
+  /** True for what the `together` that asks has removed. */
+  private isGoing(name: string): boolean {
+    const batch = this.batches.getStore();
+    return batch?.alone.has(name) === true || batch?.removed.has(name) === true;
+  }
+
+  private async learn(object: ListedObject): Promise<void> {
+    const { name, bytes, modifiedMs, storageClass } = object;
+    this.highest = Math.max(this.highest, numberOf(name));
+    try {
+      const start = await this.objects.read(name, 0, Math.min(bytes, FIRST_READ_BYTES));
+      const directory = await readDirectory(name, async (offset, length) => {
+        const end = offset + length;
+        return end <= start.length
+          ? start.subarray(offset, end)
+          : this.objects.read(name, offset, length);
+      });
+      const alive = new Map(directory.members.map((member) => [member.name, member]));
+      const { replaces } = directory;
+      this.bundles.set(name, { name, modifiedMs, storageClass, alive, replaces });
+    } catch (error) {
+      if (isNotFound(error)) return; // replaced since it was listed
+      if (!isDamage(error)) throw error;
+      this.passed.add(name);
+      this.onDamage(name, error);
+    }
+  }
+
+  /** What is replaced does not count, nor what a newer bundle has under the same name. */
+  private settle(): void {
+    for (const { replaces } of [...this.bundles.values()]) {
+      for (const name of replaces) {
+        this.bundles.delete(name);
+        this.passed.add(name);
+      }
+    }
+    this.holders.clear();
+    const newestFirst = [...this.bundles.values()].sort((a, b) => (a.name < b.name ? 1 : -1));
+    for (const bundle of newestFirst) {
+      for (const name of [...bundle.alive.keys()]) {
+        if (this.holders.has(name)) bundle.alive.delete(name);
+        else this.holders.set(name, bundle);
+      }
+    }
+  }
+
+  /** One bundle, or none, for what a batch has done; then those that it replaces go. */
+  private async write({ put, removed }: Batch): Promise<void> {
+    const replaced = new Set([...removed].flatMap((name) => this.holders.get(name) ?? []));
+    const members = new Map(put);
+    for (const bundle of replaced) {
+      for (const { name, offset, bytes } of bundle.alive.values()) {
+        if (removed.has(name)) continue;
+        members.set(name, await this.objects.read(bundle.name, offset, bytes));
+      }
+    }
+    const gone = [...replaced].flatMap(({ name, replaces }) => [name, ...replaces]);
+    if (members.size === 0 && gone.length <= 1) {
+      for (const name of gone) await this.objects.remove(name);
+      this.forget(gone);
+      return;
+    }
+    const successor = await this.putBundle(members, gone);
+    const isCleared = await this.clear(gone);
+    // Without members it stands only for what it replaces.
+    if (isCleared && members.size === 0 && (await this.clear([successor.name]))) {
+      this.forget([successor.name]);
+    }
+  }
+
+  private forget(names: readonly string[]): void {
+    for (const name of names) this.bundles.delete(name);
+    this.settle();
+  }
+
+  /** Removes bundles that count no more. What cannot go now is named in its successor while that stands. */
+  private async clear(names: readonly string[]): Promise<boolean> {
+    let isCleared = true;
+    for (const name of names) {
+      try {
+        if ((await this.objects.remove(name)) === 'locked') isCleared = false;
+      } catch (error) {
+        if (!(error instanceof UnderstudyError)) throw error;
+        isCleared = false;
+        this.onLeft(name, error);
+      }
+    }
+    return isCleared;
+  }
+
+  private async putBundle(
+    members: ReadonlyMap<string, Uint8Array>,
+    replaces: readonly string[],
+  ): Promise<Bundle> {
+    const bytes = encodeBundle(members, replaces);
+    const name = bundleName(this.highest + 1);
+    if ((await this.objects.put(name, sourceOf(bytes))) === 'exists') {
+      const message = `${this.place}/${name}: another process writes to this repository`;
+      throw new UnderstudyError('ERR_OBJECTS_CONFLICT', message, { path: name });
+    }
+    this.highest += 1;
+    const { members: entered } = await readDirectory(name, async (offset, length) =>
+      bytes.subarray(offset, offset + length),
+    );
+    const alive = new Map(entered.map((member) => [member.name, member]));
+    const bundle = { name, modifiedMs: 0, storageClass: '', alive, replaces };
+    this.bundles.set(name, bundle);
+    this.settle();
+    return bundle;
+  }
+
+  private find(name: string): { bundle: Bundle; member: BundleMember } | null {
+    if (!BUNDLED.test(name) || this.isGoing(name)) return null;
+    const bundle = this.holders.get(name);
+    const member = bundle?.alive.get(name);
+    return bundle === undefined || member === undefined ? null : { bundle, member };
+  }
+
+  /** The bytes of a member or of what is put with others; null where the name is free in bundles. */
+  private async held(name: string): Promise<Uint8Array | null> {
+    const pending = this.batches.getStore()?.put.get(name);
+    if (pending !== undefined) return pending;
+    const found = this.find(name);
+    return found === null ? null : this.read(name, 0, found.member.bytes);
+  }
+}
