@@ -41,4 +41,9 @@ export interface Disk {
   link(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
   syncDirectory(path: string): Promise<void>;
+  /**
+   * Where given: names that `step` makes may be made durable all at once, when this resolves; whatever step
+   * does afterwards it must not rely on them before. Names that it removes go after that.
+   */
+  together?<T>(step: () => Promise<T>): Promise<T>;
 }

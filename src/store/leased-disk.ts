@@ -4,6 +4,7 @@
  */
 import type { Disk } from '../base/disk.ts';
 import type { Lease } from './lease.ts';
+import { together } from './object-file.ts';
 
 /** No older renewal will do for a removal. */
 const REMOVAL_AGE_MS = 5_000;
@@ -38,5 +39,6 @@ export function leasedDisk(disk: Disk, repo: string, lease: Pick<Lease, 'confirm
       await disk.remove(path);
     },
     syncDirectory: (path) => disk.syncDirectory(path),
+    ...(disk.together !== undefined && { together: (step) => together(disk, step) }),
   };
 }

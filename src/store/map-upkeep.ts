@@ -16,7 +16,7 @@ import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves, type LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
 import { type Listed, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
-import { publish } from './object-file.ts';
+import { publish, together } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 
 /** Builds bases of the volumes whose newest sealed maps have grown beyond the settings. */
@@ -98,7 +98,7 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
     const ascending = withLast(core, maps, needed);
     try {
       await assertLed(core, maps, needed.sealedOf(volume, generation));
-      await foldGeneration(core, maps, ascending, freed);
+      await together(core.disk, () => foldGeneration(core, maps, ascending, freed));
     } catch (error) {
       if (!isDamage(error)) throw error;
       // Nothing of it goes: what seems to be not needed may be the only way to a point. Check tells more.

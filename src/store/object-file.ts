@@ -54,6 +54,10 @@ async function writeSynced(disk: Disk, path: string, bytes: readonly Uint8Array[
   }
 }
 
+/** Runs `step`; what it publishes, then what it removes, is durable once this resolves (disk.ts). */
+export const together = <T>(disk: Disk, step: () => Promise<T>): Promise<T> =>
+  disk.together === undefined ? step() : disk.together(step);
+
 /**
  * Gives a synced temporary file its name, durably; where that fails the temporary file is given up. So is
  * the name, if it is new: one that may not last is none, for whoever finds it lets go what it stands for.

@@ -21,7 +21,7 @@ import { type Core, type StagedMap, type StagedPoint, temporaryPath } from './co
 import { TABLE_ENTRY_BYTES } from './digest-table.ts';
 import type { MapPlace } from './layout.ts';
 import { writeDeltaFile } from './map-builder.ts';
-import { discard, makeFolder, publish } from './object-file.ts';
+import { discard, makeFolder, publish, together } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 import { readPack } from './pack-entries.ts';
 import { encodeFooter, sumOf } from './pack-format.ts';
@@ -159,8 +159,12 @@ export async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await carryOver(core, segment.sequence);
   await core.journal.durable();
   const points = [...core.staged.values()].filter((point) => point.segment <= segment.sequence);
-  for (const map of mapsOf(core, points)) await writeMap(core, map);
-  for (const { record } of points) await writePoint(core, record);
+  const moved: (() => void)[] = [];
+  await together(core.disk, async () => {
+    for (const map of mapsOf(core, points)) moved.push(await writeMap(core, map));
+    for (const { record } of points) await writePoint(core, record);
+  });
+  for (const settle of moved) settle();
   await core.catalog.setSealed(points.map(({ record }) => record.id));
   await core.journal.advance(segment.sequence + 1);
   if (await core.disk.exists(segment.path)) await core.disk.remove(segment.path);
@@ -238,7 +242,8 @@ function mapsOf(core: Core, points: readonly StagedPoint[]): StagedMap[] {
   return volumes.flatMap(({ staged }) => staged).filter(({ info }) => commits.has(info.sequence));
 }
 
-async function writeMap(core: Core, map: StagedMap): Promise<void> {
+/** Returns what is to be done once the name is durable. */
+async function writeMap(core: Core, map: StagedMap): Promise<() => void> {
   const { disk } = core;
   const { from, to } = map.info;
   const path = core.paths.delta(map.info, from, to);
@@ -246,7 +251,7 @@ async function writeMap(core: Core, map: StagedMap): Promise<void> {
     for (const folder of [core.paths.deltaFolder(map.info), core.paths.baseFolder(map.info)]) {
       if (await disk.exists(folder)) await disk.syncDirectory(folder);
     }
-    return;
+    return nothing;
   }
   if (await disk.exists(path)) {
     core.log.warn('a stale map is replaced', { path });
@@ -257,14 +262,20 @@ async function writeMap(core: Core, map: StagedMap): Promise<void> {
     const temporary = temporaryPath(core);
     await writeDeltaFile(core, map, temporary);
     await publish(disk, temporary, path);
-  } else {
-    // It is the only copy of the map: it stays where it is until it has its name.
-    await makeFolder(disk, dirname(path));
-    await disk.rename(map.file.path, path);
-    map.file.relocate(path);
-    await disk.syncDirectory(dirname(path));
+    return nothing;
   }
+  const { file } = map;
+  // It is the only copy of the map: it stays where it is until it has its name.
+  await makeFolder(disk, dirname(path));
+  await disk.rename(file.path, path);
+  await disk.syncDirectory(dirname(path));
+  const relocate = () => file.relocate(path);
+  if (disk.together !== undefined) return relocate;
+  relocate();
+  return nothing;
 }
+
+const nothing = (): void => undefined;
 
 /** True where the repository's maps lead to the epoch, in whatever shape. */
 export async function isCovered(core: Core, place: MapPlace, epoch: number): Promise<boolean> {
