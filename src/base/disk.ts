@@ -46,4 +46,6 @@ export interface Disk {
    * does afterwards it must not rely on them before. Names that it removes go after that.
    */
   together?<T>(step: () => Promise<T>): Promise<T>;
+  /** Where given: paths of what cannot be read and may hold files that are not listed. */
+  hidden?(): readonly string[];
 }

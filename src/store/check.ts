@@ -73,6 +73,13 @@ export async function checkRepository(
   return (await survey(core, staged, options)).report;
 }
 
+/** Points may lie in what cannot be read: which ones is not known. */
+const hiddenIn = ({ disk }: CheckCore): Finding[] =>
+  (disk.hidden?.() ?? []).map((object) => {
+    const detail = 'the bundle cannot be read: points and maps in it are missed';
+    return { kind: 'damaged-object', object, detail, points: [] };
+  });
+
 /** What a core has that is not in the repository yet. */
 export function stagedOf({ servers, staged }: Pick<Core, 'servers' | 'staged'>): StagedState {
   const volumes = [...servers.values()].flatMap((server) => [...server.volumes.values()]);
@@ -96,7 +103,7 @@ export async function survey(
   await core.copies.refresh();
   const packs: PackFindings = await checkPacks(core, options, progress);
   const kept = await checkKept(core);
-  findings.push(...packs.findings, ...kept.findings);
+  findings.push(...packs.findings, ...kept.findings, ...hiddenIn(core));
   let objects = pointObjects + packs.objects + kept.objects;
   const told = new Set<string>();
   progress.expect(maps.length);

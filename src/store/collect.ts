@@ -18,6 +18,7 @@ import { grantOf } from './grant.ts';
 import type { MapPlace } from './layout.ts';
 import { foldServer } from './map-upkeep.ts';
 import { confirmLive, markLive } from './mark.ts';
+import { mayHide } from './needed-epochs.ts';
 import { isDamage } from './object-header.ts';
 import { readPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
@@ -40,6 +41,7 @@ export interface Collected {
 /** Called in the lane of upkeep. */
 export async function collectGarbage(core: Core): Promise<Collected> {
   const result: Collected = { removedObjects: 0, freedBytes: 0, lockedObjects: 0 };
+  if (mayHide(core)) return result;
   for (const server of [...core.servers.keys()]) {
     const { removedObjects, freedBytes } = await foldServer(core, server);
     result.removedObjects += removedObjects;

@@ -46,7 +46,7 @@ export interface StoreOptions {
   /** Makes a new journal for a repository whose journal is lost. */
   readonly adopt?: boolean;
   /** Called once nobody else changes the repository. */
-  readonly onAlone?: () => Promise<void>;
+  readonly onAlone?: (term: number) => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
   /** What the repository's keys do; a plain repository has none. */

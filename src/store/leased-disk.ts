@@ -39,6 +39,7 @@ export function leasedDisk(disk: Disk, repo: string, lease: Pick<Lease, 'confirm
       await disk.remove(path);
     },
     syncDirectory: (path) => disk.syncDirectory(path),
+    ...(disk.hidden !== undefined && { hidden: () => disk.hidden!() }),
     ...(disk.together !== undefined && { together: (step) => together(disk, step) }),
   };
 }

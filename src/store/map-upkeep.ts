@@ -15,7 +15,7 @@ import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves, type LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
-import { type Listed, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
+import { type Listed, mayHide, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
 import { publish, together } from './object-file.ts';
 import { isDamage } from './object-header.ts';
 
@@ -83,6 +83,7 @@ interface Freed {
  */
 export async function foldServer(core: Core, server: string): Promise<Freed> {
   const freed = { removedObjects: 0, freedBytes: 0 };
+  if (mayHide(core)) return freed;
   const volumes = [...(core.servers.get(server)?.volumes.values() ?? [])];
   const listed: Listed[] = [];
   for (const { volume } of volumes) {

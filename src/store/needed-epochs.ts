@@ -41,6 +41,14 @@ export class NeededEpochs {
   }
 }
 
+/** True where points may lie in what cannot be read: what they need is not known, so nothing may go. */
+export function mayHide({ disk, log }: Pick<Core, 'disk' | 'log'>): boolean {
+  const paths = disk.hidden?.() ?? [];
+  if (paths.length === 0) return false;
+  log.error('nothing is removed: these cannot be read, and points may lie in them', { paths });
+  return true;
+}
+
 /**
  * Null where it cannot be told what a damaged point needs: then nothing may go. Points of `without` do not
  * count.

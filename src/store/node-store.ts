@@ -41,7 +41,7 @@ export async function openNodeStore(
     root,
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
     ...{ log, settings, adopt },
-    ...(place !== undefined && { repo: place.repo, onAlone: () => place.alone() }),
+    ...(place !== undefined && { repo: place.repo, onAlone: (term: number) => place.alone(term) }),
     // The lock of the catalog keeps others from the data directory, and from nothing else.
     ...(isElsewhere && { leaseBy: { holder: toHex(random(16)), host: hostname() } }),
   });

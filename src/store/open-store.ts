@@ -66,7 +66,7 @@ async function openRepository(
   { known, format }: { known: string | null; format: string | null },
 ): Promise<Store> {
   const paths = pathsOf(options.root, options.repo);
-  await options.onAlone?.();
+  await options.onAlone?.(lease?.term ?? 0);
   const disk = lease === null ? options.disk : leasedDisk(options.disk, paths.repo, lease);
   const core = createCore({ ...options, disk }, lease);
   const { log } = core;

@@ -12,6 +12,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { BucketDisk } from './objects/bucket-disk.ts';
+import { BundledObjects } from './objects/bundled-objects.ts';
 import { DirectoryObjects } from './objects/directory-objects.ts';
 import { type ObjectStore, sourceOf } from './objects/object-store.ts';
 import { defaultS3, isS3Place, parseS3Place, type S3Settings } from './objects/s3-settings.ts';
@@ -31,7 +32,7 @@ export interface Place {
   /** Null where it lies on the local disk as it is. */
   readonly objects: ObjectStore | null;
   /** To be called once this process is the only writer, before it changes anything. */
-  alone(): Promise<void>;
+  alone(term: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -75,15 +76,34 @@ export async function openServicePlace(
     throw error;
   }
   const mirror = join(resolve(data), 'mirror');
-  const disk = new BucketDisk({ local: nodeDisk, root: objects.place, objects, mirror, ...world });
+  const disk = diskOver(objects, given, mirror, world);
   return {
     ...{ disk, repo: objects.place, objects },
-    async alone() {
-      await disk.keepListing();
+    async alone(term) {
+      await disk.keepListing(term);
       await clean(objects, world.log);
     },
     close: () => objects.close(),
   };
+}
+
+/** In a bucket, where each request costs, small objects share bundles; in a directory each is a file. */
+function diskOver(
+  objects: ObjectStore,
+  given: string,
+  mirror: string,
+  { clock, log }: PlaceWorld,
+): BucketDisk {
+  const common = { local: nodeDisk, root: objects.place, mirror, clock };
+  if (!isS3Place(given)) return new BucketDisk({ ...common, objects });
+  const at = (name: string) => `${objects.place}/${name}`;
+  const bundles = new BundledObjects(objects, {
+    onDamage: (name, error) =>
+      log.error('a bundle cannot be read', { path: at(name), error: error.message }),
+    onLeft: (name, error) =>
+      log.warn('a bundle that is replaced stays', { path: at(name), error: error.message }),
+  });
+  return new BucketDisk({ ...common, objects: bundles, bundles });
 }
 
 /** For readers without a service: nothing is changed. */
@@ -95,7 +115,7 @@ export async function openReaderPlace(
   if (!isS3Place(given)) return local(resolve(given));
   const objects = await openObjects(given, options, world);
   const mirror = join(tmpdir(), `understudy-${randomName()}`);
-  const disk = new BucketDisk({ local: nodeDisk, root: objects.place, objects, mirror, ...world });
+  const disk = diskOver(objects, given, mirror, world);
   return {
     ...{ disk, repo: objects.place, objects },
     alone: async () => undefined,

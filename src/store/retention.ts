@@ -13,6 +13,7 @@ import {
 import type { CatalogPoint } from './catalog.ts';
 import type { Core } from './core.ts';
 import { foldServer } from './map-upkeep.ts';
+import { together } from './object-file.ts';
 import { rulesOf } from './policies.ts';
 import type { DroppedPoint, VersionedPlan } from './types.ts';
 
@@ -78,10 +79,12 @@ export async function dropPoints(
 /** The names must be gone for good before a map that they need goes. */
 async function removeObjects(core: Core, points: readonly RetainedPoint[]) {
   const gone: DroppedPoint[] = [];
-  for (const { id, server } of points) {
-    const isGone = await core.removal.remove(core.disk, core.paths.point(server, id));
-    if (isGone) gone.push({ id, server });
-  }
+  await together(core.disk, async () => {
+    for (const { id, server } of points) {
+      const isGone = await core.removal.remove(core.disk, core.paths.point(server, id));
+      if (isGone) gone.push({ id, server });
+    }
+  });
   core.removal.tell();
   for (const server of new Set(gone.map((point) => point.server))) {
     await core.disk.syncDirectory(core.paths.pointFolder(server));

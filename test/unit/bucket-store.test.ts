@@ -53,10 +53,13 @@ async function outcome(life: BucketLife, run: Promise<void> = life.run()): Promi
   return ended;
 }
 
-describe('a repository in a bucket', () => {
+describe.each([
+  ['object by object', false],
+  ['with bundles', true],
+])('a repository in a bucket, %s', (_, hasBundles) => {
   it('lives as one on a disk does', async () => {
     for (const seed of SEEDS) {
-      const life = new BucketLife(new FaultyDisk(), seed);
+      const life = new BucketLife(new FaultyDisk(), seed, hasBundles);
       await life.run();
       const left = life.disk.files('/data').filter((path) => !path.startsWith('/data/mirror/'));
       expect(left).toEqual(['/data/journal/repository', '/data/journal/watermark']);
@@ -72,11 +75,11 @@ describe('a repository in a bucket', () => {
 
   it('has every acknowledged point after a power cut at any call', async () => {
     for (const seed of SEEDS) {
-      const whole = new BucketLife(new FaultyDisk(), seed);
+      const whole = new BucketLife(new FaultyDisk(), seed, hasBundles);
       await whole.run();
       for (let call = 1 + (seed % STRIDE); call < whole.disk.calls; call += STRIDE) {
         const disk = new FaultyDisk();
-        const life = new BucketLife(disk, seed);
+        const life = new BucketLife(disk, seed, hasBundles);
         disk.cutPowerAt(call);
         await expect(life.run()).rejects.toThrow();
         const what = `seed ${seed}, call ${call} (${disk.lastCall})`;
@@ -99,11 +102,11 @@ describe('a repository in a bucket', () => {
     'loses nothing where a request fails %s its effect',
     async (when) => {
       for (const seed of SEEDS) {
-        const whole = new BucketLife(new FaultyDisk(), seed);
+        const whole = new BucketLife(new FaultyDisk(), seed, hasBundles);
         await whole.run();
         const count = whole.objects.requests.length;
         for (let n = 1 + (seed % STRIDE); n < count; n += STRIDE) {
-          const life = new BucketLife(new FaultyDisk(), seed);
+          const life = new BucketLife(new FaultyDisk(), seed, hasBundles);
           let what = '';
           life.objects[when] = (kind: Request, name: string, at: number) => {
             if (at !== n) return;
@@ -130,7 +133,7 @@ describe('a repository in a bucket', () => {
   it.each<ErrorCode>(['ERR_OBJECTS_UNAVAILABLE', 'ERR_OBJECTS_DENIED', 'ERR_OBJECTS_NO_BUCKET'])(
     'goes on receiving while the bucket is away (%s), and seals when it is back',
     async (code) => {
-      const life = new BucketLife(new FaultyDisk(), 3);
+      const life = new BucketLife(new FaultyDisk(), 3, hasBundles);
       await life.open(large);
       const ingest = await life.connect();
       await life.writeAndCommit(ingest);
@@ -153,7 +156,7 @@ describe('a repository in a bucket', () => {
   );
 
   it('keeps what is locked, goes on around it, and lets go afterwards', async () => {
-    const life = new BucketLife(new FaultyDisk(), 4);
+    const life = new BucketLife(new FaultyDisk(), 4, hasBundles);
     await life.open();
     const ingest = await life.connect();
     for (let i = 0; i < 6; i += 1) await life.writeAndCommit(ingest);
@@ -187,7 +190,7 @@ describe('a repository in a bucket', () => {
   });
 
   it('is not taken over by a fresh data directory, but where that is asked for', async () => {
-    const life = new BucketLife(new FaultyDisk(), 5);
+    const life = new BucketLife(new FaultyDisk(), 5, hasBundles);
     await life.open();
     const ingest = await life.connect();
     await life.writeAndCommit(ingest);
@@ -204,7 +207,7 @@ describe('a repository in a bucket', () => {
   });
 
   it('is refused where the journal belongs to another one', async () => {
-    const life = new BucketLife(new FaultyDisk(), 6);
+    const life = new BucketLife(new FaultyDisk(), 6, hasBundles);
     await life.open();
     await life.store!.close();
     life.objects.held.delete('format.json');
@@ -213,7 +216,7 @@ describe('a repository in a bucket', () => {
   });
 
   it('costs a bounded number of requests for each point, and no listing', async () => {
-    const life = new BucketLife(new FaultyDisk(), 7);
+    const life = new BucketLife(new FaultyDisk(), 7, hasBundles);
     await life.open(large);
     const ingest = await life.connect();
     await life.writeAndCommit(ingest);
@@ -228,15 +231,15 @@ describe('a repository in a bucket', () => {
     const { objects } = life;
     expect(objects.count('list')).toBe(0);
     expect(objects.count('bytes')).toBe(0);
-    // A pack, a delta for each of two volumes, a point.
-    expect(objects.count('put')).toBe(4 * POINTS);
+    // A pack, a delta for each of two volumes, a point; in bundles a pack and a bundle.
+    expect(objects.count('put')).toBe((hasBundles ? 2 : 4) * POINTS);
     expect(objects.count('read')).toBeLessThanOrEqual(2 * POINTS);
     await ingest.close();
     await life.store!.close();
     objects.requests.length = 0;
     const offline = await life.offline();
     expect(await readsAs(offline, life.acknowledged.at(-1)!)).toBe(true);
-    expect(objects.count('list')).toBeLessThanOrEqual(12);
+    expect(objects.count('list')).toBeLessThanOrEqual(hasBundles ? 16 : 12);
     expect(objects.count('read') + objects.count('bytes')).toBeLessThanOrEqual(60);
     await offline.close();
   });

@@ -5,15 +5,18 @@
  *
  * Names come from listings. A reader lists anew whenever it is asked, for a service may change things
  * beside it. A service that is alone lists once (`keepListing`) and then follows its own puts and removals;
- * what several services write (leases, terms) is listed anew by everybody. A put or removal that failed may
+ * what several services write (leases, terms), and bundles, is listed anew each time. A put or removal that failed may
  * have had its effect all the same: its name is in doubt, and asked for before it is next relied on.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { dirname } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Disk, DiskFile, OpenMode } from '../../base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
 import { BlockCache, readingOf } from './block-cache.ts';
 import { BucketListing, type Child } from './bucket-listing.ts';
+import { type BundledObjects, mayBeBundled } from './bundled-objects.ts';
+import { ListingChanges } from './listing-changes.ts';
 import { Mirror } from './mirror.ts';
 import type { ObjectSource, ObjectStore } from './object-store.ts';
 
@@ -25,12 +28,21 @@ export interface BucketDiskOptions {
   readonly clock: Clock;
   /** Local folder for copies of index objects. */
   readonly mirror: string;
+  /** The same objects, where small ones share bundles. */
+  readonly bundles?: BundledObjects;
+}
+
+/** What one `together` has done so far. */
+interface Batch {
+  readonly changes: ListingChanges;
+  /** Done once all of it is durable. */
+  readonly after: (() => Promise<void>)[];
 }
 
 const READ_BYTES = 8 * 2 ** 20;
 /** A listing of a folder tells of the folders below it too, for so long and once for each. */
 const BELOW_MS = 5000;
-const shared: ReadonlySet<string> = new Set(['lease', 'terms']);
+const shared: ReadonlySet<string> = new Set(['lease', 'terms', 'bundles']);
 
 interface Below {
   readonly folder: string;
@@ -44,6 +56,9 @@ const failed = (code: ErrorCode, path: string, syscall: string, detail: string) 
 
 export class BucketDisk implements Disk {
   readonly objects: ObjectStore;
+  readonly together?: <T>(step: () => Promise<T>) => Promise<T>;
+  private readonly bundles: BundledObjects | null;
+  private readonly batches = new AsyncLocalStorage<Batch>();
   private readonly local: Disk;
   private readonly root: string;
   private readonly clock: Clock;
@@ -57,7 +72,9 @@ export class BucketDisk implements Disk {
   /** Sizes of all that was listed. */
   private seen = new BucketListing();
 
-  constructor({ local, root, objects, clock, mirror }: BucketDiskOptions) {
+  constructor({ local, root, objects, clock, mirror, bundles }: BucketDiskOptions) {
+    this.bundles = bundles ?? null;
+    if (bundles !== undefined) this.together = (step) => this.run(bundles, step);
     this.local = local;
     this.root = root;
     this.objects = objects;
@@ -66,8 +83,10 @@ export class BucketDisk implements Disk {
     this.mirror = new Mirror(local, mirror, objects);
   }
 
-  /** From now on nobody else writes here: lists everything, once. */
-  async keepListing(): Promise<void> {
+  /** From now on nobody else writes here, until a later `term`: lists everything, once. */
+  async keepListing(term = 0): Promise<void> {
+    await this.bundles?.refresh();
+    this.bundles?.beginTerm(term);
     const listing = new BucketListing();
     for await (const { name, bytes } of this.objects.list('')) listing.add(name, bytes);
     for (const folder of this.made) listing.addFolder(folder);
@@ -116,7 +135,7 @@ export class BucketDisk implements Disk {
     if (name === null) return this.local.list(path);
     if (this.isKept(name)) {
       await this.settle(name);
-      return this.kept!.children(name);
+      return this.changes?.children(this.kept!, name) ?? this.kept!.children(name);
     }
     const told = this.toldBefore(name);
     if (told !== null) return told;
@@ -130,8 +149,8 @@ export class BucketDisk implements Disk {
     if (name === null) return this.local.exists(path);
     if (name === '' || this.made.has(name)) return true;
     if (this.isKept(name)) {
-      await this.settle(name);
-      return this.kept!.bytes(name) !== null || this.kept!.hasFolder(name);
+      const isThere = (await this.bytesOf(name)) !== null;
+      return isThere || (this.changes?.hasFolder(this.kept!, name) ?? this.kept!.hasFolder(name));
     }
     if ((await this.objects.bytes(name)) !== null) return true;
     const first = await this.objects.list(`${name}/`).next();
@@ -154,7 +173,8 @@ export class BucketDisk implements Disk {
       throw failed('ERR_OBJECTS_CONFLICT', to, 'put', 'there are other bytes under this name');
     }
     if (this.mirror.has(name)) await this.mirror.keep(name, from);
-    else await this.local.remove(from);
+    // Until then it may be the only copy.
+    else await this.whenDurable(() => this.local.remove(from));
   }
 
   async link(from: string, to: string): Promise<void> {
@@ -173,7 +193,7 @@ export class BucketDisk implements Disk {
     }
     const result = await this.doubting(name, () => this.objects.remove(name));
     if (result === 'locked') throw failed('ERR_OBJECTS_LOCKED', path, 'remove', 'it is locked');
-    this.kept?.remove(name);
+    (this.changes ?? this.kept)?.remove(name);
     this.seen.remove(name);
     this.cache.forget(name);
     if (this.mirror.has(name)) await this.mirror.forget(name);
@@ -181,6 +201,41 @@ export class BucketDisk implements Disk {
 
   async syncDirectory(path: string): Promise<void> {
     if (this.nameOf(path) === null) await this.local.syncDirectory(path);
+  }
+
+  /** What the step that asks has done and nobody else may see; null outside of `together`. */
+  private get changes(): ListingChanges | null {
+    return this.batches.getStore()?.changes ?? null;
+  }
+
+  /** Bundles that cannot be read. */
+  hidden(): string[] {
+    return [...(this.bundles?.damaged ?? [])].map((name) => `${this.root}/${name}`);
+  }
+
+  private async run<T>(bundles: BundledObjects, step: () => Promise<T>): Promise<T> {
+    if (this.changes !== null) return step();
+    const batch: Batch = { changes: new ListingChanges(), after: [] };
+    let result: T;
+    try {
+      result = await bundles.together(() => this.batches.run(batch, step));
+    } catch (error) {
+      // Some of it may be there: whoever relies on a name asks.
+      for (const name of batch.changes.names) {
+        this.doubtful.add(name);
+        this.cache.forget(name);
+      }
+      throw error;
+    }
+    if (this.kept !== null) batch.changes.applyTo(this.kept);
+    for (const finish of batch.after) await finish();
+    return result;
+  }
+
+  private async whenDurable(finish: () => Promise<void>): Promise<void> {
+    const batch = this.batches.getStore();
+    if (batch === undefined) await finish();
+    else batch.after.push(finish);
   }
 
   /** Relative to the root; null for a local path. */
@@ -201,7 +256,7 @@ export class BucketDisk implements Disk {
   private async bytesOf(name: string): Promise<number | null> {
     if (this.isKept(name)) {
       await this.settle(name);
-      return this.kept!.bytes(name);
+      return this.changes === null ? this.kept!.bytes(name) : this.changes.bytes(this.kept!, name);
     }
     // What was listed once need not be asked for: it does not change, and a read tells where it has gone.
     return this.seen.bytes(name) ?? this.objects.bytes(name);
@@ -213,7 +268,7 @@ export class BucketDisk implements Disk {
       const source = sourceFrom(file, await file.size());
       const result = await this.doubting(name, () => this.objects.put(name, source));
       this.cache.forget(name);
-      if (result === 'stored') this.kept?.add(name, source.bytes);
+      if (result === 'stored') (this.changes ?? this.kept)?.add(name, source.bytes);
       else this.doubtful.add(name); // somebody else's: how long is it?
       return result;
     } finally {
@@ -242,6 +297,7 @@ export class BucketDisk implements Disk {
   }
 
   private async listBelow(name: string): Promise<BucketListing> {
+    if (mayBeBundled(name)) await this.bundles?.refresh();
     const listing = new BucketListing();
     const prefix = name === '' ? '' : `${name}/`;
     for await (const object of this.objects.list(prefix)) {

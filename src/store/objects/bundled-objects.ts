@@ -23,6 +23,10 @@ import {
 } from './object-store.ts';
 
 const FOLDER = 'bundles/';
+/** True for a folder below which names may lie in bundles; the root's name is empty. */
+export const mayBeBundled = (folder: string): boolean =>
+  /^(?:$|(?:deltas|points)(?:\/|$))/.test(folder);
+
 /** Larger objects, and those of other folders, are put by themselves. */
 const MAX_MEMBER_BYTES = 256 * 1024;
 const BUNDLED = /^(?:deltas|points)\//;
@@ -77,6 +81,8 @@ export class BundledObjects implements ObjectStore {
   private readonly holders = new Map<string, Bundle>();
   /** Bundles that were read once and count no more, or cannot be read. */
   private readonly passed = new Set<string>();
+  /** Bundles that cannot be read: what they hold is not known. */
+  readonly damaged = new Set<string>();
   private highest = 0;
   private readonly batches = new AsyncLocalStorage<Batch>();
   /** Bundles are written, and replaced, one after the other. */
@@ -183,7 +189,7 @@ export class BundledObjects implements ObjectStore {
     let next = 0;
     for await (const object of this.objects.list(prefix)) {
       const { name } = object;
-      if (name.startsWith(FOLDER) || seen.has(name) || this.isGoing(name)) continue;
+      if (seen.has(name) || this.isGoing(name)) continue;
       for (; next < own.length && own[next]!.name < object.name; next += 1) yield own[next]!;
       yield object;
     }
@@ -242,6 +248,7 @@ export class BundledObjects implements ObjectStore {
       if (isNotFound(error)) return; // replaced since it was listed
       if (!isDamage(error)) throw error;
       this.passed.add(name);
+      this.damaged.add(name);
       this.onDamage(name, error);
     }
   }

@@ -90,6 +90,10 @@ export class DirectoryObjects implements ObjectStore {
     return 'removed';
   }
 
+  async isLocked(): Promise<boolean> {
+    return false;
+  }
+
   async reclass(): Promise<'unchanged'> {
     return 'unchanged';
   }

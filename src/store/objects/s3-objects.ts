@@ -97,6 +97,10 @@ export class S3Objects implements ObjectStore {
     } while (token !== undefined);
   }
 
+  isLocked(name: string): Promise<boolean> {
+    return this.versions.isLocked(name);
+  }
+
   remove(name: string): Promise<'removed' | 'locked'> {
     return this.versions.remove(name);
   }

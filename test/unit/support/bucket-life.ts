@@ -3,7 +3,10 @@ import type { Disk } from '../../../src/base/disk.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { StoreOptions } from '../../../src/store/create-core.ts';
 import { BucketDisk } from '../../../src/store/objects/bucket-disk.ts';
+import { BundledObjects } from '../../../src/store/objects/bundled-objects.ts';
 import { type OfflineRepository, openRepositoryIn } from '../../../src/store/offline.ts';
+import { isPassing } from '../../../src/store/passing.ts';
+import type { FaultyDisk } from './faulty-disk.ts';
 import { MemoryObjects } from './memory-objects.ts';
 import { StoreLife } from './store-life.ts';
 
@@ -11,10 +14,22 @@ export const BUCKET = 's3://bucket/prefix';
 
 export class BucketLife extends StoreLife {
   readonly objects = new MemoryObjects();
+  private readonly hasBundles: boolean;
+
+  constructor(disk: FaultyDisk, seed: number, hasBundles: boolean) {
+    super(disk, seed);
+    this.hasBundles = hasBundles;
+  }
 
   bucketDisk(local: Disk = this.disk.mount(), mirror = '/data/mirror'): BucketDisk {
     const { objects, clock } = this;
-    return new BucketDisk({ local, root: BUCKET, objects, clock, mirror });
+    const common = { local, root: BUCKET, clock, mirror };
+    if (!this.hasBundles) return new BucketDisk({ ...common, objects });
+    const failed = (name: string, error: Error) => {
+      if (!isPassing(error)) throw new Error(`${name}: ${error.message}`);
+    };
+    const bundles = new BundledObjects(objects, { onDamage: failed, onLeft: failed });
+    return new BucketDisk({ ...common, objects: bundles, bundles });
   }
 
   protected override mount(): Partial<StoreOptions> & Pick<StoreOptions, 'disk'> {
