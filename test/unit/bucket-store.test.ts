@@ -240,7 +240,9 @@ describe.each([
     const offline = await life.offline();
     expect(await readsAs(offline, life.acknowledged.at(-1)!)).toBe(true);
     expect(objects.count('list')).toBeLessThanOrEqual(hasBundles ? 16 : 12);
-    expect(objects.count('read') + objects.count('bytes')).toBeLessThanOrEqual(60);
+    expect(objects.count('read') + objects.count('bytes')).toBeLessThanOrEqual(
+      hasBundles ? 75 : 60,
+    );
     await offline.close();
   });
 });
