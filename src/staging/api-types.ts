@@ -9,6 +9,7 @@ import type {
   CheckReport,
   CopyProgress,
   CopyReport,
+  Finding,
   FreedEstimate,
   ListedPoint,
   StoreStatistics,
@@ -176,4 +177,26 @@ export interface ApiCopyPlace {
 }
 export interface ApiCopies {
   copies: ApiCopyPlace[];
+}
+
+export interface ApiScrubRound {
+  startedMs: number;
+  endedMs: number;
+  packs: number;
+  bytes: number;
+}
+
+/** GET /v1/scrub: how far the repository is read, and what was found last, by it or by a check. */
+export interface ApiScrub {
+  state: 'off' | 'waiting' | 'reading';
+  everyMs: number;
+  bytesPerSecond: number;
+  /** Of the round that is under way, or of the last one; times in ms since 1970. */
+  startedMs: number | null;
+  packs: number;
+  bytes: number;
+  finished: ApiScrubRound | null;
+  checkedMs: number | null;
+  findings: Finding[];
+  hurtPoints: string[];
 }

@@ -30,6 +30,7 @@ import { ClockGuard } from './clock-guard.ts';
 import { Copies } from './copies.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Register } from './register.ts';
+import { Scrubber } from './scrubber.ts';
 import { Servers } from './servers.ts';
 import { openToken } from './token.ts';
 import { Upkeep } from './upkeep.ts';
@@ -71,6 +72,10 @@ export interface StagingOptions {
   readonly clock?: Clock;
   readonly retentionMs?: number;
   readonly collectionMs?: number;
+  /** The repository is read wholly once in this time; 0: never by itself. */
+  readonly scrubEveryMs?: number;
+  /** Bytes a second; 0: no limit. */
+  readonly scrubRate?: number;
   /** Threads that verify contents. */
   readonly threads?: number;
 }
@@ -86,6 +91,9 @@ export interface RunningStaging {
 
 const RETENTION_MS = 60_000;
 const COLLECTION_MS = 600_000;
+/** A week, and less than a disk notices; the command line says the same. */
+const SCRUB_EVERY_MS = 7 * 86_400_000;
+const SCRUB_RATE = 10_000_000;
 
 async function readIdentity(tls: StagingOptions['tls']): Promise<TlsIdentity | null> {
   if (tls === undefined) return null;
@@ -150,6 +158,7 @@ interface Core {
   readonly token: string;
   readonly upkeep: Upkeep;
   readonly guard: ClockGuard;
+  readonly scrubber: Scrubber;
   /** Where the repository is. */
   readonly repo: string;
   readonly copies: Copies;
@@ -192,7 +201,13 @@ async function openCore(
   undo.push(() => upkeep.stop());
   const copies = await openCopies(options, store, guard);
   undo.push(() => copies.stop());
-  return { store, servers, token, upkeep, guard, repo: place.repo, copies };
+  const scrubber = await Scrubber.open({
+    ...{ clock, log, store, disk: nodeDisk, folder, onBroken },
+    everyMs: options.scrubEveryMs ?? SCRUB_EVERY_MS,
+    bytesPerSecond: options.scrubRate ?? SCRUB_RATE,
+  });
+  undo.push(() => scrubber.stop());
+  return { store, servers, token, upkeep, guard, scrubber, repo: place.repo, copies };
 }
 
 /** Where packs of some age are to go to a colder class. */
@@ -221,7 +236,7 @@ async function openCopies(
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard, repo, copies }: Core,
+  { store, servers, token, upkeep, guard, scrubber, repo, copies }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
@@ -229,6 +244,7 @@ async function serve(
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
     ...{ repository: repo, durability: servers.durability },
+    scrub: scrubber,
     servers: async () => servers.describe().map(withKeep(store, keep)),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),

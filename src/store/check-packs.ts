@@ -14,7 +14,7 @@ import { footerEntries, readFooter, readTrailer } from './pack-format.ts';
 import { openPiece, unsealPiece } from './piece.ts';
 import { PIECE_HEADER_BYTES, readPieceHeader } from './record.ts';
 import { listPacks } from './repository.ts';
-import type { Finding } from './types.ts';
+import type { Finding, PackDamage } from './types.ts';
 
 const READ_BYTES = 4 * 1024 * 1024;
 
@@ -82,6 +82,27 @@ export async function checkPacks(
   return { findings, objects, damaged: await judge(core, places), silent, ...totals };
 }
 
+/** Reads a pack wholly; null where it is gone. `pace` is waited for before each read. */
+export async function readWholePack(
+  core: CheckCore,
+  path: string,
+  pace: (bytes: number) => Promise<void>,
+): Promise<PackDamage | null> {
+  const places: Places = new Map();
+  const totals: Totals = { pieces: 0, bytesRead: 0, pace };
+  const findings: Finding[] = [];
+  try {
+    const entries = await openPack(core, path);
+    findings.push(...oddRecords(path, await readPieces(core, path, entries, places, totals)));
+  } catch (error) {
+    if (isNotFound(error)) return null;
+    findings.push(findingOf(error, path, []));
+  }
+  const judged = await judge(core, places);
+  const lost = [...judged.values()].filter(({ isLost }) => isLost).length;
+  return { bytesRead: totals.bytesRead, findings, damaged: judged.size, lost };
+}
+
 /** Which packs' contents are to be read. */
 function toRead(
   core: CheckCore,
@@ -97,6 +118,7 @@ function toRead(
 
 /** What is damaged in one pack may be right in another one. */
 async function judge(core: CheckCore, places: Places): Promise<DamagedPieces> {
+  if (places.size === 0) return new Map();
   const copies = await core.copies.search([...places.keys()].map(fromHex));
   const { packs, damage } = core;
   const judged = new Map<string, DamagedPiece>();
@@ -173,13 +195,15 @@ export async function readPieces(
   const { vault } = core.files;
   const number = core.packs?.byId(/([0-9a-f]{32})\.pack$/.exec(path)?.[1] ?? '')?.number;
   const seal = await core.files.with(path, (file) => vault.sealOf(file));
+  const last = pieces.at(-1)!;
   let window = new Uint8Array(0);
   let start = 0;
   for (const entry of pieces) {
     const from = entry.offset - PIECE_HEADER_BYTES;
     const end = entry.offset + entry.storedLength;
     if (from < start || end > start + window.length) {
-      const buffer = new Uint8Array(Math.max(READ_BYTES, end - from));
+      const rest = last.offset + last.storedLength - from;
+      const buffer = new Uint8Array(Math.max(Math.min(READ_BYTES, rest), end - from));
       await totals.pace?.(buffer.length);
       const count = await core.files.with(path, (file) => file.read(buffer, from));
       window = buffer.subarray(0, count);

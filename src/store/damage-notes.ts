@@ -25,6 +25,8 @@ interface Noted {
   /** Digests by the pack's id. */
   readonly packs: Readonly<Record<string, readonly string[]>>;
   readonly rescans: readonly MapPlace[];
+  /** Ids of points that the last check found to be hurt. */
+  readonly hurt?: readonly string[];
 }
 
 interface NotesWorld {
@@ -46,6 +48,7 @@ export class DamageNotes {
   private readonly rescans = new Map<string, MapPlace>();
   private readonly writing = new Mutex();
   private count = 0;
+  private hurtPoints: ReadonlySet<string> = new Set();
 
   constructor(world: NotesWorld) {
     this.world = world;
@@ -98,6 +101,16 @@ export class DamageNotes {
     if (this.byPack.get(pack)?.delete(toHex(digest)) === true) this.count -= 1;
   }
 
+  /** True for a point that the last check found to be hurt. */
+  isHurt(point: string): boolean {
+    return this.hurtPoints.has(point);
+  }
+
+  /** What a check has found: it counts until the next one. */
+  setHurt(points: Iterable<string>): void {
+    this.hurtPoints = new Set(points);
+  }
+
   demands({ server, volume, generation }: MapPlace): boolean {
     return this.rescans.has(keyOf({ server, volume, generation }));
   }
@@ -135,6 +148,7 @@ export class DamageNotes {
       this.count += names.length;
     }
     for (const place of noted.rescans) this.rescans.set(keyOf(place), place);
+    this.setHurt(noted.hurt ?? []);
   }
 
   /** Durable once it resolves. A failure is logged: the next check finds the same. */
@@ -153,7 +167,7 @@ export class DamageNotes {
   }
 
   private get isBlank(): boolean {
-    return this.count === 0 && this.rescans.size === 0;
+    return this.count + this.rescans.size + this.hurtPoints.size === 0;
   }
 
   private noted(): Noted {
@@ -163,7 +177,8 @@ export class DamageNotes {
       if (id !== undefined && names.size > 0) packs[id] = [...names].sort();
       else if (id === undefined) this.forget(number);
     }
-    return { format: FORMAT, version: 1, packs, rescans: this.demanded };
+    const hurt = [...this.hurtPoints].sort();
+    return { format: FORMAT, version: 1, packs, rescans: this.demanded, hurt };
   }
 
   private forget(pack: number): void {

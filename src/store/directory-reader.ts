@@ -9,6 +9,7 @@ import { type Chain, openChain } from './chain.ts';
 import { type CheckOptions, checkRepository, stagedOf } from './check.ts';
 import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
+import type { DamageNotes } from './damage-notes.ts';
 import { ChainImage } from './image.ts';
 import { shownPoint } from './point-format.ts';
 import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
@@ -17,16 +18,18 @@ import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } fr
 export interface PointsKnown {
   readonly legalHolds: ReadonlyMap<string, PointHold>;
   readonly copyNotes: CopyNotes;
+  readonly damage: Pick<DamageNotes, 'isHurt'>;
 }
 
 export const listed = (
   { record, state }: CatalogPoint,
-  { legalHolds, copyNotes }: PointsKnown,
+  { legalHolds, copyNotes, damage }: PointsKnown,
 ): ListedPoint => ({
   ...shownPoint(record),
   state,
   hold: legalHolds.get(record.id) ?? null,
   copies: copyNotes.holding(record.id),
+  ...(damage.isHurt(record.id) ? { isDamaged: true } : {}),
 });
 
 export class DirectoryReader {

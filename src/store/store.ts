@@ -17,6 +17,7 @@ import { confirmLive } from './mark.ts';
 import { setPolicy, shownPolicies } from './policies.ts';
 import { dropPoints, planByRules } from './retention.ts';
 import { notedContents, retireDamaged } from './retire-damaged.ts';
+import { scrubNext } from './scrub.ts';
 import type { Sealer } from './sealer.ts';
 import { statisticsOf } from './statistics.ts';
 import type {
@@ -33,6 +34,8 @@ import type {
   KnownCopy,
   ListedPoint,
   PointHold,
+  ScrubbedPack,
+  ScrubOptions,
   Store,
   StoreStatistics,
   Usage,
@@ -161,10 +164,16 @@ export class DirectoryStore extends DirectoryReader implements Store {
   override async check(options: CheckOptions): Promise<CheckReport> {
     this.assertOpen();
     const report = await this.upkeep.run(() => super.check(options));
+    this.core.damage.setHurt(report.findings.flatMap(({ points }) => points));
     // Also where maps are broken, of which nothing is noted; and what was read right after all.
     if (report.findings.some(({ points }) => points.length > 0)) this.damage.kick();
     else await this.core.damage.save();
     return report;
+  }
+
+  scrub(options: ScrubOptions): Promise<ScrubbedPack | null> {
+    this.assertOpen();
+    return scrubNext(this.core, options);
   }
 
   watchRescans(listener: (server: ServerId) => void): void {

@@ -113,6 +113,8 @@ export interface ListedPoint extends RecoveryPoint {
   readonly hold: PointHold | null;
   /** Where it is held besides, as far as this repository knows. */
   readonly copies: readonly HeldCopy[];
+  /** Set where the last check found that it cannot be restored wholly. */
+  readonly isDamaged?: boolean;
 }
 
 /** Both empty where the object of the hold is damaged. */
@@ -277,6 +279,27 @@ export interface CopyReport {
   readonly tookMs: number;
 }
 
+/** What reading one pack has brought to light. */
+export interface PackDamage {
+  readonly bytesRead: number;
+  /** About the pack itself. */
+  readonly findings: readonly Finding[];
+  /** How many of its contents are damaged, and of these right nowhere else: they are noted. */
+  readonly damaged: number;
+  readonly lost: number;
+}
+
+export interface ScrubbedPack extends PackDamage {
+  /** Id of the pack: where to go on. */
+  readonly pack: string;
+}
+export interface ScrubOptions {
+  /** Packs after this id; null: from the first. */
+  readonly after: string | null;
+  /** Waited for before so many bytes are read; throws to stop. */
+  readonly pace: (bytes: number) => Promise<void>;
+}
+
 export interface StoreStatistics {
   readonly points: number;
   readonly stagedPoints: number;
@@ -398,6 +421,8 @@ export interface Store {
   statistics(): Promise<StoreStatistics>;
   /** Reads all maps. */
   usage(by: 'server' | 'point'): Promise<Usage>;
+  /** Reads the next pack wholly, beside all else; null after the last one. */
+  scrub(options: ScrubOptions): Promise<ScrubbedPack | null>;
   /**
    * Called when the newest state of a volume of a server turned out to be damaged: its next session is
    * told that nothing is held, so that it is scanned again.

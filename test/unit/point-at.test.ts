@@ -25,7 +25,11 @@ async function listerOf(records: readonly PointRecord[]) {
   return {
     points: async (filter: Parameters<typeof catalog.points>[0]) =>
       (await catalog.points(filter)).map((point) =>
-        listed(point, { legalHolds: new Map(), copyNotes: new CopyNotes() }),
+        listed(point, {
+          legalHolds: new Map(),
+          copyNotes: new CopyNotes(),
+          damage: { isHurt: () => false },
+        }),
       ),
   };
 }

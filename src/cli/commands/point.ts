@@ -30,8 +30,13 @@ const sizeOf = (point: RecoveryPoint): number =>
   point.volumes.reduce((sum, volume) => sum + volume.sizeBytes, 0);
 
 /** Services before 0.2 do not tell of holds. */
-const stateText = ({ missingVolumes, state, hold: held }: ListedPoint): string =>
-  [missingVolumes.length > 0 ? 'partial' : '', state, held ? 'held' : '']
+const stateText = ({ missingVolumes, state, hold: held, isDamaged }: ListedPoint): string =>
+  [
+    missingVolumes.length > 0 ? 'partial' : '',
+    state,
+    held ? 'held' : '',
+    isDamaged ? 'damaged' : '',
+  ]
     .filter((word) => word !== '')
     .join(', ');
 
@@ -65,7 +70,7 @@ export function renderPoint(point: ListedPoint): string {
     ['point', point.id],
     ['server', point.server],
     ['time', point.time],
-    ['state', point.state],
+    ['state', point.isDamaged === true ? `${point.state}, damaged (see repo check)` : point.state],
     ['cut', renderCut(point.cut)],
     ['held in', ['here', ...(point.copies ?? []).map(copyText)].join(', ')],
   ];

@@ -7,7 +7,7 @@ import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
 import { imageSourceOf } from '../../recovery/export.ts';
-import type { ApiCheckJob, ApiStatistics } from '../../staging/api-types.ts';
+import type { ApiCheckJob, ApiScrub, ApiStatistics } from '../../staging/api-types.ts';
 import { parseSubset } from '../../store/check-subset.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import { pointsAt } from '../../store/point-at.ts';
@@ -30,6 +30,7 @@ import { renderFields } from '../table.ts';
 import { renderUsage } from '../usage-text.ts';
 import { withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
+import { renderLast } from './repo-check-last.ts';
 import { copiesCommand, copyCommand } from './repo-copy.ts';
 import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
@@ -105,6 +106,7 @@ const check: CommandSpec = {
       value: 'PART',
       describe: 'Read a part: N/M (part N of M, by packs), P% or a size (packs at random)',
     },
+    { name: 'last', type: 'flag', describe: 'Show what the service has found last; read nothing' },
     jsonOption,
   ],
   examples: [
@@ -119,6 +121,7 @@ const check: CommandSpec = {
     const subset = settings.optionalText('read-data-subset');
     const reading = { readData: settings.flag('read-data'), subset };
     if (subset !== undefined) parseSubset(subset); // refused before anything is asked
+    if (settings.flag('last')) return showLast(context, settings);
     const report =
       settings.optionalText('repo') === undefined
         ? await checkByService(context, await connectRequired(context, settings), reading)
@@ -127,6 +130,16 @@ const check: CommandSpec = {
     return report.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
   },
 };
+
+/** What was found last, by the service's own reading or by a check. */
+async function showLast(context: CommandContext, settings: Settings): Promise<number> {
+  if (settings.optionalText('repo') !== undefined) {
+    throw new UnderstudyError('ERR_USAGE', '--last asks the service: leave --repo out');
+  }
+  const scrub = await (await connectRequired(context, settings)).call<ApiScrub>('GET', '/v1/scrub');
+  context.print(settings.flag('json') ? JSON.stringify(scrub, null, 2) : renderLast(scrub));
+  return scrub.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
+}
 
 export function renderStatistics(figures: StoreStatistics): string {
   const ratio = figures.storedBytes > 0 ? figures.logicalBytes / figures.storedBytes : 0;

@@ -7,6 +7,7 @@ import { copyServiceOptions, copySettings } from '../copy-options.ts';
 import { jsonOption } from '../operator.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
+import { scrubOf, scrubOptions } from './staging-scrub.ts';
 
 function tlsFiles(settings: Settings): { certFile: string; keyFile: string } | undefined {
   const certFile = settings.optionalText('tls-cert');
@@ -88,6 +89,7 @@ const run: CommandSpec = {
       describe: 'The clock of this machine is right: drop points by their age though it has leapt',
     },
     ...copyServiceOptions,
+    ...scrubOptions,
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
   examples: [
@@ -121,6 +123,7 @@ const run: CommandSpec = {
       durability: settings.text('durability') === 'object' ? 'object' : 'local',
       adopt: settings.flag('adopt'),
       trustClock: settings.flag('trust-clock'),
+      ...scrubOf(settings),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       copy: copySettings(settings),
       log: context.log,

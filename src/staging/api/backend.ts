@@ -5,8 +5,8 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { ServerId } from '../../model/replication.ts';
-import type { DroppedPoint, KeepRule, Store } from '../../store/types.ts';
-import type { ApiServer, Durability } from '../api-types.ts';
+import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/types.ts';
+import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
 import type { Copies } from '../copies.ts';
 
 export interface ApiBackend {
@@ -39,6 +39,11 @@ export interface ApiBackend {
   };
   /** Copies of the repository in other places. */
   readonly copies: Pick<Copies, 'start' | 'find' | 'stopJob' | 'list'>;
+  /** The scrub, and what it and checks have found last. */
+  readonly scrub: {
+    readonly status: ApiScrub;
+    noted(report: CheckReport): Promise<void>;
+  };
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -49,6 +49,7 @@ export class CheckJobs {
           job.total = total;
         },
       });
+      await backend.scrub.noted(job.report);
       job.state = 'done';
     } catch (error) {
       job.error = errorBody(error).error;
@@ -89,6 +90,14 @@ export function checkRoutes(jobs: CheckJobs): readonly Route[] {
       responseSchema: 'CheckJob',
       status: 200,
       handle: async ({ path }) => jobs.find(path.job!),
+    },
+    {
+      method: 'GET',
+      path: '/v1/scrub',
+      summary: 'How far the repository was read by itself, and what was found last.',
+      responseSchema: 'Scrub',
+      status: 200,
+      handle: async ({ backend }) => backend.scrub.status,
     },
   ];
 }

@@ -55,6 +55,11 @@ const usageSchemas: Readonly<Record<string, Schema>> = {
     isEstimate: flag('Always true: about 1 in 100 is not counted'),
   }),
 };
+/** Properties that an answer may leave out. */
+const withOptional = (optional: Record<string, Schema>, schema: Schema): Schema => ({
+  ...schema,
+  properties: { ...(schema.properties as Record<string, Schema>), ...optional },
+});
 const state: Schema = { type: 'string', enum: [...replicationStates] };
 
 export const schemas: Readonly<Record<string, Schema>> = {
@@ -77,17 +82,20 @@ export const schemas: Readonly<Record<string, Schema>> = {
     epoch: count('Epoch within the generation'),
     chainRoot: text('Digest over the chain of maps'),
   }),
-  Point: object({
-    id: text('Sorts by time'),
-    server: text('Source server'),
-    time: text('T, the instant of the cut, ISO 8601'),
-    cut: reference('Cut'),
-    volumes: list(reference('PointVolume')),
-    missingVolumes: list(text('Path'), 'Volumes left out: not empty means a partial point'),
-    state: { type: 'string', enum: ['staged', 'sealed'] },
-    hold: orNull(reference('Hold')),
-    copies: list(reference('HeldCopy'), 'Other places that hold it'),
-  }),
+  Point: withOptional(
+    { isDamaged: flag('Set where the last check found that it cannot be restored wholly') },
+    object({
+      id: text('Sorts by time'),
+      server: text('Source server'),
+      time: text('T, the instant of the cut, ISO 8601'),
+      cut: reference('Cut'),
+      volumes: list(reference('PointVolume')),
+      missingVolumes: list(text('Path'), 'Volumes left out: not empty means a partial point'),
+      state: { type: 'string', enum: ['staged', 'sealed'] },
+      hold: orNull(reference('Hold')),
+      copies: list(reference('HeldCopy'), 'Other places that hold it'),
+    }),
+  ),
   HeldCopy: object({
     place: text('Where'),
     verifiedMs: orNull(count('When all its bytes had been read back there, ms since 1970')),
@@ -202,6 +210,24 @@ export const schemas: Readonly<Record<string, Schema>> = {
     repository: text('Its directory, or s3://bucket/prefix'),
     durability,
     retention: reference('RetentionState'),
+  }),
+  ScrubRound: object({
+    startedMs: count('Milliseconds since 1970'),
+    endedMs: count('Milliseconds since 1970'),
+    packs: count('Packs read'),
+    bytes: count('Bytes read'),
+  }),
+  Scrub: object({
+    state: { type: 'string', enum: ['off', 'waiting', 'reading'] },
+    everyMs: count('A round begins so long after the one before; 0: none'),
+    bytesPerSecond: count('Rate at which it reads; 0: no limit'),
+    startedMs: orNull(count('Of the round under way, or the last; milliseconds since 1970')),
+    packs: count('Packs read in it'),
+    bytes: count('Bytes read in it'),
+    finished: orNull(reference('ScrubRound')),
+    checkedMs: orNull(count('When the findings were made; milliseconds since 1970')),
+    findings: list(reference('Finding')),
+    hurtPoints: list(text('Id of a point that cannot be restored wholly')),
   }),
   CheckRequest: {
     type: 'object',

@@ -174,6 +174,14 @@ export function fakeBackend(
     }),
   };
   return {
+    scrub: {
+      status: {
+        ...{ state: 'waiting', everyMs: 1000, bytesPerSecond: 5, startedMs: 1, packs: 2, bytes: 3 },
+        finished: { startedMs: 1, endedMs: 2, packs: 2, bytes: 3 },
+        ...{ checkedMs: 4, findings: [], hurtPoints: [] },
+      },
+      noted: async () => undefined,
+    },
     store: store as Store,
     clock: systemClock,
     log: silentLog,
