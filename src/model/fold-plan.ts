@@ -1,7 +1,9 @@
 /**
- * What becomes of a generation's maps when points have been dropped. Pure. Given the bases and deltas
- * that there are and the epochs that must stay readable, says which maps are not needed any more, and
- * which neighbouring deltas become one (between them no epoch is needed and no base stands).
+ * What becomes of a generation's maps. Pure. Deltas come one an epoch. Those between two epochs that are
+ * needed become one (points were dropped between them). Where many epochs are needed, levels lie over the
+ * deltas, as in an LSM tree: 32 become one that spans them, 32 of these another, and the parts stay as long
+ * as their epochs are needed; so a chain is short however many points there are, for maps alone and no
+ * content. A level that spans few needed epochs any more is not worth its place.
  */
 
 /** Covers the epochs after `from`, up to `to`. */
@@ -16,44 +18,68 @@ export interface ChainPlan<T extends Span> {
   readonly deltas: readonly T[];
 }
 
-/** The fewest deltas from the newest base that reaches `epoch`; null where none does. */
-export function planChain<T extends Span>(
-  bases: readonly number[],
-  deltas: readonly T[],
-  epoch: number,
-): ChainPlan<T> | null {
-  const starts = bases.filter((base) => base <= epoch).sort((a, b) => b - a);
-  for (const start of [...starts, 0]) {
-    const path = shortestPath(deltas, start, epoch);
-    if (path !== null) return { base: start === 0 ? null : start, deltas: path };
-  }
-  return null;
-}
-
 interface Step<T> {
   readonly delta: T;
   readonly before: Step<T> | null;
   readonly length: number;
 }
 
-function shortestPath<T extends Span>(deltas: readonly T[], from: number, to: number): T[] | null {
-  if (from === to) return [];
-  const reached = new Map<number, Step<T> | null>([[from, null]]);
-  const usable = deltas.filter((delta) => delta.from >= from && delta.to <= to);
-  usable.sort((a, b) => a.from - b.from || b.to - a.to);
-  for (const delta of usable) {
-    const before = reached.get(delta.from);
-    if (before === undefined || delta.to <= delta.from) continue;
-    const length = (before?.length ?? 0) + 1;
-    const known = reached.get(delta.to);
-    if (known === undefined || (known !== null && known.length > length)) {
+interface Way<T> {
+  readonly start: number;
+  /** The last delta; null where the base is of the epoch itself. */
+  readonly last: Step<T> | null;
+}
+
+/** Chains to many epochs over the same maps. */
+export class ChainPlanner<T extends Span> {
+  private readonly starts: readonly number[];
+  private readonly deltas: readonly T[];
+  private readonly reached = new Map<number, Map<number, Step<T> | null>>();
+
+  constructor(bases: readonly number[], deltas: readonly T[]) {
+    this.starts = [...new Set([...bases, 0])].sort((a, b) => b - a);
+    const usable = deltas.filter(({ from, to }) => to > from);
+    this.deltas = usable.sort((a, b) => a.from - b.from || b.to - a.to);
+  }
+
+  /** The fewest deltas from the newest base that reaches `epoch`; null where none does. */
+  way(epoch: number): Way<T> | null {
+    for (const start of this.starts) {
+      if (start > epoch) continue;
+      const last = this.from(start).get(epoch);
+      if (last !== undefined && (last !== null || start !== 0)) return { start, last };
+    }
+    return null;
+  }
+
+  private from(start: number): Map<number, Step<T> | null> {
+    const known = this.reached.get(start);
+    if (known !== undefined) return known;
+    const reached = new Map<number, Step<T> | null>([[start, null]]);
+    for (const delta of this.deltas) {
+      const before = reached.get(delta.from);
+      if (before === undefined) continue;
+      const length = (before?.length ?? 0) + 1;
+      const other = reached.get(delta.to);
+      if (other !== undefined && (other === null || other.length <= length)) continue;
       reached.set(delta.to, { delta, before, length });
     }
+    this.reached.set(start, reached);
+    return reached;
   }
+}
+
+/** The fewest deltas from the newest base that reaches `epoch`; null where none does. */
+export function planChain<T extends Span>(
+  bases: readonly number[],
+  deltas: readonly T[],
+  epoch: number,
+): ChainPlan<T> | null {
+  const way = new ChainPlanner(bases, deltas).way(epoch);
+  if (way === null) return null;
   const path: T[] = [];
-  for (let step = reached.get(to) ?? null; step !== null; step = step.before)
-    path.unshift(step.delta);
-  return path.length === 0 ? null : path;
+  for (let step = way.last; step !== null; step = step.before) path.push(step.delta);
+  return { base: way.start === 0 ? null : way.start, deltas: path.reverse() };
 }
 
 export interface FoldPlan {
@@ -64,34 +90,90 @@ export interface FoldPlan {
   readonly unneededDeltas: readonly Span[];
 }
 
+/** A level is kept where it spans so many needed epochs. */
+const MIN_SPANNED = 8;
+
 /** `needed`: epochs of points, and the head's. Maps that lead to none of them are not needed. */
 export function planFold(
   bases: readonly number[],
   deltas: readonly Span[],
   needed: readonly number[],
+  minSpanned = MIN_SPANNED,
 ): FoldPlan {
-  const usedBases = new Set<number>();
+  const sorted = [...new Set(needed)].sort((a, b) => a - b);
+  const spanned = ({ from, to }: Span) => countBelow(sorted, to) - countBelow(sorted, from + 1);
+  const fine = new ChainPlanner(
+    bases,
+    deltas.filter((delta) => spanned(delta) === 0),
+  );
+  const worth = new ChainPlanner(
+    bases,
+    deltas.filter((delta) => spanned(delta) === 0 || spanned(delta) >= minSpanned),
+  );
+  const all = new ChainPlanner(bases, deltas);
+  // What leads from each needed epoch to the next without passing over one stays, whatever the levels.
+  const ways = sorted
+    .map((epoch) => fine.way(epoch) ?? all.way(epoch))
+    .filter((way) => way !== null);
+  const usedBases = new Set(ways.map(({ start }) => start));
+  const borders = new Set([...sorted, ...usedBases]);
   const usedDeltas = new Set<Span>();
-  for (const epoch of needed) {
-    const plan = planChain(bases, deltas, epoch);
-    if (plan?.base != null) usedBases.add(plan.base);
-    for (const delta of plan?.deltas ?? []) usedDeltas.add(delta);
-  }
-  const borders = new Set([...needed, ...usedBases]);
   const folds: Span[][] = [];
-  let run: Span[] = [];
-  for (const delta of [...usedDeltas].sort((a, b) => a.from - b.from || a.to - b.to)) {
-    const joins = run.at(-1)?.to === delta.from && !borders.has(delta.from);
-    if (!joins) {
-      folds.push(run);
-      run = [];
+  for (const { last } of ways) {
+    const run: Span[] = [];
+    for (let step = last; step !== null && !usedDeltas.has(step.delta); step = step.before) {
+      usedDeltas.add(step.delta);
+      run.unshift(step.delta);
+      if (borders.has(step.delta.from)) folds.push(run.splice(0));
     }
-    run.push(delta);
+    folds.push(run);
   }
-  folds.push(run);
+  for (const epoch of sorted) {
+    const way = worth.way(epoch);
+    if (way === null) continue;
+    usedBases.add(way.start);
+    for (let step = way.last; step !== null; step = step.before) usedDeltas.add(step.delta);
+  }
   return {
     folds: folds.filter((fold) => fold.length > 1),
     unneededBases: bases.filter((base) => !usedBases.has(base)),
     unneededDeltas: deltas.filter((delta) => !usedDeltas.has(delta)),
   };
+}
+
+/** How many of the ascending numbers are below `limit`. */
+function countBelow(ascending: readonly number[], limit: number): number {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ascending[middle]! < limit) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * Which neighbours at the end of a chain become a level: `fan` or more that span about as many epochs, and
+ * what is smaller between them. Null: none.
+ */
+export function planLevel<T extends Span>(path: readonly T[], fan: number): readonly T[] | null {
+  const levels = path.map(({ from, to }) => levelOf(to - from, fan));
+  const highest = Math.max(-1, ...levels);
+  for (let level = 0; level <= highest; level += 1) {
+    let begin = path.length;
+    while (begin > 0 && levels[begin - 1]! <= level) begin -= 1;
+    // What is smaller before the first of the level belongs to it, too.
+    const end = levels.lastIndexOf(level);
+    const count = levels.slice(begin).filter((each) => each === level).length;
+    if (count >= fan) return path.slice(begin, end + 1);
+  }
+  return null;
+}
+
+/** 0 for fewer than `fan` epochs, 1 for fewer than its square, and so on. */
+function levelOf(epochs: number, fan: number): number {
+  let level = 0;
+  for (let size = fan; size <= epochs; size *= fan) level += 1;
+  return level;
 }

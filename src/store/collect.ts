@@ -263,21 +263,35 @@ export class Rewrite {
   }
 }
 
-/** Frequent seals leave small packs: when there are many, they become one. */
+/**
+ * Frequent seals leave small packs: many of about one size become one, so that a content is copied only a
+ * few times before its pack is large.
+ */
 export async function mergeSmallPacks(core: Core): Promise<void> {
-  const isSmall = (pack: PackInfo) =>
-    pack.isPublished && !pack.isCondemned && pack.fileBytes < core.settings.smallPackBytes;
-  const small = [...core.packs.all()].filter(isSmall);
-  if (small.length <= MAX_SMALL_PACKS) return;
-  const rewrite = new Rewrite(core);
-  try {
-    for (const pack of small) {
-      const entries = await foundHere(core, pack, async () => true);
-      if (entries !== null) await rewrite.add(pack, entries);
+  for (const packs of sizeClasses(core).values()) {
+    if (packs.length <= MAX_SMALL_PACKS) continue;
+    const rewrite = new Rewrite(core);
+    try {
+      for (const pack of packs) {
+        const entries = await foundHere(core, pack, async () => true);
+        if (entries !== null) await rewrite.add(pack, entries);
+      }
+      await rewrite.finish();
+    } catch (error) {
+      await rewrite.abandon();
+      throw error;
     }
-    await rewrite.finish();
-  } catch (error) {
-    await rewrite.abandon();
-    throw error;
   }
+}
+
+/** Small packs by about how large they are: each class up to eight times the one below. */
+function sizeClasses(core: Core): Map<number, PackInfo[]> {
+  const classes = new Map<number, PackInfo[]>();
+  for (const pack of core.packs.all()) {
+    const isSmall = pack.fileBytes < core.settings.smallPackBytes;
+    if (!pack.isPublished || pack.isCondemned || !isSmall) continue;
+    const size = Math.floor(Math.log2(Math.max(1, pack.fileBytes)) / 3);
+    classes.set(size, [...(classes.get(size) ?? []), pack]);
+  }
+  return classes;
 }

@@ -41,9 +41,16 @@ export interface StoreSettings {
   readonly commitMemoryBytes: number;
   /** More published pieces than this in memory become an index object. */
   readonly indexMemoryEntries: number;
-  /** A base is written when more deltas than this, or more bytes of them, lie over the last one. */
+  /** So many deltas of a size get one that spans them, so that chains stay short. */
+  readonly levelFan: number;
+  /** A base is thought of when more deltas than this, or more bytes of them, lie over the last one ... */
   readonly baseAfterDeltas: number;
   readonly baseAfterBytes: number;
+  /**
+   * ... and written when the chunks that it puts together from patches are at most so many times the bytes
+   * that have changed since the last one.
+   */
+  readonly baseMaxGrowth: number;
   /** A condemned pack is deleted at the earliest after this time, and after a second look. */
   readonly graceMs: number;
   /** Packs smaller than this are merged when there are more than a few. */
@@ -60,8 +67,10 @@ export const defaultSettings: StoreSettings = {
   openMemoryBytes: 2 * 1024 * 1024,
   commitMemoryBytes: 1024 * 1024,
   indexMemoryEntries: 32_768,
+  levelFan: 32,
   baseAfterDeltas: 64,
   baseAfterBytes: 64 * 1024 * 1024,
+  baseMaxGrowth: 1,
   graceMs: 3_600_000,
   smallPackBytes: 16 * 1024 * 1024,
   dedupeDomains: [],
@@ -102,6 +111,8 @@ export interface OverBase {
   readonly epoch: number;
   readonly deltas: number;
   readonly bytes: number;
+  /** It was too dear at this many deltas: thought of again at twice as many. */
+  readonly deferredAt: number;
 }
 
 export interface ServerState {

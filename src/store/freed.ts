@@ -13,7 +13,7 @@ import { listMaps } from './chain.ts';
 import type { Core } from './core.ts';
 import type { LeafFile } from './leaf-file.ts';
 import { composedLeaves } from './leaf-source.ts';
-import { generationsOf, withLast } from './map-upkeep.ts';
+import { generationsOf, minSpanned, withLast } from './map-upkeep.ts';
 import { openBase, openDelta } from './maps.ts';
 import { MAX_FILTER_BYTES, Walk } from './mark.ts';
 import { type Listed, neededEpochs } from './needed-epochs.ts';
@@ -83,7 +83,7 @@ async function mapsAfter(
     const plan =
       needed === null
         ? { folds: [], unneededBases: [], unneededDeltas: [] }
-        : planFold(bases, deltas, withLast(core, maps, needed));
+        : planFold(bases, deltas, withLast(core, maps, needed), minSpanned(core));
     const leaving = new Set([...plan.unneededDeltas, ...plan.folds.flat()]);
     for (const fold of plan.folds) {
       const inputs: LeafFile[] = [];

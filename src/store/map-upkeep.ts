@@ -1,16 +1,14 @@
 /**
- * Upkeep of maps: bases where many deltas lie over the last one, and folds where points were dropped. A
+ * Upkeep of maps: folds where points were dropped, and levels over many deltas (model/fold-plan.ts). A
  * fold merges neighbouring deltas into one with both roots kept; it is read back and compared, leaf by
  * leaf, before its inputs are let go, so that a crash at any instant leaves a chain to every point.
  * Everything here runs in the lane of upkeep, one thing at a time.
  */
 import { UnderstudyError } from '../base/errors.ts';
 import { planFold, type Span } from '../model/fold-plan.ts';
-import { buildBase } from './base-builder.ts';
-import type { VolumeHead } from './catalog.ts';
 import { listMaps, unledEpochs } from './chain.ts';
 import { equalBytes } from './checksum.ts';
-import { type Core, type OverBase, temporaryPath, type VolumeState } from './core.ts';
+import { type Core, temporaryPath } from './core.ts';
 import type { MapPlace } from './layout.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves, type LeafSource } from './leaf-source.ts';
@@ -18,57 +16,6 @@ import { openBase, openDelta } from './maps.ts';
 import { type Listed, mayHide, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
 import { publish, together } from './object-file.ts';
 import { isDamage } from './object-header.ts';
-
-/** Builds bases of the volumes whose newest sealed maps have grown beyond the settings. */
-export async function buildDueBases(core: Core): Promise<void> {
-  for (const server of core.servers.values()) {
-    for (const volume of server.volumes.values()) {
-      const head = volume.sealed;
-      if (head === null || !(await isBaseDue(core, volume, head))) continue;
-      try {
-        await buildBase(core, head);
-      } catch (error) {
-        if (!isDamage(error)) throw error;
-        // The others are not concerned; this one is tried again when more has come.
-        const { server: name, volume: of } = head;
-        core.log.error('no base can be made', { server: name, volume: of, error: error.message });
-      }
-      const { generation, epoch } = head;
-      volume.overBase = { generation, epoch, deltas: 0, bytes: 0 };
-    }
-  }
-}
-
-/** A generation without a base gets one; then limits decide. */
-async function isBaseDue(core: Core, volume: VolumeState, head: VolumeHead): Promise<boolean> {
-  const { baseAfterDeltas, baseAfterBytes } = core.settings;
-  const { bases, deltas } = await listMaps(core, head);
-  let over = volume.overBase;
-  if (over?.generation !== head.generation) {
-    const newest = Math.max(0, ...bases.filter((epoch) => epoch <= head.epoch));
-    if (newest === 0) return true;
-    over = { generation: head.generation, epoch: newest, deltas: 0, bytes: 0 };
-  }
-  over = await counted(core, head, over, deltas);
-  volume.overBase = over;
-  return over.deltas > baseAfterDeltas || over.bytes > baseAfterBytes;
-}
-
-/** With the deltas that have come since. */
-async function counted(
-  core: Core,
-  head: VolumeHead,
-  over: OverBase,
-  all: readonly Span[],
-): Promise<OverBase> {
-  const fresh = all.filter(({ from, to }) => from >= over.epoch && to <= head.epoch);
-  let { bytes, epoch } = over;
-  for (const { from, to } of fresh) {
-    bytes += await core.files.with(core.paths.delta(head, from, to), (file) => file.size());
-    epoch = Math.max(epoch, to);
-  }
-  return { generation: over.generation, epoch, deltas: over.deltas + fresh.length, bytes };
-}
 
 interface Freed {
   removedObjects: number;
@@ -146,19 +93,23 @@ export async function generationsOf(core: Core, server: string, volume: string):
   return [...names].sort();
 }
 
+/** A level that spans fewer needed epochs is not worth its place. */
+export const minSpanned = ({ settings }: Core): number =>
+  Math.max(2, Math.floor(settings.levelFan / 4));
+
 async function foldGeneration(
   core: Core,
   { place, bases, deltas }: Listed,
   needed: readonly number[],
   freed: Freed,
 ): Promise<void> {
-  const { folds } = planFold(bases, deltas, needed);
+  const { folds } = planFold(bases, deltas, needed, minSpanned(core));
   const folded: Span[] = [];
   for (const fold of folds) {
     await foldDeltas(core, place, fold);
     folded.push({ from: fold[0]!.from, to: fold.at(-1)!.to });
   }
-  const plan = planFold(bases, [...deltas, ...folded], needed);
+  const plan = planFold(bases, [...deltas, ...folded], needed, minSpanned(core));
   const { unneededBases, unneededDeltas } = plan;
   if (unneededBases.length + unneededDeltas.length === 0) return;
   for (const epoch of bases.filter((base) => !unneededBases.includes(base))) {
@@ -189,8 +140,12 @@ async function remove(core: Core, path: string, freed: Freed): Promise<void> {
   freed.removedObjects += 1;
 }
 
-/** One delta in the place of several; the inputs are removed by the caller. */
-async function foldDeltas(core: Core, place: MapPlace, spans: readonly Span[]): Promise<void> {
+/** One delta over several, or in their place: then the caller removes them. */
+export async function foldDeltas(
+  core: Core,
+  place: MapPlace,
+  spans: readonly Span[],
+): Promise<void> {
   const inputs: LeafFile[] = [];
   for (const { from, to } of spans) {
     inputs.push(await openDelta(core, core.paths.delta(place, from, to)));

@@ -5,9 +5,9 @@
  * turn tries again.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { shortenChains } from './base-due.ts';
 import { mergeSmallPacks } from './collect.ts';
 import { type Core, temporaryPath } from './core.ts';
-import { buildDueBases } from './map-upkeep.ts';
 import { isDamage } from './object-header.ts';
 import { isPassing, needsHelp } from './passing.ts';
 import { retireDamaged } from './retire-damaged.ts';
@@ -46,7 +46,7 @@ export class Upkeep {
   }
 
   private async turn(): Promise<void> {
-    for (const step of [buildDueBases, mergeSmallPacks, retireDamaged, keepIndex]) {
+    for (const step of [shortenChains, mergeSmallPacks, retireDamaged, keepIndex]) {
       try {
         await step(this.core);
       } catch (error) {

@@ -1,7 +1,7 @@
 /** Retention and folding as properties: the last good point is never dropped; every point stays readable. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { planChain, planFold, type Span } from '../../src/model/fold-plan.ts';
+import { planChain, planFold, planLevel, type Span } from '../../src/model/fold-plan.ts';
 import { formatKeepRules } from '../../src/model/keep-rules.ts';
 import {
   DEFAULT_KEEP,
@@ -225,4 +225,62 @@ describe('folds', () => {
     expect(planChain([3], deltas, 2)).toEqual({ base: null, deltas: [deltas[0], deltas[1]] });
     expect(planChain([], [{ from: 1, to: 2 }], 2)).toBeNull();
   });
+
+  it('are made in levels while all epochs are needed, and levels go as points are dropped', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 5 }), fc.nat(), (fan, seed) => {
+        let deltas: Span[] = [];
+        let needed: number[] = [];
+        const random = mulberry(seed);
+        for (let epoch = 1; epoch <= 160; epoch += 1) {
+          deltas.push({ from: epoch - 1, to: epoch });
+          needed.push(epoch);
+          addLevels(deltas, epoch, fan);
+          if (epoch % 20 !== 0) continue;
+          // Old points are thinned, as rules do.
+          needed = needed.filter((e) => e > epoch - 15 || random() < 0.4);
+          const first = planFold([], deltas, needed, 2);
+          deltas.push(...first.folds.map((f) => ({ from: f[0]!.from, to: f.at(-1)!.to })));
+          const { unneededDeltas, folds } = planFold([], deltas, needed, 2);
+          expect(folds).toEqual([]);
+          deltas = deltas.filter((delta) => !unneededDeltas.includes(delta));
+          // One delta a needed epoch, and the levels: fewer than as many again.
+          expect(deltas.length).toBeLessThanOrEqual(2 * needed.length + 1);
+          for (const each of needed) {
+            const chain = planChain([], deltas, each)!;
+            let at = 0;
+            for (const { from, to } of chain.deltas) {
+              expect(from).toBe(at);
+              at = to;
+            }
+            expect(at).toBe(each);
+          }
+        }
+        addLevels(deltas, 160, fan);
+        // Chains are short: less than the fan a level, and what levels have not taken in yet.
+        const length = planChain([], deltas, 160)!.deltas.length;
+        expect(length).toBeLessThanOrEqual(fan * (Math.ceil(Math.log(160) / Math.log(fan)) + 1));
+      }),
+    );
+  });
 });
+
+function addLevels(deltas: Span[], epoch: number, fan: number): void {
+  for (;;) {
+    const level = planLevel(planChain([], deltas, epoch)!.deltas, fan);
+    if (level === null) return;
+    expect(level.length).toBeGreaterThanOrEqual(fan);
+    deltas.push({ from: level[0]!.from, to: level.at(-1)!.to });
+  }
+}
+
+/** Numbers in [0, 1), the same for the same seed. */
+function mulberry(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}

@@ -60,6 +60,7 @@ describe('ingest', () => {
     const small = {
       openMemoryBytes: 300,
       baseAfterDeltas: 3,
+      baseMaxGrowth: 99,
       indexMemoryEntries: 20,
       graceMs: 0,
       commitMemoryBytes: 500,

@@ -24,6 +24,8 @@ export const tinySettings: Partial<StoreSettings> = {
   commitMemoryBytes: 600,
   indexMemoryEntries: 30,
   baseAfterDeltas: 2,
+  baseMaxGrowth: Number.POSITIVE_INFINITY,
+  levelFan: 3,
   smallPackBytes: 100_000,
   graceMs: 0,
 };
