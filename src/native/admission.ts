@@ -4,7 +4,7 @@
  * any machine.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import type { TrackedVolumeOptions } from './types.ts';
+import type { DeviceGeometry, TrackedVolumeOptions } from './types.ts';
 
 export interface Sysfs {
   /** First line of a file below /sys, '' where it is missing. */
@@ -32,7 +32,10 @@ function holderReason(sysfs: Sysfs, node: string): string | null {
 }
 
 /** Why the bpf tracker cannot take this volume; null where it can. */
-export function refusalReason(volume: TrackedVolumeOptions, sysfs: Sysfs): string | null {
+export function refusalReason(
+  volume: { path: string; geometry: Pick<DeviceGeometry, 'kind' | 'diskMajor' | 'diskMinor'> },
+  sysfs: Sysfs,
+): string | null {
   const { geometry } = volume;
   if (geometry.kind === 'file') return 'it is a regular file';
   const node = `/sys/dev/block/${geometry.diskMajor}:${geometry.diskMinor}`;

@@ -9,6 +9,7 @@ import type { OptionSpec } from '../option.ts';
 import { normalizeServiceUrl, readAuthority, readToken } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
+import { doctorCommand } from './doctor.ts';
 
 const WATCH_MS = 1000;
 
@@ -198,5 +199,5 @@ const detach: CommandSpec = {
 export const agentGroup: CommandGroup = {
   word: 'agent',
   summary: 'The agent on this source server',
-  commands: [run, status, detach],
+  commands: [run, status, detach, doctorCommand],
 };
