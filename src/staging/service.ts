@@ -66,6 +66,8 @@ export interface StagingOptions {
   readonly trustClock?: boolean;
   /** Servers that may be told "have" of each other's contents. */
   readonly dedupeDomains?: readonly DedupeDomain[];
+  /** Upkeep reads at most so many bytes a second. */
+  readonly upkeepRate?: number;
   /** Other places that points are copied to. */
   readonly copy?: CopySettings;
   readonly log: Log;
@@ -91,6 +93,8 @@ export interface RunningStaging {
 
 const RETENTION_MS = 60_000;
 const COLLECTION_MS = 600_000;
+/** Upkeep works at most so much of the time: folds, collection, bases, figures. */
+const UPKEEP_SHARE = 0.3;
 /** A week, and less than a disk notices; the command line says the same. */
 const SCRUB_EVERY_MS = 7 * 86_400_000;
 const SCRUB_RATE = 10_000_000;
@@ -171,10 +175,15 @@ async function openCore(
 ): Promise<Core> {
   const { log, keep, clock = systemClock } = options;
   const folder = resolve(options.dataDir);
-  const { repo, placeOptions = {}, adopt = false, dedupeDomains = [] } = options;
+  const { repo, placeOptions = {}, adopt = false, dedupeDomains = [], upkeepRate } = options;
   const place = await openServicePlace(folder, repo, placeOptions, { clock, log });
   undo.push(() => place.close());
-  const store = await openNodeStore(folder, log, { place, adopt, settings: { dedupeDomains } });
+  const settings = {
+    dedupeDomains,
+    upkeepBytesPerSecond: upkeepRate ?? Number.POSITIVE_INFINITY,
+    upkeepShare: UPKEEP_SHARE,
+  };
+  const store = await openNodeStore(folder, log, { place, adopt, settings });
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);

@@ -21,6 +21,9 @@ import { mergedLeafNumbers } from './leaf-source.ts';
 import { writeObject } from './object-file.ts';
 import { PackWriter } from './pack-writer.ts';
 
+/** What a leaf is taken to have read, whatever its patches: pauses depend on the time it took, too. */
+const LEAF_COST_BYTES = 65_536;
+
 const isPatched = (entry: ChunkEntry | undefined): boolean => (entry?.mask ?? 0) !== 0;
 
 class BaseBuilder {
@@ -80,7 +83,10 @@ export async function buildBase(core: Core, head: VolumeHead): Promise<void> {
   const table = formerTable(chain);
   try {
     const builder = new BaseBuilder(core, head, chain, packs);
-    for (const leaf of changedLeaves(chain)) table[leaf] = await builder.leaf(leaf);
+    for (const leaf of changedLeaves(chain)) {
+      table[leaf] = await builder.leaf(leaf);
+      await core.pace.spend(LEAF_COST_BYTES);
+    }
     await packs.finish();
   } catch (error) {
     await packs.abandon();

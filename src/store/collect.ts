@@ -99,7 +99,9 @@ function openPieces(core: Core): number {
 /** Entries of a pack; null where its footer is damaged: such a pack is left alone, check reports it. */
 async function entriesOf(core: Core, pack: PackInfo): Promise<TableEntry[] | null> {
   try {
-    return [...footerEntries((await readPack(core.files, pack.path)).footer)];
+    const { footer } = await readPack(core.files, pack.path);
+    await core.pace.spend(footer.length);
+    return [...footerEntries(footer)];
   } catch (error) {
     if (!isDamage(error)) throw error;
     core.log.error('a pack is damaged and left alone', { path: pack.path, error: error.message });
@@ -244,6 +246,7 @@ export class Rewrite {
     const inOrder = [...entries].sort((a, b) => a.offset - b.offset);
     for (const entry of inOrder) {
       const stored = await readStored(this.core.files, pack.path, entry);
+      await this.core.pace.spend(entry.storedLength);
       if (stored === null || !isRight(this.core.vault, entry, stored)) {
         this.core.log.error('a piece is damaged and left alone', { path: pack.path });
         return;

@@ -20,6 +20,7 @@ import type { LeafSource, MemoryLeaves } from './leaf-source.ts';
 import type { Lease } from './lease.ts';
 import { Mutex } from './mutex.ts';
 import type { OpenEpoch } from './open-epoch.ts';
+import type { Pace, PaceSettings } from './pace.ts';
 import type { PackTable } from './pack-table.ts';
 import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
@@ -30,7 +31,7 @@ import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
 import type { PointHold } from './types.ts';
 
-export interface StoreSettings {
+export interface StoreSettings extends PaceSettings {
   /** A journal segment, and so a pack, is ended at this size. */
   readonly segmentBytes: number;
   /** A staged point is sealed at the latest after this time. */
@@ -74,6 +75,8 @@ export const defaultSettings: StoreSettings = {
   graceMs: 3_600_000,
   smallPackBytes: 16 * 1024 * 1024,
   dedupeDomains: [],
+  upkeepBytesPerSecond: Number.POSITIVE_INFINITY,
+  upkeepShare: 1,
   retryMs: 5_000,
 };
 
@@ -179,6 +182,8 @@ export interface Core {
   journal: Journal;
   /** Serialises what rewrites the repository: bases, folds, index, collection, check. */
   readonly upkeep: Mutex;
+  /** How fast that may go. */
+  readonly pace: Pace;
   nextSequence: number;
   /** Called when a point has been committed. */
   onStaged: () => void;

@@ -20,6 +20,7 @@ import { paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
 import type { Lease } from './lease.ts';
 import { Mutex } from './mutex.ts';
+import { Pace } from './pace.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
 import { PieceReader } from './piece-reader.ts';
@@ -59,6 +60,7 @@ const saltOf = (randomBytes: StoreOptions['randomBytes']): number =>
 /** `journal` is set once it has been replayed; nothing is appended before. */
 export function createCore(options: StoreOptions, lease: Lease | null = null): Core {
   const { vault = plainVault } = options;
+  const settings = { ...defaultSettings, ...options.settings };
   const { names } = vault;
   const paths = pathsOf(options.root, options.repo, names);
   const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
@@ -82,7 +84,8 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   const copies = new Copies({ files, packs, log, refresh });
   return {
     ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly, vault, names },
-    settings: { ...defaultSettings, ...options.settings },
+    settings,
+    pace: new Pace(clock, settings),
     ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log, damage }) },
     damage,
     removal,

@@ -166,14 +166,17 @@ export async function foldDeltas(
 
 /** Writes what the inputs are together, under a temporary name, reads it back and compares. */
 export async function writeFold(
-  core: Pick<Core, 'disk' | 'files'>,
+  core: Pick<Core, 'disk' | 'files'> & Partial<Pick<Core, 'pace'>>,
   temporary: string,
   info: LeafFileInfo,
   inputs: readonly LeafSource[],
 ): Promise<void> {
   const writer = await LeafFileWriter.create(core.disk, temporary, 'US-DELTA', info);
   try {
-    for await (const { leaf, bytes } of composedLeaves(inputs)) await writer.add(leaf, bytes);
+    for await (const { leaf, bytes } of composedLeaves(inputs)) {
+      await writer.add(leaf, bytes);
+      await core.pace?.spend(bytes.length);
+    }
     await writer.finish('US-DELTA', info, await writer.finishLeaves());
     await compareFold(core, temporary, inputs);
   } catch (error) {
@@ -185,7 +188,7 @@ export async function writeFold(
 
 /** What the fold reads as is what its inputs read as. */
 async function compareFold(
-  core: Pick<Core, 'files'>,
+  core: Pick<Core, 'files'> & Partial<Pick<Core, 'pace'>>,
   temporary: string,
   inputs: readonly LeafSource[],
 ): Promise<void> {
@@ -194,6 +197,7 @@ async function compareFold(
   for await (const { leaf, bytes } of composedLeaves(inputs)) {
     const read = await fold.read(leaf);
     count += 1;
+    await core.pace?.spend(bytes.length);
     if (read !== undefined && equalBytes(read, bytes)) continue;
     throw new UnderstudyError('ERR_OBJECT_DAMAGED', `leaf ${leaf} of a fold reads differently`);
   }

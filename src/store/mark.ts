@@ -91,7 +91,9 @@ export class Walk {
     const numbers = source.leafNumbers();
     for (let i = 0; i < numbers.length; i += 1) {
       const bytes = await source.read(numbers[i]!);
-      if (bytes !== undefined) this.leaf(bytes);
+      if (bytes === undefined) continue;
+      this.leaf(bytes);
+      await this.core.pace.spend(bytes.length);
     }
   }
 
@@ -102,7 +104,9 @@ export class Walk {
       const key = Buffer.from(digest).toString('latin1');
       if (this.seenTables.has(key)) continue;
       if (this.seenTables.size < MAX_SEEN) this.seenTables.add(key);
-      this.leaf((await base.read(leaf))!);
+      const bytes = (await base.read(leaf))!;
+      this.leaf(bytes);
+      await this.core.pace.spend(bytes.length);
     }
   }
 

@@ -96,7 +96,10 @@ export async function setPolicy(core: Core, server: string, keep: string | null)
   await writeObject(core.disk, temporaryPath(core), path, [object]);
   core.policies.set(folder, { server, keep });
   core.policyVersion += 1;
-  for (const former of numbers) await core.disk.remove(`${folder}/${policyName(former)}`);
+  for (const former of numbers) {
+    // Where an object store keeps it for a time it stays, and does not count.
+    await core.removal.remove(core.disk, `${folder}/${policyName(former)}`);
+  }
   if (numbers.length > 0) await core.disk.syncDirectory(folder);
 }
 

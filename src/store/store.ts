@@ -206,6 +206,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
   async close(): Promise<void> {
     if (this.isClosed) return;
     this.isClosed = true;
+    this.core.pace.end();
     try {
       await this.sealer.sealAll();
     } finally {

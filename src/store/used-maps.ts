@@ -115,7 +115,9 @@ export async function* digestsOf(core: Core, map: UsedMap): AsyncGenerator<Uint8
     const numbers = source.leafNumbers();
     for (let i = 0; i < numbers.length; i += 1) {
       const bytes: Leaf | undefined = await source.read(numbers[i]!);
-      if (bytes !== undefined) yield* leafDigests(bytes);
+      if (bytes === undefined) continue;
+      yield* leafDigests(bytes);
+      await core.pace.spend(bytes.length);
     }
   } catch (error) {
     if (isNotFound(error)) return; // replaced since it was listed

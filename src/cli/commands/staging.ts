@@ -84,6 +84,13 @@ const run: CommandSpec = {
         'others hold, so declare only servers that may know that',
     },
     {
+      name: 'upkeep-rate',
+      type: 'size',
+      value: 'SIZE',
+      describe: 'Folds, collection and figures read at most so many bytes a second',
+      default: '64MiB',
+    },
+    {
       name: 'trust-clock',
       type: 'flag',
       describe: 'The clock of this machine is right: drop points by their age though it has leapt',
@@ -124,6 +131,7 @@ const run: CommandSpec = {
       adopt: settings.flag('adopt'),
       trustClock: settings.flag('trust-clock'),
       ...scrubOf(settings),
+      upkeepRate: Math.max(1, settings.number('upkeep-rate')),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       copy: copySettings(settings),
       log: context.log,
