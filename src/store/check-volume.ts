@@ -14,7 +14,7 @@ import type { PackFindings } from './check-packs.ts';
 import { equalBytes, toHex } from './checksum.ts';
 import type { StagedMap } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
-import { leafDigests, missingChunks, piecesOf } from './leaf.ts';
+import { type Leaf, leafDigests, missingChunks, piecesOf } from './leaf.ts';
 import { LeafDigest, type LeafFile, type LeafFileInfo } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
@@ -41,6 +41,16 @@ interface BadPiece {
 }
 
 type Chain = readonly CheckedMap[];
+
+/** A content that a map names, and how long it must be. */
+interface Wanted {
+  readonly leaf: number;
+  readonly digest: Uint8Array;
+  readonly length: number;
+}
+
+/** So many contents are looked up at a time. */
+const LOOKUPS = 65_536;
 
 export class CheckVolume {
   readonly findings: Finding[] = [];
@@ -206,6 +216,7 @@ export class CheckVolume {
         ({ volume }) => volume === this.volume.place.volume,
       )!;
       if (map.from === 0) await this.checkTotal(map.source, sizeBytes, map.name);
+      let wanted: Wanted[] = [];
       const numbers = map.source.leafNumbers();
       for (let i = 0; i < numbers.length; i += 1) {
         const leaf = numbers[i]!;
@@ -214,17 +225,25 @@ export class CheckVolume {
         if (map.isBase && missingChunks(leaf, bytes, sizeBytes).length > 0) {
           throw damaged(map.name, `leaf ${leaf} is not total`);
         }
-        for (const { index, entry } of decodeEntries(bytes)) {
-          const chunk = leaf * CHUNKS_PER_LEAF + index;
-          for (const { piece, length } of piecesOf(entry, chunk, sizeBytes)) {
-            if (piece === 'zero') continue;
-            const problem = await this.problemOf(piece, length);
-            if (problem !== null) bad.push({ map, leaf, digest: piece, ...problem });
-          }
-        }
+        addWanted(wanted, leaf, bytes, sizeBytes);
+        if (wanted.length < LOOKUPS) continue;
+        bad.push(...(await this.lookUp(map, wanted)));
+        wanted = [];
       }
+      bad.push(...(await this.lookUp(map, wanted)));
     } catch (error) {
       this.fail(map, error);
+    }
+    return bad;
+  }
+
+  /** In the order of the index, so that each of its pages is read once for many contents. */
+  private async lookUp(map: CheckedMap, wanted: Wanted[]): Promise<BadPiece[]> {
+    const bad: BadPiece[] = [];
+    wanted.sort((a, b) => Buffer.compare(a.digest, b.digest));
+    for (const { leaf, digest, length } of wanted) {
+      const problem = await this.problemOf(digest, length);
+      if (problem !== null) bad.push({ map, leaf, digest, ...problem });
     }
     return bad;
   }
@@ -370,3 +389,12 @@ export async function checkDigest(file: LeafFile): Promise<void> {
 }
 
 const firstRootOf = (info: LeafFileInfo): string => firstRoot(info, info.sizeBytes);
+
+function addWanted(wanted: Wanted[], leaf: number, bytes: Leaf, sizeBytes: number): void {
+  for (const { index, entry } of decodeEntries(bytes)) {
+    const chunk = leaf * CHUNKS_PER_LEAF + index;
+    for (const { piece, length } of piecesOf(entry, chunk, sizeBytes)) {
+      if (piece !== 'zero') wanted.push({ leaf, digest: piece, length });
+    }
+  }
+}
