@@ -3,7 +3,9 @@ import { UnderstudyError } from '../base/errors.ts';
 import { parseSize } from '../base/units.ts';
 import { parseKeepRules } from '../model/retention.ts';
 import type { CopySettings } from '../staging/service.ts';
+import type { PlaceOptions } from '../store/place.ts';
 import type { OptionSpec } from './option.ts';
+import { bucketOptions, placeOptions, writerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
 
 export const verifyChoices = ['none', 'new', 'all'] as const;
@@ -16,12 +18,23 @@ export function parseRate(text: string): number {
   throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (try 50MB/s)`);
 }
 
+/** Options of a destination's bucket, and what they say, under names that begin with `prefix`. */
+export const bucketOptionsOf = (prefix: string): readonly OptionSpec[] =>
+  [...placeOptions, ...bucketOptions]
+    .filter(({ name }) => name !== 's3-max-rate')
+    .map((option) => ({
+      ...option,
+      name: `${prefix}${option.name}`,
+      describe: `Of the destination: ${option.describe}`,
+    }));
+
 export const copyServiceOptions: readonly OptionSpec[] = [
   {
     name: 'copy-to',
     type: 'list',
-    value: 'DIR',
-    describe: 'Copy points to this place too (again for another one); see repo copies',
+    value: 'PLACE',
+    describe:
+      'Copy points to this directory or s3://BUCKET/PREFIX too (again for another one); see repo copies',
   },
   {
     name: 'copy-every',
@@ -50,7 +63,14 @@ export const copyServiceOptions: readonly OptionSpec[] = [
     choices: verifyChoices,
     default: 'new',
   },
+  ...bucketOptionsOf('copy-'),
 ];
+
+export function destinationOf(settings: Settings, prefix: string): PlaceOptions {
+  const optionalText = (name: string) =>
+    name === 's3-max-rate' ? undefined : settings.optionalText(`${prefix}${name}`);
+  return writerPlaceOf({ ...settings, optionalText });
+}
 
 /** ERR_USAGE, ERR_RETENTION_RULES. */
 export function copySettings(settings: Settings): CopySettings {
@@ -63,5 +83,6 @@ export function copySettings(settings: Settings): CopySettings {
     keep: keep === undefined ? undefined : parseKeepRules(keep),
     bytesPerSecond: rate === undefined ? 0 : parseRate(rate),
     verify: settings.text('copy-verify') as VerifyChoice,
+    placeOptions: destinationOf(settings, 'copy-'),
   };
 }

@@ -11,7 +11,7 @@ import { resolve } from 'node:path';
 import type { Clock, Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { CopyOptions, CopyPlace, CopyReport, KeepRule, Store } from '../store/types.ts';
+import type { CopyDestination, CopyOptions, CopyReport, KeepRule, Store } from '../store/types.ts';
 import type { ApiCopyJob, ApiCopyPlace } from './api-types.ts';
 import { asError } from './session-errors.ts';
 
@@ -24,7 +24,7 @@ export interface CopiesOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly store: Pick<Store, 'copy' | 'copies'>;
-  readonly places: readonly CopyPlace[];
+  readonly places: readonly CopyDestination[];
   /** Null: only when asked. */
   readonly everyMs: number | null;
   /** Retention at the places; undefined: all points stay there. */
@@ -41,7 +41,7 @@ export interface CopiesOptions {
 export type CopyRequest = Pick<CopyOptions, 'server' | 'sinceMs' | 'newest' | 'verify'>;
 
 interface Place {
-  readonly place: CopyPlace;
+  readonly place: CopyDestination;
   /** Monotonic; null: not by schedule. */
   dueMs: number | null;
   error: ApiCopyPlace['error'];
@@ -78,7 +78,10 @@ export class Copies {
 
   /** ERR_COPY_PLACE for a place that the service was not started with; ERR_JOB_RUNNING. */
   start(to: string, request: CopyRequest): ApiCopyJob {
-    const found = this.places.find(({ place: { name } }) => name === to || name === resolve(to));
+    const asked = to.replace(/\/+$/, '');
+    const found = this.places.find(
+      ({ place: { name } }) => name === asked || name === resolve(asked),
+    );
     if (found === undefined) {
       const message = `staging was not started with --copy-to ${to}`;
       throw new UnderstudyError('ERR_COPY_PLACE', message, { path: to });
@@ -129,7 +132,7 @@ export class Copies {
     return job;
   }
 
-  private firstTurn({ name }: CopyPlace): number | null {
+  private firstTurn({ name }: CopyDestination): number | null {
     const { clock, everyMs, store } = this.options;
     if (everyMs === null) return null;
     const last = store.copies().find((each) => each.place === name);
@@ -175,9 +178,9 @@ export class Copies {
   }
 
   private async run(place: Place, { shown, stop }: Job, request: CopyRequest): Promise<void> {
-    const { store, keep, bytesPerSecond, verify, isClockTrusted, log } = this.options;
+    const { keep, bytesPerSecond, verify, isClockTrusted, log } = this.options;
     try {
-      shown.report = await store.copy(place.place, {
+      shown.report = await this.copy(place.place, {
         ...{ keep, bytesPerSecond, verify, ...request },
         ...{ isDropping: isClockTrusted(), signal: stop.signal },
         onProgress: (progress) => {
@@ -190,6 +193,15 @@ export class Copies {
     } catch (cause) {
       if (stop.signal.aborted) shown.state = 'stopped';
       else this.failed(place, shown, asError(cause));
+    }
+  }
+
+  private async copy(destination: CopyDestination, options: CopyOptions): Promise<CopyReport> {
+    const place = await destination.open();
+    try {
+      return await this.options.store.copy(place, options);
+    } finally {
+      await place.close();
     }
   }
 

@@ -6,7 +6,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -15,11 +15,11 @@ import { nodeDisk } from '../base/node-disk.ts';
 import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
-import { openCopyPlace } from '../store/copy-place.ts';
+import { copyDestination } from '../store/copy-place.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import { coolPacks } from '../store/objects/cold.ts';
 import { openServicePlace, type Place, type PlaceOptions } from '../store/place.ts';
-import type { CopyPlace, KeepRule, Store } from '../store/types.ts';
+import type { CopyDestination, KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
 import { createUpgrades } from '../transport/server.ts';
 import { isAuthorized } from './api/auth.ts';
@@ -44,6 +44,8 @@ export interface CopySettings {
   readonly keep?: readonly KeepRule[] | undefined;
   readonly bytesPerSecond: number;
   readonly verify: 'none' | 'new' | 'all';
+  /** Of buckets among them. */
+  readonly placeOptions?: PlaceOptions;
 }
 
 export interface StagingOptions {
@@ -229,12 +231,18 @@ function coolingOf(
 }
 
 async function openCopies(
-  { dataDir, copy, log, clock = systemClock }: StagingOptions,
+  { dataDir, repo, copy, log, clock = systemClock }: StagingOptions,
   store: Store,
   guard: ClockGuard,
 ): Promise<Copies> {
-  const places: CopyPlace[] = [];
-  for (const given of copy?.places ?? []) places.push(await openCopyPlace(given, dataDir));
+  const sources = repo === undefined ? [dataDir] : [dataDir, repo];
+  const places: CopyDestination[] = [];
+  for (const [i, given] of (copy?.places ?? []).entries()) {
+    // A folder for each: what one copy has not named yet another one's start would remove.
+    const scratch = join(resolve(dataDir), 'copying', String(i));
+    const world = { clock, log };
+    places.push(await copyDestination(given, sources, copy?.placeOptions ?? {}, world, scratch));
+  }
   return new Copies({
     ...{ clock, log, store, places, newId: randomUUID },
     ...{ everyMs: copy?.everyMs ?? null, keep: copy?.keep, verify: copy?.verify ?? 'none' },

@@ -15,7 +15,7 @@ import { MapStager, type Staged, type StagedMap, writeTemporary } from './copy-s
 import { type Core, temporaryPath } from './core.ts';
 import type { MapPlace } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
-import { discard, publish } from './object-file.ts';
+import { discard, publish, together } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 import type { CommittedVolume } from './point-format.ts';
 
@@ -53,8 +53,9 @@ export class MapCopier {
   }
 
   /** Objects that wait for their names. */
-  get waiting(): number {
-    return this.pending.length;
+  get waiting(): { objects: number; bytes: number } {
+    const bytes = this.pending.reduce((sum, staged) => sum + staged.bytes, 0);
+    return { objects: this.pending.length, bytes };
   }
 
   /** Stages what the destination lacks to read the volume at its epoch. HurtSource. */
@@ -83,7 +84,7 @@ export class MapCopier {
 
   /** An object of the repository as it is, to be named after the maps that were staged before it. */
   async stageObject(bytes: Uint8Array, path: string): Promise<void> {
-    const staged = { temporary: temporaryPath(this.target), path };
+    const staged = { temporary: temporaryPath(this.target), path, bytes: bytes.length };
     await writeTemporary(this.target.disk, staged.temporary, [bytes]);
     this.pending.push(staged);
     await this.spend({ read: bytes.length, written: bytes.length });
@@ -91,11 +92,12 @@ export class MapCopier {
 
   /** Everything that was staged gets its name, in that order. The contents have theirs already. */
   async publish(): Promise<void> {
-    for (let next = this.pending[0]; next !== undefined; next = this.pending[0]) {
-      await publish(this.target.disk, next.temporary, next.path);
-      this.published.push(next.path);
-      this.pending.shift();
-    }
+    const { disk } = this.target;
+    await together(disk, async () => {
+      for (const { temporary, path } of this.pending) await publish(disk, temporary, path);
+    });
+    this.published.push(...this.pending.map(({ path }) => path));
+    this.pending = [];
   }
 
   async abandon(): Promise<void> {

@@ -11,6 +11,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { decodeJsonObject, encodeJsonObject } from './json-object.ts';
 import { discard, makeFolder, writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
+import { isS3Place } from './objects/s3-settings.ts';
 import type { HeldCopy, KnownCopy } from './types.ts';
 
 const MAGIC = 'US-COPY ';
@@ -108,24 +109,28 @@ export class CopyNotes {
     return copies.sort((a, b) => (a.place < b.place ? -1 : 1));
   }
 
-  /** Durable once it resolves. The new one is there before the old one goes. */
-  async write(core: Core, note: CopyNote): Promise<void> {
+  /** `scratch`: a local folder. Durable once it resolves. The new one is there before the old one goes. */
+  async write(core: Core, note: CopyNote, scratch: string): Promise<void> {
     const { repository } = note;
     const numbers = (await listNotes(core))
       .filter((other) => other.repository === repository)
       .map(({ number }) => number);
     const number = Math.max(0, ...numbers) + 1;
     const path = core.paths.copyNote(repository, number);
-    const temporary = await temporaryName(core);
+    const temporary = await temporaryName(core, scratch);
     await writeObject(core.disk, temporary, path, [encodeNote(note)]);
     this.notes.set(repository, { note, number });
     for (const old of numbers) await discard(core.disk, core.paths.copyNote(repository, old));
   }
 }
 
-/** The temporary folder is the service's own: whoever writes beside one has a name that is ignored. */
-async function temporaryName(core: Core): Promise<string> {
+/**
+ * The temporary folder is the service's own: whoever writes beside one has a name that is ignored, or, for
+ * a repository in a bucket, a local folder.
+ */
+async function temporaryName(core: Core, scratch: string): Promise<string> {
   if (!core.isReadOnly) return temporaryPath(core);
+  if (isS3Place(core.paths.repo)) return `${scratch}/${toHex(core.randomBytes(8))}.copy`;
   await makeFolder(core.disk, core.paths.copies);
   return `${core.paths.copies}/${toHex(core.randomBytes(8))}.temporary`;
 }

@@ -26,6 +26,7 @@ const READ_BYTES = 1024 * 1024;
 export interface Staged {
   readonly temporary: string;
   readonly path: string;
+  readonly bytes: number;
 }
 export interface StagedMap extends Staged {
   /** Root at its end. */
@@ -68,7 +69,8 @@ export class MapStager {
     const temporary = temporaryPath(this.target);
     await writeTemporary(this.target.disk, temporary, [bytes]);
     await this.spend({ read: bytes.length, written: bytes.length });
-    return { temporary, path: this.target.paths.base(place, epoch), root: info.root, span: null };
+    const name = this.target.paths.base(place, epoch);
+    return { temporary, path: name, bytes: bytes.length, root: info.root, span: null };
   }
 
   /** One delta byte for byte; several as one. `before`: root of the map that it lies over. */
@@ -84,7 +86,7 @@ export class MapStager {
     try {
       if (spans.length === 1) await this.copyFile(path, temporary);
       else await this.fold(place, spans, temporary);
-      const info = await this.lookThrough(temporary, path, (found) => {
+      const { info, fileBytes: bytes } = await this.lookThrough(temporary, path, (found) => {
         assertPlace(found, place, path);
         const isNamed = found.from === span.from && found.to === span.to;
         if (!isNamed || found.sizeBytes !== sizeBytes) {
@@ -93,7 +95,7 @@ export class MapStager {
         if (found.previousRoot !== before) throw damaged(path, 'the chain is broken');
       });
       const name = this.target.paths.delta(place, span.from, span.to);
-      return { temporary, path: name, root: info.root, span };
+      return { temporary, path: name, bytes, root: info.root, span };
     } catch (error) {
       await discard(this.target.disk, temporary);
       throw error;
@@ -184,7 +186,7 @@ export class MapStager {
     temporary: string,
     path: string,
     judge: (info: LeafFileInfo) => void,
-  ): Promise<LeafFileInfo> {
+  ): Promise<LeafFile> {
     const map = await fromSource(async () => {
       const file = await LeafFile.open(this.target.files, temporary, 'US-DELTA');
       judge(file.info);
@@ -205,7 +207,7 @@ export class MapStager {
     const found = digest.take();
     const { from, to, previousRoot, root } = map.info;
     const isProved = to !== from + 1 || nextRoot(previousRoot, found) === root;
-    if (equalBytes(found, map.leafDigest) && isProved) return map.info;
+    if (equalBytes(found, map.leafDigest) && isProved) return map;
     throw new HurtSource(damaged(path, 'the leaves are not those of the header'), path);
   }
 }

@@ -59,6 +59,7 @@ export async function openCopyTarget(
     lease,
   );
   try {
+    await place.alone?.(lease?.term ?? 0);
     const id = await prepare(core, known, sourceId);
     await loadHolds(core);
     await loadPoints(source, core);

@@ -32,6 +32,7 @@ import type { CopyOptions, CopyPlace, CopyReport, SkippedPoint } from './types.t
 
 /** What was copied gets its names when so much has come together, or after this time. */
 const FLUSH_BYTES = 64 * 1024 * 1024;
+const FLUSH_MAP_BYTES = 8 * 1024 * 1024;
 const FLUSH_OBJECTS = 512;
 const FLUSH_MS = 10_000;
 
@@ -159,9 +160,11 @@ class CopyRun {
 
   private isFlushDue(): boolean {
     const { bytes, atMs } = this.flushed;
+    const { waiting } = this.maps;
     return (
       this.bytesWritten - bytes > FLUSH_BYTES ||
-      this.maps.waiting > FLUSH_OBJECTS ||
+      waiting.objects > FLUSH_OBJECTS ||
+      waiting.bytes > FLUSH_MAP_BYTES ||
       this.source.clock.monotonicMs() - atMs > FLUSH_MS
     );
   }
@@ -232,7 +235,7 @@ class CopyRun {
       }),
     };
     try {
-      await source.copyNotes.write(source, note);
+      await source.copyNotes.write(source, note, target.core.paths.temporary);
       return true;
     } catch (error) {
       if (!(error instanceof UnderstudyError)) throw error;

@@ -207,6 +207,14 @@ export interface CopyPlace {
   readonly scratch: string;
   /** Given where others could write there meanwhile. */
   readonly leaseBy?: LeaseHolder;
+  /** Called once this process is the only writer there, with the term of its lease. */
+  readonly alone?: (term: number) => Promise<void>;
+}
+
+/** A place that is opened for each copy to it. */
+export interface CopyDestination {
+  readonly name: string;
+  open(): Promise<CopyPlace & { close(): Promise<void> }>;
 }
 
 /** A copy of this repository. */

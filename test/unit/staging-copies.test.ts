@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { createLog } from '../../src/base/log.ts';
 import { Copies } from '../../src/staging/copies.ts';
-import type { CopyOptions, CopyPlace, KnownCopy } from '../../src/store/types.ts';
+import type { CopyOptions, KnownCopy } from '../../src/store/types.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { fakeReport } from './support/fake-backend.ts';
 
@@ -19,11 +19,15 @@ function make(everyMs: number | null, known: readonly KnownCopy[] = [], isTruste
   const clock = new VirtualClock();
   const logged: string[] = [];
   const under: Under[] = [];
+  const closed: string[] = [];
   const log = createLog({ sink: (line) => logged.push(JSON.parse(line).message), level: 'info' });
   let jobs = 0;
   const copies = new Copies({
     ...{ clock, log, everyMs, keep: [{ everyMs: 0, forMs: 1000 }], bytesPerSecond: 7 },
-    places: ['/one', '/two'].map((name) => ({ name }) as CopyPlace),
+    places: ['/one', '/two'].map((name) => ({
+      name,
+      open: async () => ({ name, close: async () => void closed.push(name) }) as never,
+    })),
     ...{ verify: 'new', isClockTrusted: () => isTrusted },
     newId: () => {
       jobs += 1;
@@ -42,7 +46,7 @@ function make(everyMs: number | null, known: readonly KnownCopy[] = [], isTruste
   });
   const pass = (ms: number) => clock.runUntil(clock.monotonicMs() + ms);
   const places = () => under.map(({ place }) => place);
-  return { clock, logged, under, copies, pass, places };
+  return { clock, closed, logged, under, copies, pass, places };
 }
 
 describe('copies of a service', () => {
@@ -91,7 +95,7 @@ describe('copies of a service', () => {
   });
 
   it('are made on demand, to places of the service only, and one at a time', async () => {
-    const { under, copies, pass } = make(null);
+    const { under, closed, copies, pass } = make(null);
     await pass(10 * HOUR_MS);
     expect(under).toEqual([]);
     expect(() => copies.start('/three', {})).toThrow(
@@ -99,6 +103,7 @@ describe('copies of a service', () => {
     );
     const job = copies.start('/two/', { server: 'web', newest: 2, verify: 'all' });
     expect(job.state).toBe('running');
+    await pass(1);
     expect(under[0]!.options).toMatchObject({ server: 'web', newest: 2, verify: 'all' });
     expect(() => copies.start('/one', {})).toThrow(
       expect.objectContaining({ code: 'ERR_JOB_RUNNING' }),
@@ -110,9 +115,11 @@ describe('copies of a service', () => {
     await pass(1);
     expect(copies.find(job.jobId)).toMatchObject({ state: 'done', report: { place: '/two' } });
     const second = copies.start('/one', {});
+    await pass(1);
     expect(copies.stopJob(second.jobId).state).toBe('running');
     await pass(1);
     expect(copies.find(second.jobId)).toMatchObject({ state: 'stopped', error: null });
+    expect(closed).toEqual(['/two', '/one']);
     await copies.stop();
   });
 

@@ -25,7 +25,13 @@ async function cutAt(world: CopyWorld, call: number): Promise<void> {
   const far = new FaultyDisk();
   const name = `far ${call}`;
   far.cutPowerAt(call);
-  await expect(copyAll(world, far, name)).rejects.toThrow();
+  // Chance makes the same copies take some calls more or fewer.
+  const isDone = await copyAll(world, far, name).then(
+    () => far.calls < call,
+    () => false,
+  );
+  if (isDone) return;
+  expect(far.calls).toBeGreaterThanOrEqual(call);
   const cutIn = far.lastCall;
   const random = new Random(call);
   try {

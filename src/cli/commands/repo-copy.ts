@@ -2,7 +2,6 @@
  * `understudy repo copy`: recovery points in a second repository, by the service or from the directory of
  * a repository. Made again it costs what is new.
  */
-import { resolve } from 'node:path';
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
@@ -10,12 +9,20 @@ import { parseKeepRules } from '../../model/retention.ts';
 import type { ApiCopies, ApiCopyJob, ApiCopyPlace } from '../../staging/api-types.ts';
 import type { CopyOptions, CopyProgress, CopyReport } from '../../store/types.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
-import { parseRate, type VerifyChoice, verifyChoices } from '../copy-options.ts';
+import {
+  bucketOptionsOf,
+  destinationOf,
+  parseRate,
+  type VerifyChoice,
+  verifyChoices,
+} from '../copy-options.ts';
 import { connect, jsonOption, operatorOptions } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
+import { placeOptions } from '../repository-options.ts';
 import { errorFromService } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 import { renderTable } from '../table.ts';
+import { withRepository } from '../with-repository.ts';
 import { findingLine } from './repo-findings.ts';
 
 const POLL_MS = 300;
@@ -60,13 +67,16 @@ const selectOptions: readonly OptionSpec[] = [
   },
 ];
 
-const directoryOptions: readonly OptionSpec[] = [
+const offlineOptions: readonly OptionSpec[] = [
   {
     name: 'repo',
     type: 'text',
-    value: 'DIR',
-    describe: 'Source: data directory of staging (or its "repo"), also beside a running service',
+    value: 'PLACE',
+    describe:
+      'Source: data directory of staging, its "repo", or s3://BUCKET/PREFIX; also beside a service',
   },
+  ...placeOptions,
+  ...bucketOptionsOf('to-'),
   {
     name: 'keep',
     type: 'text',
@@ -115,23 +125,28 @@ function follow(context: CommandContext) {
   };
 }
 
-async function copyDirectory(
+async function copyOffline(
   context: CommandContext,
   settings: Settings,
   to: string,
 ): Promise<CopyReport> {
-  const source = resolve(settings.text('repo'));
   const options = copyOptions(context, settings);
-  const { openCopyPlace } = await import('../../store/copy-place.ts');
-  const { openRepository } = await import('../../store/offline.ts');
-  const place = await openCopyPlace(to, source);
-  const repository = await openRepository(source, context.log);
+  const { copyDestination } = await import('../../store/copy-place.ts');
+  const world = { clock: context.clock, log: context.log };
+  const bucket = destinationOf(settings, 'to-');
+  const destination = await copyDestination(to, [settings.text('repo')], bucket, world);
   const shown = follow(context);
   try {
-    return await repository.copy(place, { ...options, onProgress: shown.update });
+    return await withRepository(context, settings, async (repository) => {
+      const place = await destination.open();
+      try {
+        return await repository.copy(place, { ...options, onProgress: shown.update });
+      } finally {
+        await place.close();
+      }
+    });
   } finally {
     shown.finish();
-    await repository.close();
   }
 }
 
@@ -140,7 +155,7 @@ async function copyByService(
   settings: Settings,
   to: string,
 ): Promise<CopyReport> {
-  for (const { name } of directoryOptions) {
+  for (const { name } of offlineOptions) {
     const isUnfit = name === 'anew' ? settings.flag(name) : isGiven(settings, name);
     if (!isUnfit) continue;
     const message = `--${name} is for copies without a service; staging run has its own --copy-...`;
@@ -195,12 +210,13 @@ export const copyCommand: CommandSpec = {
     {
       name: 'to',
       type: 'text',
-      value: 'DIR',
-      describe: 'Destination: a new directory, or one that holds a copy of this source',
+      value: 'PLACE',
+      describe:
+        'Destination, a directory or s3://BUCKET/PREFIX: new, or one that holds a copy of this source',
       required: true,
     },
     ...selectOptions,
-    ...directoryOptions,
+    ...offlineOptions,
     ...operatorOptions.map((option) => ({ ...option, required: false })),
     jsonOption,
   ],
@@ -214,13 +230,17 @@ export const copyCommand: CommandSpec = {
       does: 'without the service; one point a day stays there for a year',
     },
     {
+      line: 'understudy repo copy --repo /srv/understudy --to s3://backups/second --to-s3-lock 30d',
+      does: 'to a bucket in which nobody can remove it for 30 days',
+    },
+    {
       line: 'understudy repo copy --repo /mnt/second --to /mnt/third --points newest:1 --verify new',
       does: 'the copy of a copy: the newest point of each server, read back',
     },
   ],
   async run(context, settings) {
     const to = settings.text('to');
-    const copy = isGiven(settings, 'repo') ? copyDirectory : copyByService;
+    const copy = isGiven(settings, 'repo') ? copyOffline : copyByService;
     if (!isGiven(settings, 'repo')) requireService(settings);
     const report = await copy(context, settings, to);
     context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderCopy(report));

@@ -49,12 +49,18 @@ export async function openCopy(disk: FaultyDisk, folder = COPY): Promise<Offline
 }
 
 /** All points at a place read as they must, and a check of every byte finds nothing. Returns their ids. */
-export async function expectWhole(
+export const expectWhole = (
   disk: FaultyDisk,
   points: readonly Expected[],
   folder = COPY,
+): Promise<string[]> => expectAt(() => openCopy(disk, folder), points);
+
+/** The same for whatever place. */
+export async function expectAt(
+  open: () => Promise<OfflineRepository>,
+  points: readonly Expected[],
 ): Promise<string[]> {
-  const copy = await openCopy(disk, folder);
+  const copy = await open();
   try {
     const listed = (await copy.points({ order: 'oldest' })).map(({ id }) => id);
     for (const id of listed) {

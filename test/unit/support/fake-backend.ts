@@ -7,7 +7,7 @@ import type { ApiBackend } from '../../../src/staging/api/backend.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
 import type {
-  CopyPlace,
+  CopyDestination,
   CopyReport,
   ImageReader,
   ListedPoint,
@@ -48,7 +48,10 @@ export const fakeReport = (place = FAR): CopyReport => ({
 });
 
 const fakeCopies = (): Copies => {
-  const place = { name: FAR, repo: FAR, scratch: `${FAR}/copying` } as CopyPlace;
+  const place: CopyDestination = {
+    name: FAR,
+    open: async () => ({ name: FAR, close: async () => undefined }) as never,
+  };
   const known = { place: FAR, repository: 'ab'.repeat(16), timeMs: 1, verifiedMs: null, points: 2 };
   return new Copies({
     ...{ clock: systemClock, log: silentLog, places: [place], everyMs: null, newId: () => 'copy1' },
