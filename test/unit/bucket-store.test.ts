@@ -31,6 +31,7 @@ async function expectAll(life: BucketLife, what = ''): Promise<void> {
 async function expectOffline(life: BucketLife, what = ''): Promise<void> {
   const offline = await life.offline();
   expect((await offline.check({ readData: true })).findings, what).toEqual([]);
+  expect((await offline.statistics()).journalBytes).toBe(0);
   const ids = new Set((await offline.points({})).map(({ id }) => id));
   for (const point of life.acknowledged) {
     if (ids.has(point.id)) expect(await readsAs(offline, point), what).toBe(true);

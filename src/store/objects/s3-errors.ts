@@ -124,9 +124,12 @@ export function objectsError(
 ): UnderstudyError {
   if (cause instanceof UnderstudyError) return cause;
   const { name, status, networkCode, message } = answerOf(cause);
-  const said = cause instanceof BadAnswer ? message : (networkCode ?? name);
+  // An answer to HEAD has no body that could tell more.
+  const isNamed = !name.startsWith('Unknown');
+  const said = cause instanceof BadAnswer ? message : (networkCode ?? (isNamed ? name : 'refused'));
   const status_ = status === undefined ? '' : ` (${status})`;
-  const detail = message === said || message === '' ? '' : `, ${message.replaceAll(/\s+/g, ' ')}`;
+  const isMute = message === said || message === '' || !isNamed;
+  const detail = isMute ? '' : `, ${message.replaceAll(/\s+/g, ' ')}`;
   const path = where.name === '' ? where.place : `${where.place}/${where.name}`;
   const text = `${where.what} ${path}: ${said}${status_}${detail}`;
   const context = { path, syscall: where.what, errno: said };

@@ -39,7 +39,12 @@ export const defaultS3 = {
 
 const usage = (message: string): UnderstudyError => new UnderstudyError('ERR_USAGE', message);
 
-export const isS3Place = (text: string): boolean => text.startsWith('s3://');
+/** False for a directory. ERR_USAGE for what looks like a URL and is no bucket. */
+export function isS3Place(text: string): boolean {
+  if (text.startsWith('s3://')) return true;
+  if (!/^[a-z][a-z0-9+.-]*:\//i.test(text)) return false;
+  throw usage(`neither a directory nor a place in a bucket: "${text}" (s3://BUCKET/PREFIX)`);
+}
 
 /** "s3://bucket/a/b" -> bucket and prefix. ERR_USAGE. */
 export function parseS3Place(text: string): { bucket: string; prefix: string } {

@@ -36,6 +36,8 @@ export class FakeStore {
   readonly durableGate = new Gate();
   readonly offerGate = new Gate();
   readonly commitGate = new Gate();
+  /** While set, nothing is sealed. */
+  sealFailure: UnderstudyError | null = null;
   /** The next call of this name fails so. */
   readonly failures = new Map<string, UnderstudyError>();
   /** Digests (hex) that are held already. */
@@ -50,9 +52,17 @@ export class FakeStore {
       beginIngest: (server, volumes) => this.beginIngest(server, volumes),
       servers: async () => [],
       points: async (filter) => this.points(filter),
-      seal: async () => undefined,
+      seal: async (id) => this.seal(id),
     };
     return part as Store;
+  }
+
+  private seal(id: string): void {
+    this.note('seal', id);
+    if (this.sealFailure !== null) throw this.sealFailure;
+    for (const [i, point] of this.listed.entries()) {
+      if (point.id === id) this.listed[i] = { ...point, state: 'sealed' };
+    }
   }
 
   private points({ server }: PointFilter): ListedPoint[] {

@@ -10,6 +10,7 @@ import { nodeDisk } from '../../../src/base/node-disk.ts';
 import { wholeEntry } from '../../../src/model/entry.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
 import type { HelloVolume, Patch } from '../../../src/protocol/messages.ts';
+import type { Durability } from '../../../src/staging/api-types.ts';
 import { Register } from '../../../src/staging/register.ts';
 import { Servers } from '../../../src/staging/servers.ts';
 import { inlineVerifier } from '../../../src/staging/verifier.ts';
@@ -55,6 +56,7 @@ export async function makeWorld(
   folder: { path: string },
   clock: Clock = systemClock,
   fake = new FakeStore(),
+  durability: Durability = 'local',
 ): Promise<World> {
   const network = createMemoryNetwork(clock);
   const register = await Register.open(nodeDisk, folder.path);
@@ -67,6 +69,7 @@ export async function makeWorld(
     register,
     verifier: inlineVerifier,
     version: '0',
+    durability,
     newId: () => `id-${++ids}`,
     onBroken: (error) => broken.push(error),
   });
