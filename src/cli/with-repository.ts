@@ -1,7 +1,10 @@
 /** Opening the repository that a command was given by --repo, for reading; nothing in it is changed. */
 import { systemClock } from '../base/clock.ts';
 import type { OfflineRepository } from '../store/offline.ts';
+import { pointsAt } from '../store/point-at.ts';
+import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
+import { newestWhole, onlyOne, type PointChoice } from './operator.ts';
 import { readerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
 
@@ -24,4 +27,16 @@ export async function withRepository<Result>(
   } finally {
     await place.close();
   }
+}
+
+/** By id or time, or for `latest` the newest whole one (of --server, where several are kept). */
+export async function pointOf(
+  repository: OfflineRepository,
+  { point, atMs, server, isPartialWanted }: PointChoice,
+): Promise<ListedPoint> {
+  if (point !== undefined && point !== 'latest') return repository.point(point);
+  const points = await repository.points(server === undefined ? {} : { server });
+  if (atMs === undefined) return newestWhole(points, server);
+  const servers = server === undefined ? [...new Set(points.map((p) => p.server))] : [server];
+  return onlyOne(await pointsAt(repository, servers, { atMs, isPartialWanted }));
 }

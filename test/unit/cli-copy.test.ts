@@ -57,7 +57,7 @@ async function makePoints(count: number): Promise<string[]> {
 
 describe('repo copy', () => {
   it('copies a directory; the copy is checked, restored, listed as held, and copied on', async () => {
-    await makePoints(3);
+    const ids = await makePoints(3);
     const to = join(folder, 'second');
     const first = await run(
       'repo',
@@ -79,6 +79,21 @@ describe('repo copy', () => {
     const image = join(folder, 'image.raw');
     const restore = ['--point', 'latest', '--volume', '/dev/vda', '--out'];
     expect((await run('repo', 'restore', '--repo', to, ...restore, image)).exitCode).toBe(0);
+    const listed = await run('point', 'list', '--repo', to, '--limit', '2', '--json');
+    const points = JSON.parse(listed.out) as { id: string; state: string }[];
+    expect(points.map(({ id, state }) => [id, state])).toEqual([
+      [ids[2], 'sealed'],
+      [ids[1], 'sealed'],
+    ]);
+    const held = await run('point', 'list', '--repo', data, '--server', 'web');
+    expect(
+      held.out
+        .split('\n')
+        .slice(1, 4)
+        .every((line) => line.includes(`here, ${to}`)),
+    ).toBe(true);
+    const shown = await run('point', 'show', 'latest', '--repo', to);
+    expect(shown.out).toContain(ids[2]!);
     const again = await run('repo', 'copy', '--repo', data, '--to', to);
     expect(again.out).toMatch(/^copied 0 points .*holds 3\n$/);
     const third = join(folder, 'third');

@@ -1,8 +1,9 @@
-/** `understudy point ...`: recovery points, as the staging service tells of them. */
+/** `understudy point ...`: recovery points, as the staging service, or a repository, tells of them. */
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
+import type { OfflineRepository } from '../../store/offline.ts';
 import type { HeldCopy, ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import {
@@ -12,11 +13,14 @@ import {
   jsonOption,
   listPoints,
   operatorOptions,
+  type PointQuery,
   pointChoice,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
+import { connectRequired, eitherOptions, isOffline } from '../service-or-repository.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
+import { pointOf, withRepository } from '../with-repository.ts';
 import { hold, release } from './point-hold.ts';
 
 const serverOption: OptionSpec = {
@@ -85,11 +89,24 @@ export function renderPoint(point: ListedPoint): string {
   return `${renderFields(fields)}\n\n${volumes}`;
 }
 
+/** As listPoints, of a repository that is open. */
+async function listOffline(
+  repository: OfflineRepository,
+  { server, fromMs, toMs, limit, isHeld }: PointQuery,
+): Promise<ListedPoint[]> {
+  const points = await repository.points({
+    ...(server !== undefined && { server }),
+    ...(fromMs !== undefined && { fromMs }),
+    ...(toMs !== undefined && { toMs }),
+  });
+  return points.filter(({ hold: held }) => isHeld !== true || held !== null).slice(0, limit);
+}
+
 const list: CommandSpec = {
   path: ['point', 'list'],
-  summary: 'List recovery points, newest first',
+  summary: 'List recovery points, newest first: by a service, or of a repository without one',
   options: [
-    ...operatorOptions,
+    ...eitherOptions,
     serverOption,
     {
       name: 'from',
@@ -110,16 +127,22 @@ const list: CommandSpec = {
   examples: [
     { line: 'understudy point list --server web1 --from 1h', does: 'points of the last hour' },
     { line: 'understudy point list --json | jq -r .[0].id', does: 'id of the newest point' },
+    {
+      line: 'understudy point list --repo s3://backups/second',
+      does: 'what a copy holds, without a service',
+    },
   ],
   async run(context, settings) {
-    const client = await connect(context, settings);
-    const points = await listPoints(client, {
+    const query = {
       server: settings.optionalText('server'),
       fromMs: settings.optionalNumber('from'),
       toMs: settings.optionalNumber('to'),
       limit: settings.number('limit'),
       isHeld: settings.flag('held'),
-    });
+    };
+    const points = isOffline(settings)
+      ? await withRepository(context, settings, (repository) => listOffline(repository, query))
+      : await listPoints(await connectRequired(context, settings), query);
     if (settings.flag('json')) context.print(JSON.stringify(points, null, 2));
     else if (points.length === 0) context.note('no recovery points');
     else context.print(renderTable(points, columns));
@@ -131,7 +154,7 @@ const show: CommandSpec = {
   path: ['point', 'show'],
   summary: 'Show one recovery point',
   positionals: [{ name: 'point', describe: 'Id of the point, or "latest"', isOptional: true }],
-  options: [...operatorOptions, ...atOptions, serverOption, jsonOption],
+  options: [...eitherOptions, ...atOptions, serverOption, jsonOption],
   examples: [
     {
       line: 'understudy point show latest --server web1',
@@ -143,8 +166,10 @@ const show: CommandSpec = {
     },
   ],
   async run(context, settings) {
-    const client = await connect(context, settings);
-    const point = await findPoint(client, pointChoice(settings));
+    const choice = pointChoice(settings);
+    const point = isOffline(settings)
+      ? await withRepository(context, settings, (repository) => pointOf(repository, choice))
+      : await findPoint(await connectRequired(context, settings), choice);
     context.print(settings.flag('json') ? JSON.stringify(point, null, 2) : renderPoint(point));
     return 0;
   },

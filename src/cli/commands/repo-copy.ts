@@ -20,6 +20,7 @@ import { connect, jsonOption, operatorOptions } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import { placeOptions } from '../repository-options.ts';
 import { errorFromService } from '../rest-client.ts';
+import { connectRequired, isOffline } from '../service-or-repository.ts';
 import type { Settings } from '../settings.ts';
 import { renderTable } from '../table.ts';
 import { withRepository } from '../with-repository.ts';
@@ -161,7 +162,7 @@ async function copyByService(
     const message = `--${name} is for copies without a service; staging run has its own --copy-...`;
     throw new UnderstudyError('ERR_USAGE', message);
   }
-  const client = await connect(context, settings);
+  const client = await connectRequired(context, settings);
   const shown = follow(context);
   const body = { to, ...selectionOf(settings) };
   let job = await client.call<ApiCopyJob>('POST', '/v1/copies', { body });
@@ -240,20 +241,12 @@ export const copyCommand: CommandSpec = {
   ],
   async run(context, settings) {
     const to = settings.text('to');
-    const copy = isGiven(settings, 'repo') ? copyOffline : copyByService;
-    if (!isGiven(settings, 'repo')) requireService(settings);
+    const copy = isOffline(settings) ? copyOffline : copyByService;
     const report = await copy(context, settings, to);
     context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderCopy(report));
     return isHurt(report) ? EXIT_CORRUPTION : 0;
   },
 };
-
-function requireService(settings: Settings): void {
-  for (const name of ['staging', 'token-file']) {
-    if (isGiven(settings, name)) continue;
-    throw new UnderstudyError('ERR_USAGE', `give --repo, or --${name} of the service to ask`);
-  }
-}
 
 export function renderCopies(copies: readonly ApiCopyPlace[], nowMs: number): string {
   const ago = (ms: number | null): string =>

@@ -9,26 +9,16 @@ import { formatSize } from '../../base/units.ts';
 import { imageSourceOf } from '../../recovery/export.ts';
 import type { ApiCheckJob, ApiScrub, ApiStatistics } from '../../staging/api-types.ts';
 import { parseSubset } from '../../store/check-subset.ts';
-import type { OfflineRepository } from '../../store/offline.ts';
-import { pointsAt } from '../../store/point-at.ts';
-import type { CheckReport, ListedPoint, StoreStatistics, Usage } from '../../store/types.ts';
+import type { CheckReport, StoreStatistics, Usage } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
-import {
-  connect,
-  jsonOption,
-  newestWhole,
-  onlyOne,
-  operatorOptions,
-  type PointChoice,
-  pointChoice,
-} from '../operator.ts';
-import type { OptionSpec } from '../option.ts';
+import { jsonOption, pointChoice } from '../operator.ts';
 import { placeOptions } from '../repository-options.ts';
 import { errorFromService, type RestClient } from '../rest-client.ts';
+import { connectRequired, eitherOptions, repoOption } from '../service-or-repository.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
 import { renderUsage } from '../usage-text.ts';
-import { withRepository } from '../with-repository.ts';
+import { pointOf, withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
 import { renderLast } from './repo-check-last.ts';
 import { copiesCommand, copyCommand } from './repo-copy.ts';
@@ -38,28 +28,6 @@ import { repairCommand } from './repo-repair.ts';
 
 const POLL_MS = 300;
 const EXIT_CORRUPTION = 4;
-
-const repoOption: OptionSpec = {
-  name: 'repo',
-  type: 'text',
-  value: 'PLACE',
-  describe: 'Data directory of staging, its "repo", or s3://BUCKET/PREFIX: read without a service',
-};
-/** Without --repo the service is asked, and must be named. */
-const eitherOptions: readonly OptionSpec[] = [
-  repoOption,
-  ...placeOptions,
-  ...operatorOptions.map((option) => ({ ...option, required: false })),
-];
-
-function connectRequired(context: CommandContext, settings: Settings): Promise<RestClient> {
-  for (const name of ['staging', 'token-file']) {
-    if (settings.optionalText(name) === undefined) {
-      throw new UnderstudyError('ERR_USAGE', `give --repo, or --${name} of the service to ask`);
-    }
-  }
-  return connect(context, settings);
-}
 
 /** What a check reads of the contents; `subset` as it was typed. */
 interface Reading {
@@ -217,18 +185,6 @@ async function checkByDirectory(
   );
   progress.finish();
   return report;
-}
-
-/** By id or time, or for `latest` the newest whole one (of --server, where several are kept). */
-async function pointOf(
-  repository: OfflineRepository,
-  { point, atMs, server, isPartialWanted }: PointChoice,
-): Promise<ListedPoint> {
-  if (point !== undefined && point !== 'latest') return repository.point(point);
-  const points = await repository.points(server === undefined ? {} : { server });
-  if (atMs === undefined) return newestWhole(points, server);
-  const servers = server === undefined ? [...new Set(points.map((p) => p.server))] : [server];
-  return onlyOne(await pointsAt(repository, servers, { atMs, isPartialWanted }));
 }
 
 const restore: CommandSpec = {
