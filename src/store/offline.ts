@@ -88,7 +88,7 @@ export async function openDirectory(
   return openDirectoryIn({ disk, repo: resolve(directory), objects: null }, log);
 }
 
-type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'>;
+export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'>;
 
 /** A repository that may lie in an object store; the caller closes the place afterwards. */
 export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<OfflineRepository> {

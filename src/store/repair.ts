@@ -7,26 +7,39 @@
  * is the last. Every step leaves a repository that is no worse: new packs, maps and points are durable
  * before what they replace goes (repair-packs.ts, repair-maps.ts). Cut short, it is simply begun again.
  */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { systemClock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { stagedOf, survey } from './check.ts';
+import { toHex } from './checksum.ts';
 import { condemn } from './condemned.ts';
 import type { Core } from './core.ts';
+import { paths as pathsOf } from './layout.ts';
+import type { Lease } from './lease.ts';
+import { leasedDisk } from './leased-disk.ts';
 import { makeFolder } from './object-file.ts';
-import { type OpenDirectory, openDirectory } from './offline.ts';
+import { type OpenDirectory, openDirectory, openDirectoryIn, type ReadPlace } from './offline.ts';
+import { type MendedFormat, mendFormat } from './repair-format.ts';
+import { mendHolds } from './repair-holds.ts';
 import { MapRepair } from './repair-maps.ts';
 import { PackRepair } from './repair-packs.ts';
 import type { RepairStep, RepairWorld } from './repair-world.ts';
 import { clearTemporaries } from './repository.ts';
+import { takeLease } from './take-lease.ts';
 import type { Finding } from './types.ts';
 
 export interface RepairOptions {
   /** A data directory or its repo. */
   readonly directory: string;
-  /** Another repository: a data directory or its repo. */
-  readonly from?: string;
+  /** Another repository: a data directory or its repo, or a place that is open. */
+  readonly from?: string | ReadPlace;
+  /** The identity of the repository, where its catalog knows it. */
+  readonly knownId?: string | null;
   /** Nothing is changed: what would be done first is planned. */
   readonly isDryRun: boolean;
   readonly log: Log;
@@ -46,38 +59,82 @@ export interface RepairReport {
 const MAX_ROUNDS = 6;
 
 /**
- * The caller holds the lock of the data directory, or knows that nobody writes to the repository.
- * ERR_DATA_FORMAT, ERR_REPAIR_SAME, and what keeps files from being written.
+ * The caller holds the lock of the data directory, or knows that nobody writes to the repository; where it
+ * was ever leased, the lease is taken. ERR_DATA_FORMAT, ERR_REPAIR_SAME, ERR_REPOSITORY_IN_USE, and what
+ * keeps files from being written.
  */
-export async function repairRepository(options: RepairOptions): Promise<RepairReport> {
-  const { directory, from, isDryRun, log, disk = nodeDisk } = options;
-  const donor = from === undefined ? null : await openDirectory(from, log, disk);
-  const steps: RepairStep[] = [];
+export async function repairRepository(given: RepairOptions): Promise<RepairReport> {
+  const options = { ...given, directory: resolve(given.directory), disk: given.disk ?? nodeDisk };
+  const { directory, from, isDryRun } = options;
+  const random = (count: number) => new Uint8Array(randomBytes(count));
+  const donor = from === undefined ? null : await openDonor(from, options);
   try {
-    let before: readonly Finding[] | null = null;
-    for (let round = 1; ; round += 1) {
-      const opened = await openDirectory(directory, log, disk);
-      try {
-        assertOther(opened, donor);
-        const found = await look(opened, options);
-        before ??= found.findings;
-        const isEnd = found.findings.length === 0 || round > MAX_ROUNDS;
-        if (isEnd) return { isDryRun, before, steps, after: found.findings };
-        const core = opened.core;
-        const mended: RepairStep[] = [];
-        const world = { core, donor: donor?.core ?? null, isDryRun, steps: mended };
-        if (!isDryRun) await makeRoom(core);
-        await mend(world, found);
-        const isNew = (step: RepairStep) => !steps.some((old) => isSame(old, step));
-        steps.push(...mended.filter(isNew));
-        const isDone = mended.some(({ isPossible }) => isPossible);
-        if (isDryRun || !isDone) return { isDryRun, before, steps, after: found.findings };
-      } finally {
-        await opened.core.files.close();
-      }
+    const format = await mendFormat(directory, options, random);
+    const told = format === null ? { before: [], steps: [] } : asReport(format);
+    if (format !== null && isDryRun) return { isDryRun, ...told, after: told.before };
+    const lease = isDryRun ? null : await leaseOf(options, random);
+    try {
+      const disk = lease === null ? options.disk : leasedDisk(options.disk, directory, lease);
+      const report = await inRounds({ ...options, disk }, donor);
+      if (!isDryRun && report.after.length === 0) await forgetNotes(options.disk, directory);
+      const { before, steps } = told;
+      const all = { before: [...before, ...report.before], steps: [...steps, ...report.steps] };
+      return { isDryRun, ...all, after: report.after };
+    } finally {
+      await lease?.release();
     }
   } finally {
     await donor?.core.files.close();
+  }
+}
+
+const asReport = ({ finding, step }: MendedFormat) => ({ before: [finding], steps: [step] });
+
+const openDonor = (from: string | ReadPlace, { log, disk }: { log: Log; disk: Disk }) =>
+  typeof from === 'string' ? openDirectory(from, log, disk) : openDirectoryIn(from, log);
+
+/** Null for a repository that lies in its data directory: its lock is enough. */
+async function leaseOf(
+  { directory, disk, log }: { directory: string; disk: Disk; log: Log },
+  random: (count: number) => Uint8Array,
+): Promise<Lease | null> {
+  const paths = pathsOf(`${directory}/repairing`, directory);
+  if (!(await disk.exists(paths.lease))) return null;
+  const leaseBy = { holder: toHex(random(16)), host: hostname() };
+  return takeLease({ disk, clock: systemClock, log, leaseBy }, paths);
+}
+
+/** What the service has noted is mended. */
+async function forgetNotes(disk: Disk, directory: string): Promise<void> {
+  const path = pathsOf(directory).damage;
+  if (!(await disk.exists(path))) return;
+  await disk.remove(path);
+  await disk.syncDirectory(directory);
+}
+
+type Rounds = RepairOptions & { readonly disk: Disk };
+
+async function inRounds(options: Rounds, donor: OpenDirectory | null): Promise<RepairReport> {
+  const { directory, isDryRun, log, disk } = options;
+  const steps: RepairStep[] = [];
+  let before: readonly Finding[] | null = null;
+  for (let round = 1; ; round += 1) {
+    const opened = await openDirectory(directory, log, disk);
+    try {
+      assertOther(opened, donor);
+      const found = await look(opened, options);
+      before ??= found.findings;
+      const report = { isDryRun, before, steps, after: found.findings };
+      if (found.findings.length === 0 || round > MAX_ROUNDS) return report;
+      const { core } = opened;
+      const mended: RepairStep[] = [];
+      if (!isDryRun) await makeRoom(core);
+      await mend({ core, donor: donor?.core ?? null, isDryRun, steps: mended }, found);
+      steps.push(...mended.filter((step) => !steps.some((old) => isSame(old, step))));
+      if (isDryRun || !mended.some(({ isPossible }) => isPossible)) return report;
+    } finally {
+      await opened.core.files.close();
+    }
   }
 }
 
@@ -113,6 +170,7 @@ async function mend(world: RepairWorld, { report, packs }: Look): Promise<void> 
   await new MapRepair(world).run(findings);
   await mendIndex(world, findings);
   await mendMarks(world, findings);
+  await mendHolds(world, findings);
 }
 
 /** An index object says nothing that footers do not say: it goes, and is made again. */

@@ -3,7 +3,15 @@
  * check is clean and every point reads as it did; what nobody has is told and left alone.
  */
 import { createHash } from 'node:crypto';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -132,5 +140,50 @@ describe('repair', () => {
       log: silentLog,
     });
     await expect(repair).rejects.toMatchObject({ code: 'ERR_REPAIR_SAME' });
+  });
+
+  it.each(['format-json', 'format-missing'])(
+    'writes %s anew, with the identity that is known',
+    async (kind) => {
+      const directory = copyOf(kind);
+      const knownId = 'ab'.repeat(16);
+      const options = { directory, isDryRun: true, knownId, log: silentLog };
+      const plan = await repairRepository(options);
+      expect(plan.steps).toHaveLength(1);
+      await expect(openRepository(directory, silentLog)).rejects.toMatchObject({
+        code: 'ERR_DATA_FORMAT',
+      });
+      const report = await repairRepository({ ...options, isDryRun: false });
+      expect(report.after).toEqual([]);
+      expect(await readable(directory)).toEqual(all);
+      const format = JSON.parse(readFileSync(join(directory, 'repo/format.json'), 'utf8')) as {
+        id: string;
+      };
+      expect(format.id).toBe(knownId);
+    },
+  );
+
+  it('leaves a format.json of another version alone, and a folder that is no repository', async () => {
+    const directory = copyOf('sound');
+    const path = join(directory, 'repo/format.json');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"version": 1', '"version": 2'));
+    const other = readFileSync(path, 'utf8');
+    const options = { isDryRun: false, log: silentLog };
+    await expect(repairRepository({ ...options, directory })).rejects.toMatchObject({
+      code: 'ERR_DATA_FORMAT',
+    });
+    expect(readFileSync(path, 'utf8')).toBe(other);
+    await expect(repairRepository({ ...options, directory: scratch })).rejects.toMatchObject({
+      code: 'ERR_DATA_FORMAT',
+    });
+  });
+
+  it('forgets what the service has noted once all is well, and not before', async () => {
+    const directory = copyOf('pack-missing');
+    writeFileSync(join(directory, 'damage'), '{}');
+    await repairRepository({ directory, isDryRun: false, log: silentLog });
+    expect(existsSync(join(directory, 'damage'))).toBe(true);
+    await repairRepository({ directory, from: copyOf('sound'), isDryRun: false, log: silentLog });
+    expect(existsSync(join(directory, 'damage'))).toBe(false);
   });
 });

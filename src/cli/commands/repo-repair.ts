@@ -4,9 +4,14 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
+import { systemClock } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import { isS3Place } from '../../store/objects/s3-settings.ts';
+import type { ReadPlace } from '../../store/offline.ts';
 import type { RepairReport } from '../../store/repair.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
 import { jsonOption } from '../operator.ts';
+import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
 import { isHarm } from './repo-findings.ts';
 
@@ -41,37 +46,64 @@ function dataDirectoryOf(folder: string): string | null {
 }
 
 /** Runs `use` while no service can run. ERR_DATA_IN_USE. */
-async function locked<Result>(folder: string, use: () => Promise<Result>): Promise<Result> {
+async function locked<Result>(
+  folder: string,
+  use: (knownId: string | null) => Promise<Result>,
+): Promise<Result> {
   const data = dataDirectoryOf(folder);
   // Where there is no catalog no service runs, and a plan makes none.
-  if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use();
+  if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use(null);
   const { CatalogClient } = await import('../../store/catalog-client.ts');
   const lock = new CatalogClient(`${data}/catalog.sqlite`);
-  await lock.open();
+  const knownId = await lock.open();
   try {
-    return await use();
+    return await use(knownId);
   } finally {
     await lock.close();
   }
 }
 
 async function run(context: CommandContext, settings: Settings): Promise<number> {
+  const given = settings.text('repo');
+  if (isS3Place(given)) {
+    throw new UnderstudyError(
+      'ERR_USAGE',
+      'a bucket is not repaired: copy what is whole (repo copy)',
+    );
+  }
   const { repairRepository } = await import('../../store/repair.ts');
-  const directory = resolve(settings.text('repo'));
-  const from = settings.optionalText('from');
+  const directory = resolve(given);
   const progress = context.progress('repair', 'objects');
-  const report = await locked(directory, () =>
-    repairRepository({
-      directory,
-      ...(from === undefined ? {} : { from: resolve(from) }),
-      isDryRun: !settings.flag('yes'),
-      log: context.log,
-      onProgress: (done, total) => progress.update(done, total),
-    }),
+  const report = await withDonor(context, settings, (donor) =>
+    locked(directory, (knownId) =>
+      repairRepository({
+        ...{ directory, knownId, isDryRun: !settings.flag('yes'), log: context.log },
+        ...(donor === null ? {} : { from: donor }),
+        onProgress: (done, total) => progress.update(done, total),
+      }),
+    ),
   );
   progress.finish();
   context.print(settings.flag('json') ? JSON.stringify(report, null, 2) : renderRepair(report));
   return report.after.some(isHarm) ? EXIT_CORRUPTION : 0;
+}
+
+/** Opens the place that --from names, for reading. */
+async function withDonor<Result>(
+  context: CommandContext,
+  settings: Settings,
+  use: (donor: ReadPlace | null) => Promise<Result>,
+): Promise<Result> {
+  const from = settings.optionalText('from');
+  if (from === undefined) return use(null);
+  const { openReaderPlace } = await import('../../store/place.ts');
+  const world = { clock: systemClock, log: context.log };
+  const place = await openReaderPlace(from, readerPlaceOf(settings), world);
+  try {
+    return await use(place);
+  } finally {
+    await place.close();
+  }
 }
 
 export const repairCommand: CommandSpec = {
@@ -88,9 +120,12 @@ export const repairCommand: CommandSpec = {
     {
       name: 'from',
       type: 'text',
-      value: 'DIR',
-      describe: 'Another repository that holds the same points: what is right there is taken',
+      value: 'PLACE',
+      describe:
+        'Another repository with the same points (a directory or s3://BUCKET/PREFIX): what is right ' +
+        'there is taken',
     },
+    ...placeOptions,
     { name: 'yes', type: 'flag', describe: 'Do it; without, it is planned and nothing is changed' },
     jsonOption,
   ],
@@ -100,7 +135,7 @@ export const repairCommand: CommandSpec = {
       does: 'shows what could be mended from the copy',
     },
     {
-      line: 'understudy repo repair --repo /srv/understudy --from /mnt/copy --yes',
+      line: 'understudy repo repair --repo /srv/understudy --from s3://backups/copy --yes',
       does: 'does it, and checks every byte afterwards',
     },
   ],
