@@ -220,8 +220,44 @@ export const errorCatalogue = {
     6,
     'Look at the clock of the staging machine; if it is right: retention resume.',
   ),
-  ERR_JOB_NOT_FOUND: spec('operational', 5, 'Jobs are forgotten when staging restarts.'),
   ERR_JOB_RUNNING: spec('operational', 6, 'Wait for the job that is running.', true),
+  ERR_JOB_NOT_FOUND: spec(
+    'operational',
+    5,
+    'List the jobs with job list; checks of the repository are forgotten when staging restarts.',
+  ),
+  ERR_JOB_STATE: spec('operational', 6, 'job show tells the state of the job.'),
+  ERR_JOB_CANCELLED: spec('operational', 6, 'Start it again, if it is still wanted.'),
+  ERR_JOB_DAMAGED: spec('corruption', 4, 'Remove the folder of that job below DATA/jobs.'),
+  // launches
+  ERR_LAUNCH_OPTIONS: spec('usage', 2, 'drill start --help tells the options and their values.'),
+  ERR_LAUNCH_PROGRAM: spec(
+    'operational',
+    3,
+    'Install it on the staging machine (Debian: qemu-system-x86, qemu-utils, nbdkit).',
+  ),
+  ERR_LAUNCH_FIRMWARE: spec(
+    'operational',
+    3,
+    'Install OVMF on the staging machine (Debian: ovmf), or give --firmware bios.',
+  ),
+  ERR_LAUNCH_NOT_BOOTABLE: spec(
+    'operational',
+    6,
+    'Is the boot disk among the volumes? --firmware bios or uefi tries the first one anyway.',
+  ),
+  ERR_LAUNCH_PORT: spec('operational', 6, 'Give another port, or end what listens there.'),
+  ERR_LAUNCH_FAILED: spec('operational', 3, 'job log tells what happened; start it again.', true),
+  ERR_LAUNCH_GONE: spec(
+    'operational',
+    3,
+    'It ended, or was killed, while staging was not there; start it again.',
+  ),
+  ERR_BOOT_CHECK: spec(
+    'operational',
+    3,
+    'Look at console.log and the screenshot in the folder of the job.',
+  ),
   ERR_IMAGE_CHANGED: spec('operational', 6, 'The image is not the one whose ETag was given.'),
   // native
   ERR_NATIVE_MISSING: spec('operational', 3, 'Build the addon: npm run build:native.'),

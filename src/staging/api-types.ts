@@ -15,6 +15,8 @@ import type {
   StoreStatistics,
   Usage,
 } from '../store/types.ts';
+import type { BootCheck } from './jobs/job-files.ts';
+import type { ShownJob } from './jobs/jobs.ts';
 
 export interface ApiError {
   error: { code: string; message: string; hint: string };
@@ -199,4 +201,12 @@ export interface ApiScrub {
   checkedMs: number | null;
   findings: Finding[];
   hurtPoints: string[];
+}
+
+/** POST /v1/drills, GET /v1/jobs -> { jobs: ApiJob[] }, GET /v1/jobs/:jobId and what ends or forgets it. */
+export type ApiJob = ShownJob;
+
+/** GET /v1/points/:point/boot-check; null where there was none. */
+export interface ApiBootCheck {
+  check: BootCheck | null;
 }

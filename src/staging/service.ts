@@ -28,6 +28,7 @@ import { createApiHandler } from './api/handler.ts';
 import type { ApiServer, Durability } from './api-types.ts';
 import { ClockGuard } from './clock-guard.ts';
 import { Copies } from './copies.ts';
+import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Register } from './register.ts';
 import { Scrubber } from './scrubber.ts';
@@ -168,6 +169,7 @@ interface Core {
   /** Where the repository is. */
   readonly repo: string;
   readonly copies: Copies;
+  readonly jobs: OpenJobs;
 }
 
 async function openCore(
@@ -202,6 +204,9 @@ async function openCore(
     newestMs: await store.newestReceivedMs(),
     isTrusted: options.trustClock ?? false,
   });
+  // Before upkeep begins: open jobs hold their points.
+  const jobs = await openJobs({ folder, clock, log, store, token });
+  undo.push(() => jobs.jobs.close());
   const upkeep = new Upkeep({
     ...{ clock, log, store, guard, keep, onBroken },
     retentionMs: options.retentionMs ?? RETENTION_MS,
@@ -218,7 +223,7 @@ async function openCore(
     bytesPerSecond: options.scrubRate ?? SCRUB_RATE,
   });
   undo.push(() => scrubber.stop());
-  return { store, servers, token, upkeep, guard, scrubber, repo: place.repo, copies };
+  return { store, servers, token, upkeep, guard, scrubber, repo: place.repo, copies, jobs };
 }
 
 /** Where packs of some age are to go to a colder class. */
@@ -253,7 +258,7 @@ async function openCopies(
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard, scrubber, repo, copies }: Core,
+  { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
@@ -262,6 +267,7 @@ async function serve(
     ...{ store, clock, log, keep, stagingVersion: VERSION },
     ...{ repository: repo, durability: servers.durability },
     scrub: scrubber,
+    jobs: jobs.jobs,
     servers: async () => servers.describe().map(withKeep(store, keep)),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
@@ -273,7 +279,9 @@ async function serve(
     isAuthorized: ({ headers }) => isAuthorized(headers, token),
     onConnection: (connect) => servers.accept(connect),
   });
-  const listening = await listen(where.address, where.tls, createApiHandler(backend, token));
+  const handler = createApiHandler(backend, token);
+  const listening = await listen(where.address, where.tls, handler);
+  jobs.door.serve(handler);
   undo.push(() => listening.close());
   listening.server.on('upgrade', upgrades.handle);
   return listening;

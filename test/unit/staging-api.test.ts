@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createApiHandler, createRoutes } from '../../src/staging/api/handler.ts';
 import { parseRange } from '../../src/staging/api/range.ts';
+import { makeImageGrant } from '../../src/staging/jobs/image-grant.ts';
 import { FAR, type FakeBackend, fakeBackend, VOLUME } from './support/fake-backend.ts';
 
 const TOKEN = 'a-token';
@@ -56,6 +57,32 @@ describe('authorisation', () => {
         expect(await codeOf(response)).toBe('ERR_UNAUTHORIZED');
       }
     }
+  });
+});
+
+describe('a credential for a point', () => {
+  const cookie = (point: string, expiresMs = Date.now() + 60_000) => ({
+    cookie: `understudy_token=${makeImageGrant(TOKEN, point, expiresMs)}`,
+  });
+  const status = async (path: string, headers: Record<string, string>, method = 'GET') =>
+    (await fetch((await serve()) + path, { headers, method })).status;
+
+  it('opens the images of that point, and their digests', async () => {
+    expect(await status(IMAGE_PATH, cookie(POINT))).toBe(200);
+    expect(await status(IMAGE_PATH, cookie(POINT), 'HEAD')).toBe(200);
+    expect(await status(IMAGE_PATH.replace(/image$/, 'digests'), cookie(POINT))).toBe(200);
+  });
+
+  it.each([
+    ['another point', IMAGE_PATH, cookie('20261120T103102.123Z-00000001'), 'GET'],
+    ['a time that is over', IMAGE_PATH, cookie(POINT, Date.now() - 1), 'GET'],
+    ['a change', IMAGE_PATH, cookie(POINT), 'POST'],
+    ['the list of points', '/v1/points', cookie(POINT), 'GET'],
+    ['the point itself', `/v1/points/${POINT}`, cookie(POINT), 'GET'],
+    ['a job', '/v1/jobs', cookie(POINT), 'GET'],
+    ['the document', '/v1/openapi.json', cookie(POINT), 'GET'],
+  ])('does not open %s', async (_what, path, headers, method) => {
+    expect(await status(path, headers, method)).toBe(401);
   });
 });
 
@@ -143,6 +170,10 @@ describe('bad requests', () => {
     ['POST', '/v1/copies', '{"to":"/elsewhere"}', 400, 'ERR_COPY_PLACE'],
     ['POST', '/v1/copies', '{"to":"/far","newest":0}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/copies', '{"to":"/far","verify":"some"}', 400, 'ERR_API_REQUEST'],
+    ['GET', '/v1/jobs/none', '', 404, 'ERR_JOB_NOT_FOUND'],
+    ['DELETE', '/v1/jobs/none', '', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/drills', '{}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/drills', '{"point":"p","options":[]}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '[]', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{"server":1}', 400, 'ERR_API_REQUEST'],
@@ -164,6 +195,7 @@ type Schema = {
   items?: Schema;
   required?: string[];
   properties?: Record<string, Schema>;
+  additionalProperties?: boolean;
 };
 
 /** What is wrong with a value, by the few words of JSON schema that the document uses. */
@@ -188,7 +220,8 @@ function mismatch(
     if (typeof value !== 'object' || value === null) return [`${at}: no object`];
     const known = schema.properties ?? {};
     const given = value as Record<string, unknown>;
-    const extra = Object.keys(given).filter((key) => !(key in known));
+    const isOpen = schema.additionalProperties === true;
+    const extra = Object.keys(given).filter((key) => !(key in known) && !isOpen);
     const missing = (schema.required ?? []).filter((key) => !(key in given));
     const inner = Object.entries(given).flatMap(([key, item]) =>
       key in known ? mismatch(item, known[key]!, all, `${at}.${key}`) : [],
@@ -220,6 +253,7 @@ describe('the OpenAPI document', () => {
       '/v1/copies': { to: FAR, verify: 'new' },
       '/v1/points/{point}/hold': { reason: 'a lawsuit' },
       '/v1/servers/{server}/keep': { keep: 'all=1h' },
+      '/v1/drills': { point: POINT },
     };
     let job = '';
     for (const route of createRoutes()) {

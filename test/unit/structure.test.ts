@@ -51,7 +51,7 @@ const mayImport: Record<string, readonly string[]> = {
   transport: ['base', 'protocol'],
   store: ['base', 'model'],
   agent: ['base', 'model', 'native', 'protocol', 'transport'],
-  staging: ['base', 'model', 'protocol', 'transport', 'store'],
+  staging: ['base', 'model', 'protocol', 'transport', 'store', 'recovery'],
   recovery: ['base', 'model', 'store'],
   cli: [
     'base',

@@ -1,7 +1,9 @@
 /** All commands, in the order in which the help shows them. */
 import type { CommandGroup } from '../command.ts';
 import { agentGroup } from './agent.ts';
+import { drillGroup } from './drill.ts';
 import { imageGroup } from './image.ts';
+import { jobGroup } from './job.ts';
 import { pointGroup } from './point.ts';
 import { repoGroup } from './repo.ts';
 import { retentionGroup } from './retention.ts';
@@ -15,5 +17,7 @@ export const commandGroups: readonly CommandGroup[] = [
   pointGroup,
   retentionGroup,
   imageGroup,
+  drillGroup,
+  jobGroup,
   repoGroup,
 ];

@@ -1,8 +1,8 @@
 /** `understudy point ...`: recovery points, as the staging service, or a repository, tells of them. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { formatSize } from '../../base/units.ts';
+import { formatDuration, formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
-import type { ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
+import type { ApiBootCheck, ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import type { HeldCopy, ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
@@ -15,6 +15,7 @@ import {
   operatorOptions,
   type PointQuery,
   pointChoice,
+  pointPath,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
@@ -69,7 +70,7 @@ const copyText = ({ place, verifiedMs }: HeldCopy): string =>
   verifiedMs === null ? place : `${place} (read back ${new Date(verifiedMs).toISOString()})`;
 
 /** One point for people: its fields, then a line a volume. */
-export function renderPoint(point: ListedPoint): string {
+export function renderPoint(point: ListedPoint, check: ApiBootCheck['check'] = null): string {
   const fields: [string, string][] = [
     ['point', point.id],
     ['server', point.server],
@@ -80,6 +81,10 @@ export function renderPoint(point: ListedPoint): string {
   ];
   if (point.hold) fields.push(['held', `${point.hold.reason} (since ${point.hold.time})`]);
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
+  if (check !== null) {
+    const verdict = `${check.passed ? 'passed' : 'failed'} in ${formatDuration(check.bootMs)}`;
+    fields.push(['boot check', `${verdict}, ${check.time}: ${check.detail}`]);
+  }
   const volumes = renderTable(point.volumes, [
     { title: 'VOLUME', cell: (volume) => volume.volume },
     { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
@@ -167,10 +172,17 @@ const show: CommandSpec = {
   ],
   async run(context, settings) {
     const choice = pointChoice(settings);
-    const point = isOffline(settings)
-      ? await withRepository(context, settings, (repository) => pointOf(repository, choice))
-      : await findPoint(await connectRequired(context, settings), choice);
-    context.print(settings.flag('json') ? JSON.stringify(point, null, 2) : renderPoint(point));
+    const isJson = settings.flag('json');
+    const show = (point: ListedPoint, check: ApiBootCheck['check']) =>
+      context.print(isJson ? JSON.stringify(point, null, 2) : renderPoint(point, check));
+    if (isOffline(settings)) {
+      show(await withRepository(context, settings, (from) => pointOf(from, choice)), null);
+      return 0;
+    }
+    const client = await connectRequired(context, settings);
+    const point = await findPoint(client, choice);
+    const path = `${pointPath(point.id)}/boot-check`;
+    show(point, isJson ? null : (await client.call<ApiBootCheck>('GET', path)).check);
     return 0;
   },
 };

@@ -1,9 +1,11 @@
 /**
  * Who may call: the shared token as a bearer token, as the password of basic authentication (any user:
- * what QEMU's and nbdkit's curl drivers can carry), or as a cookie. Compared in constant time.
+ * what QEMU's and nbdkit's curl drivers can carry), or as a cookie. Compared in constant time. In its
+ * place, a credential for the images of one point (image-grant.ts).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { pointOfGrant } from '../jobs/image-grant.ts';
 
 export const COOKIE_NAME = 'understudy_token';
 
@@ -24,6 +26,16 @@ function presentedToken(headers: IncomingHttpHeaders): string | null {
     if (name === COOKIE_NAME && value !== undefined) return value;
   }
   return null;
+}
+
+/** The point whose images, and nothing else, the caller may read; null where it has no such credential. */
+export function grantedPoint(
+  headers: IncomingHttpHeaders,
+  token: string,
+  nowMs: number,
+): string | null {
+  const presented = presentedToken(headers);
+  return presented === null ? null : pointOfGrant(token, presented, nowMs);
 }
 
 export function isAuthorized(headers: IncomingHttpHeaders, token: string): boolean {

@@ -8,6 +8,7 @@ import type { ServerId } from '../../model/replication.ts';
 import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/types.ts';
 import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
 import type { Copies } from '../copies.ts';
+import type { Jobs } from '../jobs/jobs.ts';
 
 export interface ApiBackend {
   readonly store: Store;
@@ -44,6 +45,11 @@ export interface ApiBackend {
     readonly status: ApiScrub;
     noted(report: CheckReport): Promise<void>;
   };
+  /** Launches of points, and their states. */
+  readonly jobs: Pick<
+    Jobs,
+    'start' | 'list' | 'find' | 'cancel' | 'stop' | 'remove' | 'log' | 'evidence' | 'bootCheck'
+  >;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

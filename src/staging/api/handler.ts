@@ -4,12 +4,13 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
-import { isAuthorized } from './auth.ts';
+import { grantedPoint, isAuthorized } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
 import { copyRoutes } from './copies.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
 import { imageRoutes } from './images.ts';
+import { jobRoutes } from './jobs.ts';
 import { openApiDocument } from './openapi.ts';
 import { pointRoutes } from './points.ts';
 import { retentionRoutes } from './retention.ts';
@@ -28,6 +29,7 @@ export const createRoutes = (): readonly Route[] => [
   ...copyRoutes,
   ...imageRoutes,
   ...checkRoutes(new CheckJobs()),
+  ...jobRoutes,
 ];
 
 export function createApiHandler(backend: ApiBackend, token: string): RequestHandler {
@@ -48,10 +50,8 @@ interface Service {
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, service: Service) {
-  if (!isAuthorized(request.headers, service.token)) {
-    throw new UnderstudyError('ERR_UNAUTHORIZED', 'a valid token is needed');
-  }
   const url = new URL(request.url ?? '/', 'http://staging');
+  authorize(request, url.pathname, service);
   if (url.pathname === '/v1/openapi.json') {
     sendText(request, response, 200, service.document);
     return;
@@ -68,6 +68,17 @@ async function answer(request: IncomingMessage, response: ServerResponse, servic
     query: url.searchParams,
   });
   if (result !== undefined) sendText(request, response, route.status, JSON.stringify(result));
+}
+
+/** The token opens everything; a credential for a point opens its images. ERR_UNAUTHORIZED. */
+function authorize(request: IncomingMessage, pathname: string, { backend, token }: Service): void {
+  const { headers, method } = request;
+  if (isAuthorized(headers, token)) return;
+  const point = grantedPoint(headers, token, backend.clock.wallMs());
+  const isRead = method === 'GET' || method === 'HEAD';
+  const isIts = () => imageRoutes.some((route) => matchPath(route, pathname)?.point === point);
+  if (point !== null && isRead && isIts()) return;
+  throw new UnderstudyError('ERR_UNAUTHORIZED', 'a valid token is needed');
 }
 
 function findRoute(routes: readonly Route[], method: string, pathname: string) {

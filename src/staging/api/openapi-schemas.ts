@@ -3,6 +3,7 @@
  * that is answered is documented, every documented one is answered.
  */
 import { replicationStates } from '../../model/replication.ts';
+import { jobSchemas } from './job-schemas.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -63,6 +64,7 @@ const withOptional = (optional: Record<string, Schema>, schema: Schema): Schema 
 const state: Schema = { type: 'string', enum: [...replicationStates] };
 
 export const schemas: Readonly<Record<string, Schema>> = {
+  ...jobSchemas,
   ErrorBody: object({
     code: text('Stable code of the error'),
     message: text('What went wrong'),

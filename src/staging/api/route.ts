@@ -24,7 +24,7 @@ export interface Call {
 }
 
 export interface Route {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   /** "/v1/points/{point}". */
   readonly path: string;
   readonly summary: string;

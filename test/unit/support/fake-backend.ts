@@ -6,6 +6,7 @@ import { silentLog } from '../../../src/base/log.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
+import type { ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import type {
   CopyDestination,
   CopyReport,
@@ -94,6 +95,53 @@ const fakeServer = (): ApiServer => ({
   ],
   newestPoint: fakePoint('20261120T103107.123Z-00000002'),
 });
+
+export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
+  id: '20261121T153512Z-3fa9c1d2',
+  kind: 'drill',
+  target: 'qemu',
+  server: 'web1',
+  point: '20261120T103107.123Z-00000002',
+  pointTime: '2026-11-20T10:31:07.123Z',
+  options: { memoryBytes: 1, check: true },
+  state: 'running',
+  outcome: null,
+  ending: null,
+  phase: 'up',
+  access: { serial: 'socat' },
+  check: { passed: true, probe: 'console', bootMs: 7000, detail: 'web1 login:' },
+  error: null,
+  cleanError: null,
+  made: [{ kind: 'folder', name: '/x', isProduct: true }],
+  createdAt: '2026-11-21T15:35:12.000Z',
+  endedAt: null,
+  progress: { done: 1, total: 2 },
+  folder: '/data/jobs/x',
+  ...changes,
+});
+
+/** Jobs that are what they are. */
+function fakeJobs(): ApiBackend['jobs'] {
+  const find = (id: string) => {
+    if (id === 'none') throw new UnderstudyError('ERR_JOB_NOT_FOUND', `no job "${id}"`);
+    return fakeJob({ id });
+  };
+  const { passed, probe, bootMs, detail } = fakeJob().check!;
+  return {
+    start: async ({ point, target }) => fakeJob({ point, target }),
+    list: () => [fakeJob(), fakeJob({ id: 'former', state: 'cleaned', outcome: 'done' })],
+    find,
+    cancel: async (id) => find(id),
+    stop: async (id) => find(id),
+    remove: async (id) => find(id),
+    log: async (id) => `a line of ${find(id).id}\n`,
+    evidence: async () => Buffer.from('console'),
+    bootCheck: async (point) => ({
+      ...{ passed, probe, bootMs, detail, point, server: 'web1', job: 'x' },
+      time: '2026-11-21T15:36:00.000Z',
+    }),
+  };
+}
 
 export interface FakeBackend extends ApiBackend {
   readonly openReaders: () => number;
@@ -197,6 +245,7 @@ export function fakeBackend(
     admit: async (_server, hardwareId) => {
       admitted.push(hardwareId);
     },
+    jobs: fakeJobs(),
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),

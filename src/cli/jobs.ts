@@ -1,0 +1,108 @@
+/** What the commands about jobs share: options, following a job to a state, and a job as text. */
+import { sleep } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
+import { formatDuration } from '../base/units.ts';
+import type { ApiJob } from '../staging/api-types.ts';
+import type { CommandContext } from './command.ts';
+import type { OptionSpec, PositionalSpec } from './option.ts';
+import { errorFromService, type RestClient } from './rest-client.ts';
+import { type Column, renderFields, renderTable } from './table.ts';
+
+const POLL_MS = 300;
+
+export const jobPositional: PositionalSpec = { name: 'job', describe: 'Id of the job' };
+export const waitOption: OptionSpec = {
+  name: 'wait',
+  type: 'flag',
+  describe: 'Return when it is up, or has ended where it ends by itself; a failed one is an error',
+};
+
+export const jobPath = (id: string): string => `/v1/jobs/${encodeURIComponent(id)}`;
+
+const isOver = (job: ApiJob): boolean => job.state === 'cleaned' || job.cleanError !== null;
+/** Up, and nothing more is awaited of it. */
+export const isUp = (job: ApiJob): boolean => job.state === 'running' && job.phase === 'up';
+
+/** Polls until `isReached` holds or the job is over. A signal ends the waiting, not the job. */
+export async function follow(
+  context: CommandContext,
+  client: RestClient,
+  first: ApiJob,
+  isReached: (job: ApiJob) => boolean,
+): Promise<ApiJob> {
+  const progress = context.progress(first.target);
+  let job = first;
+  while (!isReached(job) && !isOver(job) && !context.stop.aborted) {
+    await sleep(context.clock, POLL_MS);
+    if (context.stop.aborted) break;
+    job = await client.call<ApiJob>('GET', jobPath(job.id));
+    if (job.progress !== null) progress.update(job.progress.done, job.progress.total, job.phase);
+  }
+  progress.finish();
+  if (context.stop.aborted) context.note(`the job goes on: understudy job wait ${job.id}`);
+  return job;
+}
+
+/** The error of a job that failed or was cancelled, as its own command would throw it. */
+export function throwIfFailed(job: ApiJob, url: string): void {
+  if (job.outcome === 'failed') throw errorFromService(job.error ?? undefined, url);
+  if (job.outcome === 'cancelled') {
+    throw new UnderstudyError('ERR_JOB_CANCELLED', `job ${job.id} was cancelled`);
+  }
+}
+
+/** Prints the job; then an error where it did not end well. */
+export function reportJob(
+  context: CommandContext,
+  job: ApiJob,
+  { isJson, url }: { isJson: boolean; url: string },
+): void {
+  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job));
+  throwIfFailed(job, url);
+}
+
+const stateText = (job: ApiJob): string => {
+  const state = job.outcome ?? job.state;
+  const detail = job.cleanError === null ? job.phase : `not cleaned up: ${job.cleanError}`;
+  return detail === '' || detail === state ? state : `${state} (${detail})`;
+};
+
+function checkText({ check }: ApiJob): string {
+  if (check === null) return '-';
+  return `${check.passed ? 'passed' : 'failed'} in ${formatDuration(check.bootMs)}`;
+}
+
+export const jobColumns: readonly Column<ApiJob>[] = [
+  { title: 'JOB', cell: (job) => job.id },
+  { title: 'SERVER', cell: (job) => job.server },
+  { title: 'POINT', cell: (job) => job.point },
+  { title: 'TARGET', cell: (job) => job.target },
+  { title: 'STATE', cell: stateText },
+  { title: 'CHECK', cell: checkText },
+];
+
+export function renderJob(job: ApiJob): string {
+  const fields: [string, string][] = [
+    ['job', job.id],
+    ['point', `${job.point} of ${job.server}, ${job.pointTime}`],
+    ['target', job.target],
+    ['state', stateText(job)],
+  ];
+  if (job.check !== null) {
+    const { probe, detail } = job.check;
+    fields.push(['boot check', `${checkText(job)}, by ${probe}: ${detail}`]);
+  }
+  // Of a machine that is gone the ways to it are gone, too; files stay.
+  if (job.access !== null && (job.outcome === null || job.target === 'export')) {
+    for (const [name, value] of Object.entries(job.access)) fields.push([name, value]);
+  }
+  if (job.error !== null) fields.push(['error', `${job.error.message} (${job.error.code})`]);
+  fields.push(['created', job.createdAt], ['ended', job.endedAt ?? '-'], ['folder', job.folder]);
+  return renderFields(fields);
+}
+
+export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJson: boolean): void {
+  if (isJson) context.print(JSON.stringify(jobs, null, 2));
+  else if (jobs.length === 0) context.note('no jobs');
+  else context.print(renderTable(jobs, jobColumns));
+}

@@ -1,0 +1,47 @@
+/**
+ * The bytes of a point for QEMU: nbdkit reads them by ranges from staging's image URL and hands them on
+ * through a unix socket. It asks again while staging is being restarted, so the guest only waits. The
+ * credential is a cookie for this point alone, read from its file and read again before it expires: it is
+ * in no command line.
+ */
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import type { ImageAddress } from '../launcher.ts';
+import { startProgram } from './programs.ts';
+
+const RENEW_S = 600;
+/** So long a restart of staging may take before the guest sees an error. */
+const PATIENCE_S = 300;
+
+export const imageServerPaths = (runFolder: string, index: number) => ({
+  pidfile: join(runFolder, `disk${index}.pid`),
+  socketPath: join(runFolder, `disk${index}.sock`),
+});
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+export function nbdkitWords(address: ImageAddress, runFolder: string, index: number): string[] {
+  const { pidfile, socketPath } = imageServerPaths(runFolder, index);
+  return [
+    ...['--foreground', '--readonly', '--unix', socketPath, '--pidfile', pidfile],
+    ...['--filter=retry-request', 'curl', `url=${address.url}`],
+    ...[`unix-socket-path=${address.socketPath}`, 'protocols=http', 'timeout=60'],
+    ...[`cookie-script=cat ${quoted(address.cookieFile)}`, `cookie-script-renew=${RENEW_S}`],
+    ...[`retry-request-retries=${PATIENCE_S}`, 'retry-request-delay=1'],
+  ];
+}
+
+/** Resolves when the socket takes connections. ERR_LAUNCH_PROGRAM, ERR_LAUNCH_FAILED. */
+export async function startImageServer(
+  address: ImageAddress,
+  where: { runFolder: string; index: number; logPath: string; clock: Clock },
+): Promise<void> {
+  const { runFolder, index, logPath, clock } = where;
+  await startProgram({
+    name: 'nbdkit',
+    words: nbdkitWords(address, runFolder, index),
+    pidfile: imageServerPaths(runFolder, index).pidfile,
+    logPath,
+    clock,
+  });
+}

@@ -1,0 +1,89 @@
+/** Schemas of jobs in the OpenAPI document: a part of openapi-schemas.ts, held by the same test. */
+import { jobStates } from '../jobs/job-state.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+
+const text = (description: string): Schema => ({ type: 'string', description });
+const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
+const flag = (description: string): Schema => ({ type: 'boolean', description });
+const list = (items: Schema): Schema => ({ type: 'array', items });
+const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
+const choice = (words: readonly string[]): Schema => ({ type: 'string', enum: [...words] });
+const object = (properties: Record<string, Schema>): Schema => ({
+  type: 'object',
+  required: Object.keys(properties),
+  properties,
+});
+/** Values by names that the target decides. */
+const map = (description: string): Schema => ({
+  ...{ type: 'object', additionalProperties: true, description },
+});
+
+const verdict = {
+  passed: flag('It booted'),
+  probe: text('What was waited for: console, tcp:PORT, http:PORT/PATH'),
+  bootMs: count('From the start of the machine to the verdict, milliseconds'),
+  detail: text('The line of the console, or the answer, that decided'),
+};
+const outcome = choice(['done', 'failed', 'cancelled']);
+
+export const jobSchemas: Readonly<Record<string, Schema>> = {
+  DrillRequest: {
+    type: 'object',
+    required: ['point'],
+    properties: {
+      point: text('Id of the recovery point'),
+      target: text('qemu (the default) or export'),
+      options: map('Of the target: see the options of drill start'),
+    },
+  },
+  BootCheckResult: object(verdict),
+  Made: {
+    type: 'object',
+    required: ['kind', 'name'],
+    properties: {
+      kind: text('process (name: its pidfile), folder, file'),
+      name: text('Path'),
+      isProduct: flag('Stays when the job is done'),
+    },
+  },
+  Job: object({
+    id: text('Sorts by time'),
+    kind: choice(['drill']),
+    target: text('qemu or export'),
+    server: text('Source server'),
+    point: text('Recovery point'),
+    pointTime: text('T of the point, ISO 8601'),
+    options: map('Of the target, defaults filled in'),
+    state: choice(jobStates),
+    outcome: orNull(outcome),
+    ending: orNull(outcome),
+    phase: text('What is being done'),
+    access: orNull(map('How to reach what runs, or where what was made lies')),
+    check: orNull(reference('BootCheckResult')),
+    error: orNull(
+      object({
+        code: text('Stable code of the error'),
+        message: text('What went wrong'),
+        hint: text('What to do next'),
+      }),
+    ),
+    cleanError: orNull(text('Why the last try to clean up failed')),
+    made: list(reference('Made')),
+    createdAt: text('ISO 8601'),
+    endedAt: orNull(text('ISO 8601')),
+    progress: orNull(object({ done: count('Bytes done'), total: count('Bytes in all') })),
+    folder: text('Where log and evidence lie on the staging machine'),
+  }),
+  Jobs: object({ jobs: list(reference('Job')) }),
+  JobLog: object({ text: text('Lines "TIME TEXT"') }),
+  BootCheck: object({
+    ...verdict,
+    point: text('Recovery point'),
+    server: text('Source server'),
+    job: text('Job that checked'),
+    time: text('When, ISO 8601'),
+  }),
+  PointBootCheck: object({ check: orNull(reference('BootCheck')) }),
+};

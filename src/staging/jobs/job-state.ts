@@ -1,0 +1,178 @@
+/**
+ * The states of a job. Pure: (job, event, now) -> job and effects; `jobs.ts` makes the new state durable
+ * first and then carries the effects out, so that a crash between the two repeats an effect and never
+ * forgets one: every effect may be carried out twice.
+ *
+ *   planned --begin--> running --ended--> done ------+
+ *      |                 |  |                         |
+ *      |               stop failed--> failed ---------+--cleaned--> cleaned (`outcome` tells the former)
+ *      |                 |                            |
+ *      +---cancel--> (ending) --ended/failed--> cancelled
+ */
+import type { CheckResult, LaunchOptions, Made } from '../../recovery/launcher.ts';
+
+export type JobState = 'planned' | 'running' | 'done' | 'failed' | 'cancelled' | 'cleaned';
+export type JobOutcome = 'done' | 'failed' | 'cancelled';
+export const jobStates: readonly JobState[] = [
+  ...(['planned', 'running', 'done', 'failed', 'cancelled', 'cleaned'] as const),
+];
+
+export interface JobError {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+export interface Job {
+  /** Sorts by time. */
+  readonly id: string;
+  readonly kind: 'drill';
+  readonly target: string;
+  readonly server: string;
+  readonly point: string;
+  /** T of the point, ISO 8601. */
+  readonly pointTime: string;
+  readonly options: LaunchOptions;
+  readonly state: JobState;
+  /** How it ended; null before. */
+  readonly outcome: JobOutcome | null;
+  /** Asked to end: what it will have been then. */
+  readonly ending: JobOutcome | null;
+  readonly phase: string;
+  /** How to reach what runs, or where what was made lies; null before it is up. */
+  readonly access: Readonly<Record<string, string>> | null;
+  readonly check: CheckResult | null;
+  readonly error: JobError | null;
+  /** Why the last try to clean up failed. */
+  readonly cleanError: string | null;
+  readonly made: readonly Made[];
+  /** The launcher's own. */
+  readonly notes: LaunchOptions;
+  readonly createdAt: string;
+  readonly endedAt: string | null;
+}
+
+export type JobEvent =
+  /** Staging begins with the job, or has been started again. */
+  | { readonly type: 'begin' }
+  | { readonly type: 'phase'; readonly phase: string }
+  | { readonly type: 'making'; readonly made: Made }
+  | { readonly type: 'notes'; readonly notes: LaunchOptions }
+  | { readonly type: 'up'; readonly access: Readonly<Record<string, string>> }
+  | { readonly type: 'checked'; readonly check: CheckResult }
+  | { readonly type: 'stop' }
+  | { readonly type: 'cancel' }
+  | { readonly type: 'ended' }
+  | { readonly type: 'failed'; readonly error: JobError }
+  | { readonly type: 'cleaned' }
+  | { readonly type: 'cleanFailed'; readonly message: string };
+
+export type JobEffect =
+  /** Hold the point and run the launcher. */
+  | { readonly type: 'launch' }
+  /** Tell the running launcher to end. */
+  | { readonly type: 'endLaunch' }
+  | { readonly type: 'clean'; readonly made: readonly Made[] }
+  | { readonly type: 'say'; readonly line: string };
+
+export interface Transition {
+  readonly job: Job;
+  readonly effects: readonly JobEffect[];
+}
+
+const isOutcome = (state: JobState): state is JobOutcome =>
+  state === 'done' || state === 'failed' || state === 'cancelled';
+
+export const hasEnded = (job: Job): boolean => job.outcome !== null;
+
+/** What is to go when a job has come to this end. */
+export function toClean(job: Job, outcome: JobOutcome): Made[] {
+  return job.made.filter((made) => outcome !== 'done' || made.isProduct !== true);
+}
+
+function end(job: Job, outcome: JobOutcome, nowMs: number, error: JobError | null): Transition {
+  const endedAt = new Date(nowMs).toISOString();
+  const why = error === null ? '' : `: ${error.message} (${error.code})`;
+  return {
+    job: { ...job, state: outcome, outcome, endedAt, error, phase: 'cleaning up' },
+    effects: [
+      { type: 'say', line: `${outcome}${why}` },
+      { type: 'clean', made: toClean(job, outcome) },
+    ],
+  };
+}
+
+/** A machine that is wanted up has done its work when it is stopped; anything else was cut short. */
+function stoppedAs(job: Job): JobOutcome {
+  const isCheckOpen = job.options.check === true && job.check === null;
+  return job.access !== null && !isCheckOpen ? 'done' : 'cancelled';
+}
+
+function begin(job: Job, nowMs: number): Transition {
+  if (job.state === 'cleaned') return { job, effects: [] };
+  if (isOutcome(job.state)) {
+    return { job, effects: [{ type: 'clean', made: toClean(job, job.state) }] };
+  }
+  // Asked to end, and staging was stopped before it had: cleaning ends what still runs.
+  if (job.ending !== null) return end(job, job.ending, nowMs, null);
+  const line = job.state === 'planned' ? 'begun' : 'staging was started again';
+  return {
+    job: { ...job, state: 'running' },
+    effects: [{ type: 'say', line }, { type: 'launch' }],
+  };
+}
+
+function askToEnd(job: Job, wanted: JobOutcome): Transition {
+  if (hasEnded(job)) return { job, effects: [] };
+  // A cancel outweighs a stop; asking twice changes nothing.
+  const ending = job.ending === 'cancelled' ? 'cancelled' : wanted;
+  return {
+    job: { ...job, ending, phase: 'ending' },
+    effects: [
+      { type: 'say', line: wanted === 'cancelled' ? 'cancelled' : 'stopped' },
+      { type: 'endLaunch' },
+    ],
+  };
+}
+
+/** What the launcher tells while it runs. */
+function told(job: Job, event: JobEvent): Job {
+  if (event.type === 'phase') return job.ending === null ? { ...job, phase: event.phase } : job;
+  if (event.type === 'making') {
+    const isKnown = job.made.some(({ name }) => name === event.made.name);
+    return isKnown ? job : { ...job, made: [...job.made, event.made] };
+  }
+  if (event.type === 'notes') return { ...job, notes: { ...job.notes, ...event.notes } };
+  if (event.type === 'up') return { ...job, access: event.access };
+  if (event.type === 'checked') return { ...job, check: event.check };
+  return job;
+}
+
+export function transition(job: Job, event: JobEvent, nowMs: number): Transition {
+  switch (event.type) {
+    case 'begin':
+      return begin(job, nowMs);
+    case 'cancel':
+      return askToEnd(job, 'cancelled');
+    case 'stop':
+      return askToEnd(job, stoppedAs(job));
+    case 'ended':
+      return hasEnded(job) ? { job, effects: [] } : end(job, job.ending ?? 'done', nowMs, null);
+    case 'failed':
+      if (hasEnded(job)) return { job, effects: [] };
+      return end(job, job.ending ?? 'failed', nowMs, job.ending === null ? event.error : null);
+    case 'cleaned':
+      if (!isOutcome(job.state)) return { job, effects: [] };
+      return {
+        job: { ...job, state: 'cleaned', phase: '', cleanError: null },
+        effects: [{ type: 'say', line: 'cleaned up' }],
+      };
+    case 'cleanFailed':
+      return {
+        job: { ...job, cleanError: event.message },
+        effects: [{ type: 'say', line: `cleaning up failed: ${event.message}` }],
+      };
+    default:
+      return { job: hasEnded(job) ? job : told(job, event), effects: [] };
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * Runs jobs: makes each state durable, then carries its effects out (job-state.ts decides them). While a
+ * job has not ended its point is held against retention. When staging stops, what runs is left running;
+ * when it starts, every job that is not cleaned up is begun again.
+ */
+import type { Clock } from '../../base/clock.ts';
+import type { Disk } from '../../base/disk.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Launch, Launcher } from '../../recovery/launcher.ts';
+import type { ImageReader, Store } from '../../store/types.ts';
+import { errorBody } from '../api/errors.ts';
+import type { ImageDoor } from './image-door.ts';
+import { type BootCheck, JobFiles } from './job-files.ts';
+import { hasEnded, type Job, type JobEffect, type JobEvent, transition } from './job-state.ts';
+
+export interface JobsPorts {
+  readonly disk: Disk;
+  readonly dataDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly launchers: readonly Launcher[];
+  readonly door: ImageDoor;
+  /** Hex digits that no other job has. */
+  readonly newId: () => string;
+}
+
+export interface LaunchRequest {
+  readonly point: string;
+  readonly target: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** A job as it is told: all but what is the launcher's own. */
+export type ShownJob = Omit<Job, 'notes'> & {
+  readonly progress: { readonly done: number; readonly total: number } | null;
+  /** Where log and evidence lie, on the staging machine. */
+  readonly folder: string;
+};
+
+/** Of jobs that are over so many are remembered; the oldest go first. */
+const KEPT_JOBS = 500;
+/** Longest part of a piece of evidence that is told. */
+const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
+const EVIDENCE = /^(?:console\.log|qemu\.log|disk\d+\.log|screenshot\.(?:png|ppm))$/;
+
+interface Live {
+  job: Job;
+  readonly stop: AbortController;
+  readonly leave: AbortController;
+  holds: ImageReader[];
+  progress: { done: number; total: number } | null;
+  /** Writes of this job, one after the other. */
+  writing: Promise<void>;
+  /** The launch and the cleaning, whichever runs. */
+  running: Promise<void>;
+}
+
+const liveOf = (job: Job): Live => ({
+  job,
+  stop: new AbortController(),
+  leave: new AbortController(),
+  holds: [],
+  progress: null,
+  writing: Promise.resolve(),
+  running: Promise.resolve(),
+});
+
+export class Jobs {
+  private readonly ports: JobsPorts;
+  private readonly files: JobFiles;
+  private readonly jobs = new Map<string, Live>();
+  private isClosing = false;
+
+  private constructor(ports: JobsPorts) {
+    this.ports = ports;
+    this.files = new JobFiles(ports.disk, ports.dataDir);
+  }
+
+  /** Loads what is on disk and goes on with it. Once it resolves the points of open jobs are held. */
+  static async open(ports: JobsPorts): Promise<Jobs> {
+    const jobs = new Jobs(ports);
+    for (const job of await jobs.files.load(ports.log)) jobs.jobs.set(job.id, liveOf(job));
+    for (const live of jobs.jobs.values()) {
+      if (live.job.state === 'cleaned') continue;
+      if (!hasEnded(live.job)) await jobs.hold(live).catch(() => undefined); // tried again, and told, by the launch
+      await jobs.settle(live, { type: 'begin' });
+    }
+    return jobs;
+  }
+
+  /** Leaves what runs running. */
+  async close(): Promise<void> {
+    this.isClosing = true;
+    const all = [...this.jobs.values()];
+    for (const { leave } of all) leave.abort();
+    for (const live of all) {
+      await live.running;
+      await live.writing;
+      this.release(live);
+    }
+    await this.ports.door.close();
+  }
+
+  /** ERR_LAUNCH_*, ERR_POINT_NOT_FOUND: refused before anything is made. Runs on after it resolves. */
+  async start({ point: id, target, options }: LaunchRequest): Promise<ShownJob> {
+    this.refuseWhenClosing();
+    const { store, clock, newId } = this.ports;
+    const launcher = this.launcherOf(target);
+    const point = await store.point(id);
+    const checked = await launcher.check(options, point, (volume) => store.openImage(id, volume));
+    const createdAt = new Date(clock.wallMs()).toISOString();
+    const live = liveOf({
+      id: `${createdAt.replace(/[-:]|\.\d+/g, '')}-${newId().slice(0, 8)}`,
+      kind: 'drill',
+      target,
+      ...{ server: point.server, point: id, pointTime: point.time, options: checked },
+      ...{ state: 'planned', outcome: null, ending: null, phase: 'planned', access: null },
+      ...{ check: null, error: null, cleanError: null, made: [], notes: {} },
+      ...{ createdAt, endedAt: null },
+    });
+    await this.hold(live);
+    try {
+      this.refuseWhenClosing();
+      await this.files.save(live.job);
+    } catch (error) {
+      this.release(live);
+      throw error;
+    }
+    this.jobs.set(live.job.id, live);
+    await this.settle(live, { type: 'begin' });
+    await this.forgetOldest();
+    return this.shown(live);
+  }
+
+  /** Newest first. */
+  list(): ShownJob[] {
+    return [...this.jobs.values()].map((live) => this.shown(live)).reverse();
+  }
+
+  /** ERR_JOB_NOT_FOUND. */
+  find(id: string): ShownJob {
+    return this.shown(this.live(id));
+  }
+
+  /** Ends a job, whatever it does: what it was for is given up. ERR_JOB_STATE where it has ended. */
+  async cancel(id: string): Promise<ShownJob> {
+    return this.askToEnd(id, 'cancel');
+  }
+
+  /** Ends what runs: the drill is over. ERR_JOB_STATE. */
+  async stop(id: string): Promise<ShownJob> {
+    return this.askToEnd(id, 'stop');
+  }
+
+  /** Forgets a job that is over, its log and evidence with it; files it was for stay. ERR_JOB_STATE. */
+  async remove(id: string): Promise<ShownJob> {
+    const live = this.live(id);
+    if (!hasEnded(live.job)) {
+      throw new UnderstudyError(
+        'ERR_JOB_STATE',
+        `job ${id} has not ended: stop or cancel it first`,
+      );
+    }
+    await live.running;
+    if (live.job.state !== 'cleaned') {
+      await this.settle(live, { type: 'begin' });
+      await live.running;
+    }
+    if (live.job.state !== 'cleaned') {
+      const message = `job ${id} cannot be cleaned up: ${live.job.cleanError}`;
+      throw new UnderstudyError('ERR_JOB_STATE', message);
+    }
+    await live.writing;
+    const shown = this.shown(live);
+    this.jobs.delete(id);
+    await this.files.remove(id);
+    return shown;
+  }
+
+  async log(id: string): Promise<string> {
+    const live = this.live(id);
+    await live.writing;
+    return this.files.readLog(id);
+  }
+
+  /** "console.log", "screenshot.png", ...: ERR_JOB_NOT_FOUND where the job has none. */
+  async evidence(id: string, name: string): Promise<Uint8Array> {
+    this.live(id);
+    const path = `${this.files.folder(id)}/${name}`;
+    if (!EVIDENCE.test(name) || !(await this.ports.disk.exists(path))) {
+      throw new UnderstudyError('ERR_JOB_NOT_FOUND', `job ${id} has no ${name}`);
+    }
+    return (await this.ports.disk.readFile(path)).subarray(-MAX_EVIDENCE_BYTES);
+  }
+
+  /** The newest verdict of a boot check on a point; null where there was none. */
+  bootCheck(point: string): Promise<BootCheck | null> {
+    return this.files.check(point);
+  }
+
+  private refuseWhenClosing(): void {
+    if (!this.isClosing) return;
+    throw new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
+  }
+
+  private live(id: string): Live {
+    const live = this.jobs.get(id);
+    if (live !== undefined) return live;
+    throw new UnderstudyError('ERR_JOB_NOT_FOUND', `no job "${id}"`);
+  }
+
+  private launcherOf(target: string): Launcher {
+    const found = this.ports.launchers.find((launcher) => launcher.target === target);
+    if (found !== undefined) return found;
+    const known = this.ports.launchers.map((launcher) => launcher.target).join(', ');
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `no target "${target}"; there are ${known}`);
+  }
+
+  private shown({ job, progress }: Live): ShownJob {
+    const { notes: _own, ...shown } = job;
+    return { ...shown, progress, folder: this.files.folder(job.id) };
+  }
+
+  private async askToEnd(id: string, type: 'stop' | 'cancel'): Promise<ShownJob> {
+    const live = this.live(id);
+    if (hasEnded(live.job)) {
+      throw new UnderstudyError(
+        'ERR_JOB_STATE',
+        `job ${id} has ended already: ${live.job.outcome}`,
+      );
+    }
+    await this.settle(live, { type });
+    return this.shown(live);
+  }
+
+  private async forgetOldest(): Promise<void> {
+    const over = [...this.jobs.values()].filter(({ job }) => job.state === 'cleaned');
+    for (const { job } of over.slice(0, Math.max(0, over.length - KEPT_JOBS))) {
+      await this.remove(job.id);
+    }
+  }
+
+  private async hold(live: Live): Promise<void> {
+    if (live.holds.length > 0) return;
+    const { store } = this.ports;
+    const { volumes } = await store.point(live.job.point);
+    for (const { volume } of volumes) {
+      live.holds.push(await store.openImage(live.job.point, volume));
+    }
+  }
+
+  private release(live: Live): void {
+    for (const reader of live.holds.splice(0)) reader.close();
+  }
+
+  /** Durable, then carried out. A state that cannot be made durable is thrown, its effects left. */
+  private async apply(live: Live, event: JobEvent): Promise<void> {
+    const { job, effects } = transition(live.job, event, this.ports.clock.wallMs());
+    const isChanged = job !== live.job;
+    live.job = job;
+    if (isChanged) await this.queued(live, () => this.files.save(job));
+    for (const effect of effects) this.perform(live, effect);
+  }
+
+  /** For events whose effects must follow even where the disk takes no more: ends and cleanups. */
+  private async settle(live: Live, event: JobEvent): Promise<void> {
+    const before = live.job;
+    try {
+      await this.apply(live, event);
+    } catch (error) {
+      this.ports.log.error('a job could not be written down', {
+        ...{ job: before.id, event: event.type, reason: String(error) },
+      });
+      const { effects } = transition(before, event, this.ports.clock.wallMs());
+      for (const effect of effects) this.perform(live, effect);
+    }
+  }
+
+  private queued(live: Live, write: () => Promise<void>): Promise<void> {
+    const written = live.writing.then(write);
+    live.writing = written.catch(() => undefined);
+    return written;
+  }
+
+  private perform(live: Live, effect: JobEffect): void {
+    if (effect.type === 'say') this.say(live, effect.line);
+    if (effect.type === 'endLaunch') live.stop.abort();
+    if (effect.type === 'launch') live.running = this.launch(live);
+    if (effect.type === 'clean') live.running = this.clean(live, effect.made);
+  }
+
+  private say(live: Live, line: string): void {
+    const { clock, log } = this.ports;
+    const time = new Date(clock.wallMs()).toISOString();
+    const { id } = live.job;
+    log.info(line, { job: id });
+    this.queued(live, () => this.files.append(id, `${time} ${line}`)).catch((error: unknown) => {
+      log.warn('a line of a job log was lost', { job: id, reason: String(error) });
+    });
+  }
+
+  private async launch(live: Live): Promise<void> {
+    let event: JobEvent | null;
+    try {
+      await this.hold(live);
+      const end = await this.launcherOf(live.job.target).run(await this.launchOf(live));
+      event = end === 'done' ? { type: 'ended' } : null;
+    } catch (error) {
+      // What stopping staging has interrupted is gone on with when it starts.
+      event = live.leave.signal.aborted ? null : { type: 'failed', error: errorBody(error).error };
+      if (event !== null && live.job.ending === null) this.report(live, error);
+    }
+    // Not awaited as a part of itself: the end begins the cleaning, which is then what runs.
+    if (event !== null) await this.settleAndFollow(live, event);
+  }
+
+  private async settleAndFollow(live: Live, event: JobEvent): Promise<void> {
+    const before = live.running;
+    await this.settle(live, event);
+    if (live.running !== before) await live.running;
+  }
+
+  private report(live: Live, error: unknown): void {
+    const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.ports.log.warn('a launch failed', { job: live.job.id, cause });
+  }
+
+  private async clean(live: Live, made: Job['made']): Promise<void> {
+    const { target, id } = live.job;
+    try {
+      await this.launcherOf(target).clean(made);
+      this.ports.door.forget(`${this.ports.door.folder}/${id}`);
+      this.release(live);
+      await this.settle(live, { type: 'cleaned' });
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      await this.settle(live, { type: 'cleanFailed', message });
+    }
+  }
+
+  private async launchOf(live: Live): Promise<Launch> {
+    const { clock, store, door, dataDir } = this.ports;
+    const { id, options, made, notes } = live.job;
+    const point = await store.point(live.job.point);
+    const runFolder = `${door.folder}/${id}`;
+    const tell = (event: JobEvent) => this.apply(live, event);
+    return {
+      ...{ jobId: id, options, made, notes, point, clock, runFolder },
+      folder: this.files.folder(id),
+      workFolder: `${this.files.folder(id)}/work`,
+      productFolder: `${dataDir}/exports/${id}`,
+      stop: live.stop.signal,
+      leave: live.leave.signal,
+      openImage: (volume) => store.openImage(point.id, volume),
+      imageAddress: (volume) => door.address(point.id, volume, runFolder),
+      making: (thing) => tell({ type: 'making', made: thing }),
+      remember: (changed) => tell({ type: 'notes', notes: changed }),
+      say: (line) => this.say(live, line),
+      phase: (phase) => tell({ type: 'phase', phase }),
+      progress: (done, total) => {
+        live.progress = { done, total };
+      },
+      up: (access) => tell({ type: 'up', access }),
+      checked: async (check) => {
+        const { server } = live.job;
+        const time = new Date(clock.wallMs()).toISOString();
+        await this.files.saveCheck({ ...check, point: point.id, server, job: id, time });
+        await tell({ type: 'checked', check });
+      },
+    };
+  }
+}

@@ -1,0 +1,36 @@
+/** The jobs of the real service: its launchers, and the door by which they read images. */
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import { nodeDisk } from '../../base/node-disk.ts';
+import { exportLauncher } from '../../recovery/export-launcher.ts';
+import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
+import type { Store } from '../../store/types.ts';
+import { ImageDoor, runFolderOf } from './image-door.ts';
+import { Jobs } from './jobs.ts';
+
+export interface OpenJobs {
+  readonly jobs: Jobs;
+  /** Is to be given who answers. */
+  readonly door: ImageDoor;
+}
+
+export interface OpenJobsOptions {
+  /** The data directory. */
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly token: string;
+}
+
+export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
+  const { folder, clock, log, store, token } = options;
+  const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
+  const jobs = await Jobs.open({
+    ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
+    launchers: [createQemuLauncher(clock), exportLauncher],
+    newId: () => randomBytes(4).toString('hex'),
+  });
+  return { jobs, door };
+}

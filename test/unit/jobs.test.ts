@@ -1,0 +1,358 @@
+/** Jobs over a real folder with a launcher that does what it is told: durability, restarts, holds, ends. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import type { Disk } from '../../src/base/disk.ts';
+import { UnderstudyError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { nodeDisk } from '../../src/base/node-disk.ts';
+import type { Launch, LaunchEnd, Launcher, Made } from '../../src/recovery/launcher.ts';
+import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
+import { makeImageGrant, pointOfGrant } from '../../src/staging/jobs/image-grant.ts';
+import { Jobs, type ShownJob } from '../../src/staging/jobs/jobs.ts';
+import { type FakeBackend, fakeBackend } from './support/fake-backend.ts';
+
+const POINT = '20261120T103107.123Z-00000002';
+const OVERLAY: Made = { kind: 'file', name: 'overlay' };
+const PRODUCT: Made = { kind: 'file', name: 'product', isProduct: true };
+
+/** Launches by a script; cleaning is noted. */
+class ScriptedLauncher implements Launcher {
+  readonly target = 'qemu';
+  readonly launches: Launch[] = [];
+  readonly cleaned: string[][] = [];
+  cleanFails = false;
+  script: (launch: Launch) => Promise<LaunchEnd> = untilTold;
+
+  async check(options: Readonly<Record<string, unknown>>) {
+    if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_PROGRAM', 'qemu is not there');
+    return options as { [name: string]: string };
+  }
+  run(launch: Launch): Promise<LaunchEnd> {
+    this.launches.push(launch);
+    return this.script(launch);
+  }
+  async clean(made: readonly Made[]): Promise<void> {
+    if (this.cleanFails) throw new UnderstudyError('ERR_DISK_IO', 'it will not go');
+    this.cleaned.push(made.map(({ name }) => name));
+  }
+}
+
+/** Comes up, then runs until it is stopped or left. */
+async function untilTold(launch: Launch): Promise<LaunchEnd> {
+  await launch.making(OVERLAY);
+  await launch.remember({ startedMs: 1 });
+  await launch.up({ serial: 'socat' });
+  await launch.phase('up');
+  return new Promise((resolve) => {
+    const look = () => {
+      if (launch.stop.aborted) resolve('done');
+      else if (launch.leave.aborted) resolve('left');
+    };
+    for (const signal of [launch.stop, launch.leave]) signal.addEventListener('abort', look);
+    look();
+  });
+}
+
+let root: string;
+let launcher: ScriptedLauncher;
+let backend: FakeBackend;
+let open: Jobs[];
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'ujobs-'));
+  launcher = new ScriptedLauncher();
+  backend = fakeBackend(new Uint8Array(4096));
+  open = [];
+});
+afterEach(async () => {
+  for (const jobs of open) await jobs.close();
+  rmSync(root, { recursive: true });
+});
+
+async function start(disk: Disk = nodeDisk): Promise<Jobs> {
+  const door = new ImageDoor({
+    ...{ runFolder: join(root, 'run'), clock: systemClock, log: silentLog, token: 'a-token' },
+  });
+  const jobs = await Jobs.open({
+    ...{ disk, dataDir: join(root, 'data'), clock: systemClock, log: silentLog, door },
+    ...{ store: backend.store, launchers: [launcher] },
+    newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
+  });
+  open.push(jobs);
+  return jobs;
+}
+
+const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
+const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>
+  expect.poll(() => isSo(jobs.find(id)), { timeout: 5000 }).toBe(true);
+const cleanedUp = (job: ShownJob) => job.state === 'cleaned';
+const isUp = (job: ShownJob) => job.phase === 'up';
+
+describe('a job', () => {
+  it('holds its point while it runs, is stopped, cleaned up, logged and remembered', async () => {
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, isUp);
+    expect(backend.openReaders()).toBe(1);
+    expect(jobs.find(id)).toMatchObject({ state: 'running', access: { serial: 'socat' } });
+    await jobs.stop(id);
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id)).toMatchObject({ outcome: 'done', error: null });
+    expect(launcher.cleaned).toEqual([['overlay']]);
+    expect(backend.openReaders()).toBe(0);
+    expect(await jobs.log(id)).toMatch(/Z begun\n.*stopped\n.*done\n.*cleaned up\n$/s);
+    expect(jobs.list().map((job) => job.id)).toEqual([id]);
+    await expect(jobs.stop(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
+  });
+
+  it('that fails tells why, and takes away what it made, products too', async () => {
+    launcher.script = async (launch) => {
+      await launch.making(OVERLAY);
+      await launch.making(PRODUCT);
+      throw new UnderstudyError('ERR_LAUNCH_FAILED', 'it broke');
+    };
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id)).toMatchObject({
+      ...{ outcome: 'failed', error: { code: 'ERR_LAUNCH_FAILED', message: 'it broke' } },
+    });
+    expect(launcher.cleaned).toEqual([['overlay', 'product']]);
+  });
+
+  it('that is cancelled is cancelled, and a stop after it changes nothing', async () => {
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, isUp);
+    await jobs.cancel(id);
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id).outcome).toBe('cancelled');
+  });
+
+  it('writes down what will be made before the launcher goes on, and stops it where it cannot', async () => {
+    let isFull = false;
+    const disk: Disk = {
+      ...nodeDisk,
+      open: (path, mode) =>
+        isFull && path.endsWith('.new')
+          ? Promise.reject(new UnderstudyError('ERR_DISK_FULL', 'no room'))
+          : nodeDisk.open(path, mode),
+    };
+    let wasMade = false;
+    launcher.script = async (launch) => {
+      await launch.making(OVERLAY);
+      const record = readFileSync(join(launch.folder, 'job.json'), 'utf8');
+      expect(record).toContain('"overlay"');
+      isFull = true;
+      await launch.making(PRODUCT);
+      wasMade = true;
+      return 'done';
+    };
+    const jobs = await start(disk);
+    const { id } = await jobs.start(drill());
+    await expect.poll(() => launcher.cleaned.length, { timeout: 5000 }).toBe(1);
+    expect(wasMade).toBe(false);
+    expect(jobs.find(id)).toMatchObject({ outcome: 'failed', error: { code: 'ERR_DISK_FULL' } });
+    isFull = false;
+    await jobs.close();
+    const again = await start(disk);
+    await expect.poll(() => launcher.launches.length, { timeout: 5000 }).toBe(2);
+    expect(again.find(id).state).not.toBe('done');
+  });
+
+  it('whose check gave a verdict leaves it with the point, for good', async () => {
+    const check = { passed: true, probe: 'console', bootMs: 7000, detail: 'web1 login:' };
+    launcher.script = async (launch) => {
+      await launch.checked(check);
+      return 'done';
+    };
+    const jobs = await start();
+    expect(await jobs.bootCheck(POINT)).toBe(null);
+    const { id } = await jobs.start(drill({ check: true }));
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id).check).toEqual(check);
+    await jobs.remove(id);
+    expect(await jobs.bootCheck(POINT)).toMatchObject({ ...check, job: id, server: 'web1' });
+    expect(existsSync(join(root, 'data/jobs', id))).toBe(false);
+    expect(() => jobs.find(id)).toThrow('no job');
+  });
+});
+
+describe('after a restart of staging', () => {
+  it('what runs was left running, is launched again with its notes, and its point is held at once', async () => {
+    const before = await start();
+    const { id } = await before.start(drill());
+    await until(before, id, isUp);
+    await before.close();
+    expect(launcher.cleaned).toEqual([]);
+    expect(backend.openReaders()).toBe(0);
+    const jobs = await start();
+    expect(backend.openReaders()).toBe(1);
+    await expect.poll(() => launcher.launches.length).toBe(2);
+    expect(launcher.launches[1]).toMatchObject({ notes: { startedMs: 1 }, made: [OVERLAY] });
+    await jobs.stop(id);
+    await until(jobs, id, cleanedUp);
+    expect(launcher.cleaned).toEqual([['overlay']]);
+  });
+
+  it('what is gone has failed, and is cleaned up', async () => {
+    const before = await start();
+    const { id } = await before.start(drill());
+    await until(before, id, isUp);
+    await before.close();
+    launcher.script = async () => {
+      throw new UnderstudyError('ERR_LAUNCH_GONE', 'gone');
+    };
+    const jobs = await start();
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id)).toMatchObject({ outcome: 'failed', error: { code: 'ERR_LAUNCH_GONE' } });
+  });
+
+  it('what could not be cleaned up is cleaned up, also by `remove`', async () => {
+    launcher.cleanFails = true;
+    launcher.script = async (launch) => {
+      await launch.making(OVERLAY);
+      return 'done';
+    };
+    const before = await start();
+    const { id } = await before.start(drill());
+    await until(before, id, (job) => job.cleanError === 'it will not go');
+    expect(before.find(id).state).toBe('done');
+    await expect(before.remove(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
+    await before.close();
+    launcher.cleanFails = false;
+    const jobs = await start();
+    await until(jobs, id, cleanedUp);
+    expect(launcher.cleaned).toEqual([['overlay']]);
+    await jobs.remove(id);
+    expect(jobs.list()).toEqual([]);
+  });
+
+  it('a damaged record is told and left alone; the others go on', async () => {
+    const errors: string[] = [];
+    const before = await start();
+    const one = await before.start(drill());
+    const other = await before.start(drill());
+    for (const { id } of [one, other]) {
+      await until(before, id, isUp);
+      await before.stop(id);
+      await until(before, id, cleanedUp);
+    }
+    await before.close();
+    const path = join(root, 'data/jobs', one.id, 'job.json');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"done"', '"gone"'));
+    const log = { ...silentLog, error: (message: string) => void errors.push(message) };
+    const door = new ImageDoor({
+      ...{ runFolder: join(root, 'run'), clock: systemClock, log, token: 't' },
+    });
+    const jobs = await Jobs.open({
+      ...{ disk: nodeDisk, dataDir: join(root, 'data'), clock: systemClock, log, door },
+      ...{ store: backend.store, launchers: [launcher], newId: () => '00000000' },
+    });
+    open.push(jobs);
+    expect(jobs.list().map(({ id }) => id)).toEqual([other.id]);
+    expect(errors[0]).toContain('damaged');
+    expect(existsSync(path)).toBe(true);
+  });
+});
+
+describe('what cannot be launched is refused, and nothing is made', () => {
+  it.each([
+    [{ ...drill(), point: 'none' }, 'ERR_POINT_NOT_FOUND'],
+    [{ ...drill(), target: 'moon' }, 'ERR_LAUNCH_OPTIONS'],
+    [drill({ bad: true }), 'ERR_LAUNCH_PROGRAM'],
+  ])('%j', async (wanted, code) => {
+    const jobs = await start();
+    await expect(jobs.start(wanted)).rejects.toMatchObject({ code });
+    expect(jobs.list()).toEqual([]);
+    expect(existsSync(join(root, 'data/jobs'))).toBe(false);
+    expect(backend.openReaders()).toBe(0);
+  });
+
+  it('nor while staging is being stopped, nor removed while it runs', async () => {
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await expect(jobs.remove(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
+    await jobs.close();
+    await expect(jobs.start(drill())).rejects.toMatchObject({ code: 'ERR_STAGING_STOPPING' });
+  });
+
+  it('evidence is told by the names that it can have, and by no other', async () => {
+    const jobs = await start();
+    const { id, folder } = await jobs.start(drill());
+    writeFileSync(join(folder, 'console.log'), 'said');
+    expect(Buffer.from(await jobs.evidence(id, 'console.log')).toString()).toBe('said');
+    for (const name of ['job.json', '../../token', 'screenshot.png', '']) {
+      await expect(jobs.evidence(id, name)).rejects.toMatchObject({ code: 'ERR_JOB_NOT_FOUND' });
+    }
+  });
+});
+
+describe('the door to images', () => {
+  it('opens to the user alone, with a credential in a file, at the same place after a restart', async () => {
+    const options = {
+      ...{ runFolder: join(root, 'run'), clock: systemClock, log: silentLog, token: 'a-token' },
+    };
+    const folder = join(root, 'run/job');
+    for (const life of [1, 2]) {
+      const door = new ImageDoor(options);
+      const address = await door.address(POINT, '/dev/vda', folder);
+      expect(address.socketPath).toBe(join(root, 'run/images.sock'));
+      expect(address.url).toContain(`/v1/points/${POINT}/volumes/%2Fdev%2Fvda/image`);
+      expect(statSync(join(root, 'run')).mode & 0o777).toBe(0o700);
+      expect(statSync(address.cookieFile).mode & 0o777).toBe(0o600);
+      const [name, grant] = readFileSync(address.cookieFile, 'utf8').split('=');
+      expect(name).toBe('understudy_token');
+      expect(pointOfGrant('a-token', grant!, Date.now())).toBe(POINT);
+      door.serve((_request, response) => void response.end(`life ${life}`));
+      expect(await ask(address.socketPath)).toBe(`life ${life}`);
+      await door.close();
+    }
+    expect(existsSync(join(root, 'run/images.sock'))).toBe(false);
+  });
+});
+
+function ask(socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path: '/' }, (response) => {
+      response.setEncoding('utf8');
+      let text = '';
+      response.on('data', (part: string) => {
+        text += part;
+      });
+      response.on('end', () => resolve(text));
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+}
+
+describe('a credential for the images of a point', () => {
+  const grant = makeImageGrant('a-token', POINT, 1000);
+
+  it('opens that point, until its time is over', () => {
+    expect(pointOfGrant('a-token', grant, 999)).toBe(POINT);
+    expect(pointOfGrant('a-token', grant, 1000)).toBe(null);
+    expect(grant).toMatch(/^[\x21-\x7e]+$/);
+    expect(grant).not.toMatch(/[;=,]/);
+  });
+
+  it('cannot be made of another, nor by another token', () => {
+    const [kind, point, , seal] = grant.split('.');
+    const other = Buffer.from('other').toString('base64url');
+    for (const forged of [
+      [kind, point, '9999999', seal].join('.'),
+      [kind, other, '1000', seal].join('.'),
+      [kind, point, '1000', ''].join('.'),
+      [kind, point, '1000'].join('.'),
+      '',
+      'a-token',
+    ]) {
+      expect(pointOfGrant('a-token', forged, 0)).toBe(null);
+    }
+    expect(pointOfGrant('b-token', grant, 0)).toBe(null);
+  });
+});

@@ -1,0 +1,175 @@
+/** The pure parts of the local virtual machine: command lines, options, the console's verdict, probes. */
+import { describe, expect, it } from 'vitest';
+import { UnderstudyError } from '../../src/base/errors.ts';
+import { exportName } from '../../src/recovery/export-launcher.ts';
+import { qemuWords, type VmSpec } from '../../src/recovery/qemu/command.ts';
+import { judgeConsole } from '../../src/recovery/qemu/console-state.ts';
+import { nbdkitWords } from '../../src/recovery/qemu/image-server.ts';
+import { probeOf, qemuOptions } from '../../src/recovery/qemu/options.ts';
+import { claimPort, isEstablished } from '../../src/recovery/qemu/probe.ts';
+import { vncOf } from '../../src/recovery/qemu/vm.ts';
+
+const codeOf = (run: () => unknown): string => {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof UnderstudyError) return error.code;
+    throw error;
+  }
+  return 'none';
+};
+
+const spec: VmSpec = {
+  name: 'understudy-x',
+  runFolder: '/run/x',
+  consolePath: '/data/a,b/console.log',
+  accelerator: 'tcg',
+  memoryBytes: 2 ** 30,
+  cpus: 2,
+  bus: 'virtio',
+  firmware: { mode: 'bios' },
+  disks: [
+    { socketPath: '/run/x/disk0.sock', overlayPath: '/w/disk0.qcow2', sectorBytes: 512 },
+    { socketPath: '/run/x/disk1.sock', overlayPath: '/w/disk1.qcow2', sectorBytes: 4096 },
+  ],
+  bootDisk: 1,
+  network: { forwards: [{ hostPort: 4000, guestPort: 22 }] },
+  vnc: null,
+  isRebootAnEnd: false,
+};
+
+describe("QEMU's command line", () => {
+  const words = qemuWords(spec).join(' ');
+
+  it('tells the format of every file, and gives every disk an overlay', () => {
+    const nodes = qemuWords(spec)
+      .filter((_, index, all) => all[index - 1] === '-blockdev')
+      .map((text) => JSON.parse(text) as Record<string, unknown>);
+    expect(nodes.map(({ driver }) => driver)).toEqual([
+      ...['raw', 'qcow2', 'copy-on-read', 'raw', 'qcow2', 'copy-on-read'],
+    ]);
+    expect(nodes[0]).toMatchObject({ 'read-only': true, file: { driver: 'nbd' } });
+    expect(nodes[1]).toMatchObject({ backing: 'point0', file: { filename: '/w/disk0.qcow2' } });
+    expect(words).not.toMatch(/-(drive|hd[ab]|cdrom) /);
+  });
+
+  it('boots from the disk that boots, and keeps the sectors of the source', () => {
+    const devices = qemuWords(spec).filter((word) => word.startsWith('virtio-blk-pci'));
+    expect(devices[0]).toBe('virtio-blk-pci,drive=top0');
+    expect(devices[1]).toContain('drive=top1,bootindex=1,logical_block_size=4096');
+  });
+
+  it('isolates the network, or has none', () => {
+    expect(words).toContain('user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:4000-:22');
+    expect(qemuWords({ ...spec, network: null }).join(' ')).toContain('-nic none');
+  });
+
+  it('doubles commas in paths, and takes NVMe, KVM, UEFI and VNC', () => {
+    expect(words).toContain('logfile=/data/a,,b/console.log');
+    const other = qemuWords({
+      ...spec,
+      bus: 'nvme',
+      accelerator: 'kvm',
+      firmware: { mode: 'uefi', codePath: '/code.fd', variablesPath: '/vars.fd' },
+      vnc: { host: '::1', port: 5903 },
+    }).join(' ');
+    expect(other).toContain('nvme,serial=understudy1,drive=top1,bootindex=1');
+    expect(other).toContain('-accel kvm -cpu host');
+    expect(other).toContain('q35,pflash0=firmware,pflash1=variables');
+    expect(other).toContain('-vnc [::1]:3');
+  });
+});
+
+describe("nbdkit's command line", () => {
+  it('names the file of the credential and not the credential, and quotes it for the shell', () => {
+    const address = { url: 'http://localhost/v1/x', socketPath: '/s', cookieFile: "/a'b/cookie" };
+    const words = nbdkitWords(address, '/run/x', 0);
+    expect(words).toContain("cookie-script=cat '/a'\\''b/cookie'");
+    expect(words).toContain('--readonly');
+    expect(words.join(' ')).not.toMatch(/ (cookie|password|header)=/);
+  });
+});
+
+describe('the console', () => {
+  const E = String.fromCharCode(27);
+  it.each([
+    ['\r\nDebian GNU/Linux 12 web1 ttyS0\r\n\r\nweb1 login: ', 'login', 'web1 login:'],
+    [`${E}[32mweb1 login:${E}[0m `, 'login', 'web1 login:'],
+    ['localhost login:\n', 'login', 'localhost login:'],
+    ['[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs', 'stuck', 'Kernel panic'],
+    ['ALERT!  UUID=12 does not exist.  Dropping to a shell!', 'stuck', 'ALERT!'],
+    ['Gave up waiting for root file system device.', 'stuck', 'Gave up'],
+    ['You are in emergency mode. After logging in', 'stuck', 'You are in emergency'],
+    ['error: no such device: 12.\nEntering rescue mode...\ngrub rescue> ', 'stuck', 'grub rescue>'],
+    ['Starting login service\n[  OK  ] Started systemd-logind', 'waiting', ''],
+    ['Last login: Fri', 'waiting', ''],
+    ['', 'waiting', ''],
+  ])('%j says %s', (text, kind, line) => {
+    const verdict = judgeConsole(text);
+    expect(verdict.kind).toBe(kind);
+    if (verdict.kind !== 'waiting') expect(verdict.line).toContain(line);
+  });
+});
+
+describe('options of a machine', () => {
+  it('have defaults; a probe means a check', () => {
+    expect(qemuOptions({})).toEqual({
+      ...{ memoryBytes: 2 ** 31, cpus: 2, bus: 'virtio', firmware: 'auto', accel: 'auto' },
+      ...{ network: 'isolated', check: false, timeoutMs: 600_000, keepRunning: false },
+    });
+    expect(qemuOptions({ probe: 'tcp:22' })).toMatchObject({ check: true, probe: 'tcp:22' });
+  });
+
+  it.each([
+    [{ cpus: 0 }],
+    [{ cpus: 1.5 }],
+    [{ memoryBytes: '2GiB' }],
+    [{ bus: 'scsi' }],
+    [{ check: 'yes' }],
+    [{ colour: 'blue' }],
+    [{ probe: 'ping' }],
+    [{ probe: 'tcp:0' }],
+    [{ probe: 'tcp:70000' }],
+    [{ probe: 'tcp:22', network: 'none' }],
+    [{ vnc: ':1' }],
+    [{ vnc: '127.0.0.1:5901,password=on' }],
+    [{ __proto__: null, constructor: 1 }],
+  ])('%j are refused', (given) => {
+    expect(codeOf(() => qemuOptions(given))).toBe('ERR_LAUNCH_OPTIONS');
+  });
+
+  it('read probes and addresses', () => {
+    expect(probeOf({ probe: 'http:/health?x=1' })).toEqual({
+      kind: 'http',
+      port: 80,
+      path: '/health?x=1',
+    });
+    expect(probeOf({ probe: 'http:8080/' })).toMatchObject({ port: 8080 });
+    expect(probeOf({ probe: 'tcp:22' })).toEqual({ kind: 'tcp', port: 22 });
+    expect(vncOf('127.0.0.1:5901')).toEqual({ host: '127.0.0.1', port: 5901 });
+    expect(vncOf('[::1]:5901')).toEqual({ host: '::1', port: 5901 });
+  });
+});
+
+describe('probes', () => {
+  it("read QEMU's table of connections, not the connection that QEMU itself takes", () => {
+    const head =
+      '  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n';
+    const line = (state: string, port: number) =>
+      `  TCP[${state}]   15       127.0.0.1 18080      10.0.2.15    ${port}     0     0\n`;
+    expect(isEstablished(head + line('HOST_FORWARD', 22) + line('ESTABLISHED', 22), 22)).toBe(true);
+    expect(isEstablished(head + line('SYN_SENT', 22), 22)).toBe(false);
+    expect(isEstablished(head + line('ESTABLISHED', 80), 22)).toBe(false);
+  });
+
+  it('claim a port, and say which is taken', async () => {
+    const port = await claimPort('127.0.0.1', 0);
+    expect(await claimPort('127.0.0.1', port)).toBe(port);
+    await expect(claimPort('192.0.2.1', port)).rejects.toMatchObject({ code: 'ERR_LAUNCH_PORT' });
+  });
+});
+
+it('exported files have names of their own', () => {
+  expect(exportName(0, '/dev/disk/by-id/a b', 'raw')).toBe('0-dev-disk-by-id-a-b.raw');
+  expect(exportName(1, '/../..', 'qcow2')).toBe('1-..-...qcow2');
+});
