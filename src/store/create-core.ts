@@ -72,7 +72,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     notes += 1;
     return `${paths.temporary}/${notes}.notes`;
   };
-  const damage = new DamageNotes({ disk, log, packs, path: paths.damage, temporary });
+  const damage = new DamageNotes({ disk, log, packs, path: paths.damage, temporary, isReadOnly });
   const index = new PieceIndex(
     { disk, log, paths, files, packs, isReadOnly, damage },
     saltOf(randomBytes),

@@ -35,6 +35,8 @@ interface NotesWorld {
   readonly packs: PackTable;
   readonly path: string;
   readonly temporary: () => string;
+  /** A reader without a service: what it meets is told by its errors, and asked of nobody. */
+  readonly isReadOnly: boolean;
 }
 
 const keyOf = ({ server, volume, generation }: MapPlace): string =>
@@ -86,13 +88,10 @@ export class DamageNotes {
     const names = this.byPack.get(pack) ?? new Set();
     this.byPack.set(pack, names.add(toHex(digest)));
     this.count += 1;
-    const path = this.world.packs.byNumber(pack)?.path;
-    this.world.log.error(
-      'a content is damaged and right nowhere: the agent is asked for it again',
-      {
-        ...{ path, digest: toHex(digest) },
-      },
-    );
+    if (names.size === 1 && !this.world.isReadOnly) {
+      const path = this.world.packs.byNumber(pack)?.path;
+      this.world.log.error('contents of a pack are damaged and right nowhere', { path });
+    }
     this.onNoted();
   }
 

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
-import { UnderstudyError } from '../../src/base/errors.ts';
+import { errorCatalogue, UnderstudyError } from '../../src/base/errors.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { wholeEntry } from '../../src/model/entry.ts';
 import { Register } from '../../src/staging/register.ts';
@@ -22,6 +22,20 @@ import {
 } from './support/servers-world.ts';
 
 const folder = useFolder();
+
+describe('a volume that is damaged at staging', () => {
+  it('has its session ended at once, with a reason that brings the agent back', async () => {
+    const { servers, network } = await makeWorld(folder);
+    const agent = await ScriptedAgent.connect(network.dialer, hello);
+    servers.rescan('none');
+    servers.rescan('web');
+    const { code } = await agent.next('refusal');
+    expect(code).toBe('ERR_RESCAN_DEMANDED');
+    expect(errorCatalogue.ERR_RESCAN_DEMANDED.retryable).toBe(true);
+    await settled();
+    await ScriptedAgent.connect(network.dialer, hello);
+  });
+});
 
 describe('a session', () => {
   it('carries offers, contents, patches and a commit to the store, and their answers back', async () => {
