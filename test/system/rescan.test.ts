@@ -33,6 +33,7 @@ describe('damage at staging', () => {
       writeFileSync(volume, Buffer.concat([randomBytes(24 * MIB), Buffer.alloc(8 * MIB)]));
       const staging = await Staging.start(scratch);
       startAgent(scratch, staging, { volumes: [volume], words: ['--tracker', 'scan'] });
+      await staging.waitForPoints(1);
       const before = await staging.createPoint(scratch.server);
       const { generation } = before.volumes[0]!;
       const [largest] = packsOf(staging.dataFolder);
