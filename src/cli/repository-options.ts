@@ -28,7 +28,8 @@ export const bucketOptions: readonly OptionSpec[] = [
     name: 's3-class',
     type: 'text',
     value: 'KIND=CLASS,...',
-    describe: 'Storage classes by kind (packs, deltas, bases, points, index): packs=STANDARD_IA',
+    describe:
+      'Storage classes by kind (packs, bases, bundles, deltas, points, index): packs=STANDARD_IA',
   },
   {
     name: 's3-lock',

@@ -4,6 +4,7 @@
  * is reached object by object, also where that is a directory: it may be on another file system.
  */
 import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.ts';
@@ -120,7 +121,7 @@ export async function openReaderPlace(
     ...{ disk, repo: objects.place, objects },
     alone: async () => undefined,
     async close() {
-      for (const { name } of await nodeDisk.list(mirror)) await nodeDisk.remove(join(mirror, name));
+      await rm(mirror, { recursive: true, force: true });
       await objects.close();
     },
   };

@@ -17,6 +17,7 @@ import { objectsSuite } from '../unit/support/objects-suite.ts';
 const MIB = 2 ** 20;
 const LARGE = 11 * MIB + 12_345;
 const retry = { tries: 5, firstMs: 2, capMs: 20 };
+const impatient = { timeoutMs: 1500, slowestBytesPerSecond: Number.POSITIVE_INFINITY };
 const world = { clock: systemClock, random: Math.random };
 
 let server: S3Server;
@@ -203,7 +204,7 @@ describe.each([
 ])('a put %s', (_title, length) => {
   const setup = async (over: Partial<S3Settings> = {}) => {
     const bucket = await server.makeBucket();
-    const through = open(bucket, { endpoint: proxy.endpoint, timeoutMs: 1500, ...over });
+    const through = open(bucket, { endpoint: proxy.endpoint, ...impatient, ...over });
     return { bucket, through, direct: open(bucket) };
   };
   const requests = async (): Promise<number> => {
@@ -265,7 +266,7 @@ describe('a read, a listing, a removal', () => {
   it('come to the right end whichever way a request fails that may pass', async () => {
     const bucket = await server.makeBucket();
     const direct = open(bucket);
-    const through = open(bucket, { endpoint: proxy.endpoint, timeoutMs: 1500 });
+    const through = open(bucket, { endpoint: proxy.endpoint, ...impatient });
     for (const failure of passing) {
       await direct.put('x', sourceOf(pattern(50_000, 1)));
       const once = () => proxy.reset((at) => (at === 1 ? failure : null));

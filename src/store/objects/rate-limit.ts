@@ -20,6 +20,11 @@ export class RateLimit {
     return mine;
   }
 
+  /** Counts what has been moved already: who comes next waits for it. */
+  spend(bytes: number): void {
+    this.bucket.take(bytes, this.clock.monotonicMs());
+  }
+
   private async wait(bytes: number): Promise<void> {
     for (;;) {
       const waitMs = this.bucket.waitMs(this.clock.monotonicMs());

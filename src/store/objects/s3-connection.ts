@@ -18,11 +18,14 @@ export interface Asked {
   readonly what: string;
   /** Of the object, relative to the prefix; empty for the place itself. */
   readonly name: string;
-  /** Bytes that will go over the wire, up or down. */
+  /** Bytes that will be sent. */
   readonly bytes?: number;
   /** Tried once only: nothing depends on it. */
   readonly isOnce?: boolean;
 }
+
+/** `heard` is to be told of the bytes of the answer as they come: then it is waited for. */
+export type Send<T> = (signal: AbortSignal, heard: (bytes: number) => void) => Promise<T>;
 
 export class S3Connection {
   readonly settings: S3Settings;
@@ -67,7 +70,7 @@ export class S3Connection {
    */
   async ask<T, M extends Meaning = never>(
     asked: Asked,
-    send: (signal: AbortSignal) => Promise<T>,
+    send: Send<T>,
     expected: readonly M[] = [],
   ): Promise<{ answer: T; meaning: null } | { answer: null; meaning: M }> {
     const isExpected = (meaning: Meaning): meaning is M =>
@@ -92,18 +95,27 @@ export class S3Connection {
     this.client.destroy();
   }
 
-  private async once<T>(asked: Asked, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  private async once<T>(asked: Asked, send: Send<T>): Promise<T> {
     await this.rate.take(asked.bytes ?? 0);
-    const { timeoutMs } = this.settings;
+    const { timeoutMs: shortMs, slowestBytesPerSecond } = this.settings;
+    const timeoutMs = Math.round(shortMs + ((asked.bytes ?? 0) * 1000) / slowestBytesPerSecond);
     const abort = new AbortController();
     const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = this.clock.after(timeoutMs, () => {
-      const error = new BadAnswer(`no answer for ${timeoutMs} ms`);
-      reject(error);
-      abort.abort(error);
-    });
+    const arm = () =>
+      this.clock.after(timeoutMs, () => {
+        const error = new BadAnswer(`no answer for ${timeoutMs} ms`);
+        reject(error);
+        abort.abort(error);
+      });
+    let timer = arm();
+    const heard = (bytes: number) => {
+      if (abort.signal.aborted) return;
+      timer.cancel();
+      timer = arm();
+      this.rate.spend(bytes);
+    };
     try {
-      return await Promise.race([send(abort.signal), late]);
+      return await Promise.race([send(abort.signal, heard), late]);
     } finally {
       timer.cancel();
     }

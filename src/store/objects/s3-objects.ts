@@ -42,14 +42,14 @@ export class S3Objects implements ObjectStore {
     if (length === 0) return new Uint8Array(0);
     const { connection } = this;
     const { answer } = await connection.ask(
-      { what: 'read', name, bytes: length },
-      async (abortSignal) => {
+      { what: 'read', name },
+      async (abortSignal, heard) => {
         const command = new GetObjectCommand({
           ...this.target(name),
           Range: `bytes=${offset}-${offset + length - 1}`,
         });
         const found = await connection.client.send(command, { abortSignal });
-        return wholeBody(found, offset, length, abortSignal);
+        return wholeBody(found, { offset, length }, abortSignal, heard);
       },
       ['beyond-end'],
     );
@@ -188,24 +188,25 @@ interface Found {
 /** The body, all of it: as long as was asked for, or up to the end of the object. */
 async function wholeBody(
   { Body, ContentLength, ContentRange }: Found,
-  offset: number,
-  length: number,
+  { offset, length }: { offset: number; length: number },
   signal: AbortSignal,
+  heard: (bytes: number) => void,
 ): Promise<Uint8Array> {
   const stream = Body as AsyncIterable<Uint8Array> & { destroy(error?: Error): void };
   signal.addEventListener('abort', () => stream.destroy(), { once: true });
   const total = Number(/\/(\d+)$/.exec(ContentRange ?? '')?.[1] ?? Number.NaN);
-  const whole = new Uint8Array(length);
+  const wanted = Number.isNaN(total) ? (ContentLength ?? length) : Math.min(length, total - offset);
+  const whole = new Uint8Array(wanted);
   let at = 0;
   for await (const part of stream) {
-    if (at + part.length > length) {
+    heard(part.length);
+    if (at + part.length > wanted) {
       stream.destroy();
       throw new BadAnswer('the answer is longer than what was asked for');
     }
     whole.set(part, at);
     at += part.length;
   }
-  const wanted = Number.isNaN(total) ? (ContentLength ?? length) : Math.min(length, total - offset);
-  if (at !== wanted) throw new BadAnswer(`the answer was cut short: ${at} of ${wanted} bytes`);
-  return at === length ? whole : whole.slice(0, at);
+  if (at === wanted && wanted <= length) return whole;
+  throw new BadAnswer(`the answer was cut short: ${at} of ${wanted} bytes`);
 }

@@ -23,7 +23,9 @@ export interface S3Settings {
   /** Objects beyond `multipartBytes` are sent in parts of `partBytes` (at least 5 MiB on AWS). */
   readonly partBytes: number;
   readonly multipartBytes: number;
+  /** A request may take so long, and longer by what its bytes take on the slowest line that will do. */
   readonly timeoutMs: number;
+  readonly slowestBytesPerSecond: number;
   readonly retry: RetryPolicy;
 }
 
@@ -34,6 +36,7 @@ export const defaultS3 = {
   partBytes: 8 * 2 ** 20,
   multipartBytes: 16 * 2 ** 20,
   timeoutMs: 60_000,
+  slowestBytesPerSecond: 16 * 1024,
   retry: defaultRetry,
 };
 
@@ -58,7 +61,7 @@ export function parseS3Place(text: string): { bucket: string; prefix: string } {
 
 /** "packs=STANDARD_IA,points=STANDARD". ERR_USAGE. */
 export function parseClasses(text: string): ReadonlyMap<string, string> {
-  const kinds = ['packs', 'deltas', 'bases', 'points', 'index'];
+  const kinds = ['packs', 'deltas', 'bases', 'points', 'index', 'bundles'];
   const classes = new Map<string, string>();
   for (const part of text.split(',')) {
     const [kind, name, ...rest] = part.trim().split('=');
