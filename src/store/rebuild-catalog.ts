@@ -10,6 +10,7 @@ import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
 import { paths as pathsOf } from './layout.ts';
 import { openNodeStore } from './node-store.ts';
+import type { Place } from './place.ts';
 import { readFormat } from './repository.ts';
 
 export interface RebuiltCatalog {
@@ -23,18 +24,23 @@ export interface RebuiltCatalog {
 }
 
 /**
- * `data`: a data directory. ERR_DATA_IN_USE while a service runs, ERR_DATA_FORMAT where it is none, and
+ * `data`: a data directory; `place`: its repository, where that lies elsewhere. ERR_DATA_IN_USE while a service runs, ERR_DATA_FORMAT where it is none, and
  * what keeps a service from starting (ERR_JOURNAL_DAMAGED, ..). Begun again after a crash it does the same.
  */
-export async function rebuildCatalog(data: string, log: Log): Promise<RebuiltCatalog> {
+export async function rebuildCatalog(
+  data: string,
+  log: Log,
+  place?: Place,
+): Promise<RebuiltCatalog> {
   const root = resolve(data);
   const path = `${root}/catalog.sqlite`;
-  if ((await readFormat(nodeDisk, pathsOf(root))) === null) {
-    const message = `${root}: not a data directory (it has no repo/format.json)`;
+  const paths = pathsOf(root, place?.repo);
+  if ((await readFormat(place?.disk ?? nodeDisk, paths)) === null) {
+    const message = `${root}: not a data directory of this repository (no ${paths.format})`;
     throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: root });
   }
   const before = await removeCatalog(path);
-  const store = await openNodeStore(root, log);
+  const store = await openNodeStore(root, log, place === undefined ? {} : { place });
   try {
     const ids = (await store.points({})).map(({ id }) => id);
     const servers = await store.servers();

@@ -13,6 +13,7 @@ import { sourceOf } from '../../src/store/objects/object-store.ts';
 import { parseClasses, parseLock, parseS3Place } from '../../src/store/objects/s3-settings.ts';
 import { openRepositoryIn } from '../../src/store/offline.ts';
 import { assertCreateOnce, openReaderPlace, openServicePlace } from '../../src/store/place.ts';
+import { rebuildCatalog } from '../../src/store/rebuild-catalog.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { MemoryObjects } from './support/memory-objects.ts';
@@ -65,6 +66,13 @@ describe('a repository in another directory', () => {
     expect((await offline.check({ readData: true })).findings).toEqual([]);
     await offline.close();
     await reading.close();
+    const rebuilding = await openServicePlace(data, repo, {}, world);
+    const rebuilt = await rebuildCatalog(data, silentLog, rebuilding);
+    expect(rebuilt).toMatchObject({ points: 2, forgotten: [] });
+    await rebuilding.close();
+    await expect(rebuildCatalog(data, silentLog)).rejects.toMatchObject({
+      code: 'ERR_DATA_FORMAT',
+    });
     const again = await openServicePlace(data, repo, {}, world);
     const reopened = await openNodeStore(data, silentLog, { place: again });
     for (const point of points) expect(await readsAs(reopened, point)).toBe(true);

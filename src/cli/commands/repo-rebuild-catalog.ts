@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { RebuiltCatalog } from '../../store/rebuild-catalog.ts';
 import type { CommandSpec } from '../command.ts';
 import { jsonOption } from '../operator.ts';
+import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 
 const counted = (count: number, word: string): string =>
   `${count} ${word}${count === 1 ? '' : 's'}`;
@@ -30,6 +31,13 @@ export const rebuildCatalogCommand: CommandSpec = {
       describe: 'Data directory of staging',
       required: true,
     },
+    {
+      name: 'repo',
+      type: 'text',
+      value: 'PLACE',
+      describe: 'Its repository, where that lies elsewhere: a directory or s3://BUCKET/PREFIX',
+    },
+    ...placeOptions,
     jsonOption,
   ],
   examples: [
@@ -40,7 +48,12 @@ export const rebuildCatalogCommand: CommandSpec = {
   ],
   async run(context, settings) {
     const { rebuildCatalog } = await import('../../store/rebuild-catalog.ts');
-    const rebuilt = await rebuildCatalog(resolve(settings.text('data')), context.log);
+    const data = resolve(settings.text('data'));
+    const { openServicePlace } = await import('../../store/place.ts');
+    const world = { clock: context.clock, log: context.log };
+    const repo = settings.optionalText('repo');
+    const place = await openServicePlace(data, repo, readerPlaceOf(settings), world);
+    const rebuilt = await rebuildCatalog(data, context.log, place).finally(() => place.close());
     const isJson = settings.flag('json');
     context.print(isJson ? JSON.stringify(rebuilt, null, 2) : renderRebuilt(rebuilt));
     return 0;

@@ -21,12 +21,18 @@ export class BucketLife extends StoreLife {
     this.hasBundles = hasBundles;
   }
 
-  bucketDisk(local: Disk = this.disk.mount(), mirror = '/data/mirror'): BucketDisk {
+  /** `told`: of bundles that are damaged; without it they must not be. */
+  bucketDisk(
+    local: Disk = this.disk.mount(),
+    mirror = '/data/mirror',
+    told?: (name: string) => void,
+  ): BucketDisk {
     const { objects, clock } = this;
     const common = { local, root: BUCKET, clock, mirror };
     if (!this.hasBundles) return new BucketDisk({ ...common, objects });
     const failed = (name: string, error: Error) => {
-      if (!isPassing(error)) throw new Error(`${name}: ${error.message}`);
+      if (told !== undefined) told(name);
+      else if (!isPassing(error)) throw new Error(`${name}: ${error.message}`);
     };
     const bundles = new BundledObjects(objects, { onDamage: failed, onLeft: failed });
     return new BucketDisk({ ...common, objects: bundles, bundles });
@@ -38,8 +44,8 @@ export class BucketLife extends StoreLife {
   }
 
   /** From the bucket alone, with nothing of the local disk. */
-  async offline(): Promise<OfflineRepository> {
-    const disk = this.bucketDisk(this.disk.mount(), '/elsewhere');
+  async offline(told?: (name: string) => void): Promise<OfflineRepository> {
+    const disk = this.bucketDisk(this.disk.mount(), '/elsewhere', told);
     return openRepositoryIn({ disk, repo: BUCKET, objects: this.objects }, silentLog);
   }
 }
