@@ -24,8 +24,9 @@ export interface RebuiltCatalog {
 }
 
 /**
- * `data`: a data directory; `place`: its repository, where that lies elsewhere. ERR_DATA_IN_USE while a service runs, ERR_DATA_FORMAT where it is none, and
- * what keeps a service from starting (ERR_JOURNAL_DAMAGED, ..). Begun again after a crash it does the same.
+ * `data`: a data directory; `place`: its repository, where that lies elsewhere. ERR_DATA_IN_USE while a
+ * service runs, ERR_DATA_FORMAT where it is none, and what keeps a service from starting
+ * (ERR_JOURNAL_DAMAGED, ..). Begun again after a crash it does the same.
  */
 export async function rebuildCatalog(
   data: string,
