@@ -32,8 +32,9 @@ export interface ScrubberOptions {
 const TICK_MS = 60_000;
 /** The place is written at the latest so long after it has moved. */
 const SAVE_MS = 10_000;
-/** Damage is checked for its points at once, and then no more often. */
+/** Damage is checked for its points at once, and then no more often; what is known, to see it heal. */
 const CHECK_MS = 600_000;
+const RECHECK_MS = 3_600_000;
 const MAX_LOGGED = 20;
 
 const isHarm = ({ kind }: Finding): boolean => kind !== 'stale-index' && kind !== 'stale-catalog';
@@ -48,6 +49,7 @@ export class Scrubber {
   private isStopped = false;
   private isReading = false;
   private nextCheckMs = 0;
+  private checkedAtMs = Number.NEGATIVE_INFINITY;
   private savedMs = 0;
 
   private constructor(options: ScrubberOptions, record: ScrubRecord) {
@@ -102,7 +104,8 @@ export class Scrubber {
   /** To the end of the round that is due, if one is. */
   private async turn(): Promise<void> {
     const { clock, everyMs, log } = this.options;
-    if (this.record.findings.some(isHarm)) await this.check();
+    const sinceCheckMs = clock.monotonicMs() - this.checkedAtMs;
+    if (this.record.findings.some(isHarm) && sinceCheckMs >= RECHECK_MS) await this.check();
     if (everyMs === 0) return;
     const { startedMs, finished } = this.record;
     const isUnderWay = startedMs !== null && finished?.startedMs !== startedMs;
@@ -153,7 +156,8 @@ export class Scrubber {
   private async check(): Promise<void> {
     const { clock, store, log } = this.options;
     if (clock.monotonicMs() < this.nextCheckMs) return;
-    this.nextCheckMs = clock.monotonicMs() + CHECK_MS;
+    this.checkedAtMs = clock.monotonicMs();
+    this.nextCheckMs = this.checkedAtMs + CHECK_MS;
     const { findings } = await store.check({ readData: false });
     const known = new Set(this.record.findings.map(({ object, detail }) => object + detail));
     const fresh = findings.filter((each) => isHarm(each) && !known.has(each.object + each.detail));

@@ -18,6 +18,7 @@ import { formatKeepRules } from '../model/keep-rules.ts';
 import { copyDestination } from '../store/copy-place.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import { coolPacks } from '../store/objects/cold.ts';
+import { isS3Place } from '../store/objects/s3-settings.ts';
 import { openServicePlace, type Place, type PlaceOptions } from '../store/place.ts';
 import type { CopyDestination, KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
@@ -98,8 +99,8 @@ const RETENTION_MS = 60_000;
 const COLLECTION_MS = 600_000;
 /** Upkeep works at most so much of the time: folds, collection, bases, figures. */
 const UPKEEP_SHARE = 0.3;
-/** A week, and less than a disk notices; the command line says the same. */
-const SCRUB_EVERY_MS = 7 * 86_400_000;
+/** A week, and less than a disk notices; a bucket bills for what is read, so there it must be asked for. */
+const scrubEveryOf = (repo = ''): number => (isS3Place(repo) ? 0 : 7 * 86_400_000);
 const SCRUB_RATE = 10_000_000;
 
 async function readIdentity(tls: StagingOptions['tls']): Promise<TlsIdentity | null> {
@@ -219,7 +220,7 @@ async function openCore(
   undo.push(() => copies.stop());
   const scrubber = await Scrubber.open({
     ...{ clock, log, store, disk: nodeDisk, folder, onBroken },
-    everyMs: options.scrubEveryMs ?? SCRUB_EVERY_MS,
+    everyMs: options.scrubEveryMs ?? scrubEveryOf(repo),
     bytesPerSecond: options.scrubRate ?? SCRUB_RATE,
   });
   undo.push(() => scrubber.stop());

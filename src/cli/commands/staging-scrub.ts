@@ -9,8 +9,9 @@ export const scrubOptions: readonly OptionSpec[] = [
     name: 'scrub-every',
     type: 'text',
     value: 'TIME|off',
-    describe: 'Read every byte of the repository once in this time, and tell of damage',
-    default: '7d',
+    describe:
+      'Read every byte of the repository once in this time, and tell of damage (without it 7d; ' +
+      'off where the repository is in a bucket, which bills for reading)',
   },
   {
     name: 'scrub-rate',
@@ -29,11 +30,14 @@ export function parseRate(text: string): number {
   throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (give it as 20MB/s)`);
 }
 
-export function scrubOf(settings: Settings): { scrubEveryMs: number; scrubRate: number } {
-  const every = settings.text('scrub-every');
+/** Without a word of the operator the service decides. ERR_USAGE. */
+export function scrubOf(settings: Settings): { scrubEveryMs?: number; scrubRate: number } {
+  const scrubRate = parseRate(settings.text('scrub-rate'));
+  const every = settings.optionalText('scrub-every');
+  if (every === undefined) return { scrubRate };
   const scrubEveryMs = every === 'off' ? 0 : parseDuration(every);
   if (every !== 'off' && scrubEveryMs < 60_000) {
     throw new UnderstudyError('ERR_USAGE', '--scrub-every is at least 1m, or off');
   }
-  return { scrubEveryMs, scrubRate: parseRate(settings.text('scrub-rate')) };
+  return { scrubEveryMs, scrubRate };
 }

@@ -1,0 +1,68 @@
+/** What the commands of checks, repairs and the scrub print, and the words they take. */
+import { describe, expect, it } from 'vitest';
+import { renderLast } from '../../src/cli/commands/repo-check-last.ts';
+import { renderRebuilt } from '../../src/cli/commands/repo-rebuild-catalog.ts';
+import { renderRepair } from '../../src/cli/commands/repo-repair.ts';
+import { parseRate } from '../../src/cli/commands/staging-scrub.ts';
+import type { ApiScrub } from '../../src/staging/api-types.ts';
+
+const finding = {
+  kind: 'damaged-piece',
+  object: 'a.pack',
+  detail: 'is damaged',
+  points: ['p'],
+} as const;
+const scrub: ApiScrub = {
+  ...{ state: 'waiting', everyMs: 1, bytesPerSecond: 1, startedMs: 0, packs: 1, bytes: 2048 },
+  ...{ finished: { startedMs: 0, endedMs: 0, packs: 1, bytes: 2048 }, checkedMs: 0 },
+  ...{ findings: [], hurtPoints: [] },
+};
+
+describe('what was found last', () => {
+  it('says when all was read, and that all is well', () => {
+    const text = renderLast(scrub);
+    expect(text).toContain('1970-01-01T00:00:00.000Z, 2.00 KiB');
+    expect(text).toContain('all well');
+    expect(renderLast({ ...scrub, checkedMs: null, finished: null })).toContain('nothing yet');
+  });
+
+  it('names damage and the points that it hurts', () => {
+    const text = renderLast({ ...scrub, state: 'reading', findings: [finding], hurtPoints: ['p'] });
+    expect(text).toContain('1 damaged');
+    expect(text).toContain('damaged-piece: a.pack: is damaged; hurts 1 points');
+    expect(text).toMatch(/hurt points:\s+p/);
+  });
+});
+
+describe('a repair', () => {
+  const step = { object: 'a.pack', action: 'copied', isPossible: true };
+  const plan = { isDryRun: true, before: [finding], steps: [step], after: [finding] };
+
+  it('tells a plan from what was done, and what could not be', () => {
+    expect(renderRepair({ ...plan, before: [], steps: [], after: [] })).toContain(
+      'nothing to repair',
+    );
+    expect(renderRepair(plan)).toMatch(/^would: a.pack: copied\n1 findings; give --yes/);
+    expect(renderRepair({ ...plan, isDryRun: false, after: [] })).toContain('all repaired');
+    const cannot = { ...plan, isDryRun: false, steps: [{ ...step, isPossible: false }] };
+    expect(renderRepair(cannot)).toMatch(/^cannot: .*\n1 findings are left and hurt 1 points/);
+  });
+
+  it('of the catalog tells what only the old one knew', () => {
+    const rebuilt = { points: 1, servers: 1, volumes: 2, found: 0, forgotten: ['x'] };
+    expect(renderRebuilt(rebuilt)).toMatch(/1 point of 1 server and 2 volumes;.*\n.*\nx$/);
+  });
+});
+
+describe('a rate', () => {
+  it.each([
+    ['20MB/s', 20e6],
+    ['1.5MiB/s', 1.5 * 2 ** 20],
+  ])('is read from %s', (text, bytes) => {
+    expect(parseRate(text)).toBe(bytes);
+  });
+
+  it.each(['20MB', '0MB/s', '/s', 'fast'])('is not "%s"', (text) => {
+    expect(() => parseRate(text)).toThrow(expect.objectContaining({ code: 'ERR_USAGE' }));
+  });
+});
