@@ -1,11 +1,23 @@
 // Test runner settings. Projects: `unit` runs anywhere and fast; `simulation` runs whole worlds in virtual
-// time; `system` needs root, loop devices and eBPF.
+// time; `encrypted` runs the store's tests over encrypted repositories; `system` needs root, loop devices and eBPF.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
+      {
+        // What the store promises, once more over encrypted repositories.
+        test: {
+          name: 'encrypted',
+          include: [
+            'test/unit/store-{beside,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
+          ],
+          env: { TEST_ENCRYPTED: '1' },
+          setupFiles: ['test/unit/support/key-mode-setup.ts'],
+          testTimeout: 60_000,
+        },
+      },
       { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },
       {
         test: {

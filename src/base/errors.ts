@@ -124,6 +124,28 @@ export const errorCatalogue = {
     6,
     'Only one staging service may have a repository; stop this one or the other.',
   ),
+  ERR_KEY_REQUIRED: spec(
+    'usage',
+    2,
+    'Give the key that the repository was made with: --key-file, --passphrase-file or --kms-key.',
+  ),
+  ERR_KEY_NOT_ENCRYPTED: spec(
+    'usage',
+    6,
+    'Leave the key out; if the repository was encrypted once, somebody has replaced it.',
+  ),
+  ERR_KEY_WRONG: spec('operational', 6, 'Give the key that the repository was made with.'),
+  ERR_KEY_FILE: spec(
+    'usage',
+    2,
+    'Make a key file with repo key create; only its owner may read it.',
+  ),
+  ERR_KEY_DENIED: spec(
+    'operational',
+    6,
+    'The KMS refuses: allow kms:Decrypt and kms:GenerateDataKey on the key, and enable it.',
+  ),
+  ERR_KEY_UNAVAILABLE: spec('operational', 3, 'The KMS does not answer; try again later.', true),
   ERR_STORE_FAILED: spec('operational', 3, 'Fix the disk, then start staging again.'),
   ERR_STORE_CLOSED: spec('operational', 3, 'The store is closed.'),
   ERR_JOURNAL_DAMAGED: spec(

@@ -4,6 +4,7 @@ import type { OfflineRepository } from '../store/offline.ts';
 import { pointsAt } from '../store/point-at.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
+import { keysOf } from './key-options.ts';
 import { newestWhole, onlyOne, type PointChoice } from './operator.ts';
 import { readerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
@@ -18,7 +19,8 @@ export async function withRepository<Result>(
   const world = { clock: systemClock, log: context.log };
   const place = await openReaderPlace(settings.text('repo'), readerPlaceOf(settings), world);
   try {
-    const repository = await openRepositoryIn(place, context.log);
+    const keys = await keysOf(settings);
+    const repository = await openRepositoryIn({ ...place, ...keys }, context.log);
     try {
       return await use(repository);
     } finally {

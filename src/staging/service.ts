@@ -16,6 +16,7 @@ import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
 import { copyDestination } from '../store/copy-place.ts';
+import type { KeyOptions } from '../store/keys/open-vault.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import { coolPacks } from '../store/objects/cold.ts';
 import { isS3Place } from '../store/objects/s3-settings.ts';
@@ -48,6 +49,8 @@ export interface CopySettings {
   readonly verify: 'none' | 'new' | 'all';
   /** Of buckets among them. */
   readonly placeOptions?: PlaceOptions;
+  /** Opens an encrypted repository, and makes a new one encrypted. */
+  readonly keys?: KeyOptions;
 }
 
 export interface StagingOptions {
@@ -60,6 +63,8 @@ export interface StagingOptions {
   /** Where the repository is: a directory or `s3://bucket/prefix`; else in the data directory. */
   readonly repo?: string | undefined;
   readonly placeOptions?: PlaceOptions;
+  /** Opens an encrypted repository, and makes a new one encrypted. */
+  readonly keys?: KeyOptions;
   /** When a commit is acknowledged to the agent. */
   readonly durability?: Durability;
   /** Goes on with a repository whose journal is lost. */
@@ -183,12 +188,13 @@ async function openCore(
   const { repo, placeOptions = {}, adopt = false, dedupeDomains = [], upkeepRate } = options;
   const place = await openServicePlace(folder, repo, placeOptions, { clock, log });
   undo.push(() => place.close());
+  const keys = options.keys && { keys: options.keys };
   const settings = {
     dedupeDomains,
     upkeepBytesPerSecond: upkeepRate ?? Number.POSITIVE_INFINITY,
     upkeepShare: UPKEEP_SHARE,
   };
-  const store = await openNodeStore(folder, log, { place, adopt, settings });
+  const store = await openNodeStore(folder, log, { place, adopt, settings, ...keys });
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);

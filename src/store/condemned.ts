@@ -3,27 +3,41 @@
  * look. The mark is an object of its own, so that the verdict outlives a restart.
  */
 
+import { fromHex, toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { writeObject } from './object-file.ts';
-import { encodeHeader, isDamage, openHeader } from './object-header.ts';
+import { damaged, encodeHeader, isDamage, openHeader } from './object-header.ts';
 
 const MAGIC = 'US-CONDM';
 
-const encodeMark = (timeMs: number): Uint8Array =>
-  encodeHeader(MAGIC, (writer) => writer.u64(timeMs));
+/** In an encrypted repository a mark says of which pack it is: none can be given to another one. */
+const BOUND_VERSION = 2;
 
-type Readable = Pick<Core, 'disk' | 'paths'>;
+const encodeMark = ({ vault }: Pick<Core, 'vault'>, id: string, timeMs: number): Uint8Array =>
+  vault.keys === null
+    ? encodeHeader(MAGIC, (writer) => writer.u64(timeMs))
+    : encodeHeader(MAGIC, (writer) => writer.u64(timeMs).raw(fromHex(id)), BOUND_VERSION);
+
+type Readable = Pick<Core, 'disk' | 'paths' | 'files'>;
 
 /** Ids of the packs that are condemned: the names of the marks say so, whatever is in them. */
-export async function condemnedPacks({ disk, paths }: Readable): Promise<string[]> {
+export async function condemnedPacks({ disk, paths }: Omit<Readable, 'files'>): Promise<string[]> {
   const names = (await disk.list(paths.condemned)).map(({ name }) => name);
   return names.flatMap((name) => /^([0-9a-f]{32})\.condemned$/.exec(name)?.[1] ?? []);
 }
 
 /** Since when the pack is condemned. ERR_OBJECT_DAMAGED. */
-export async function condemnedSince({ disk, paths }: Readable, id: string): Promise<number> {
+export async function condemnedSince(
+  { disk, paths, files }: Readable,
+  id: string,
+): Promise<number> {
   const path = paths.condemnedMark(id);
-  return openHeader(await disk.readFile(path), MAGIC, path).fields.u64();
+  const isBound = files.vault.keys !== null;
+  const version = isBound ? BOUND_VERSION : undefined;
+  const { fields } = openHeader(await disk.readFile(path), MAGIC, path, version);
+  const timeMs = fields.u64();
+  if (isBound && toHex(fields.raw(16)) !== id) throw damaged(path, 'the mark of another pack');
+  return timeMs;
 }
 
 /** Since when each pack is condemned, by its id; null where the mark is damaged. */
@@ -52,7 +66,8 @@ export async function condemn(core: Core, id: string): Promise<void> {
     if (await core.disk.exists(path)) {
       if (!(await core.removal.remove(core.disk, path))) return;
     }
-    await writeObject(core.disk, temporaryPath(core), path, [encodeMark(core.clock.wallMs())]);
+    const mark = encodeMark(core, id, core.clock.wallMs());
+    await writeObject(core.disk, temporaryPath(core), path, [mark]);
   } catch (error) {
     if (info !== null) core.packs.update(info.number, { isCondemned: false });
     throw error;
@@ -67,6 +82,6 @@ export async function pardon(core: Core, id: string): Promise<void> {
 }
 
 /** At opening, before packs are loaded: what was condemned stays so. */
-export async function loadCondemned(core: Readable & Pick<Core, 'packs'>): Promise<void> {
+export async function loadCondemned(core: Pick<Core, 'disk' | 'paths' | 'packs'>): Promise<void> {
   for (const id of await condemnedPacks(core)) core.packs.condemned.add(id);
 }

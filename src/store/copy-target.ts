@@ -7,10 +7,16 @@ import { dirname } from 'node:path';
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { MemoryCatalog } from './catalog-memory.ts';
+import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads } from './create-core.ts';
+import { type Format, readFormatObject } from './format.ts';
 import { loadHolds } from './holds.ts';
+import { createVault, openVault, type VaultWorld } from './keys/open-vault.ts';
+import { sealedDisk } from './keys/sealed-disk.ts';
+import { plainVault, type Vault } from './keys/vault.ts';
 import { type Paths, paths as pathsOf } from './layout.ts';
+import type { Lease } from './lease.ts';
 import { leasedDisk } from './leased-disk.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import * as repository from './repository.ts';
@@ -30,7 +36,7 @@ export interface CopyTarget {
 }
 
 /** What else may lie in a directory that is to become a repository. */
-const STRANGERS: readonly string[] = [SCRATCH, 'lost+found', 'lease'];
+const STRANGERS: readonly string[] = [SCRATCH, 'lost+found', 'lease', 'keys'];
 
 const refused = (code: 'ERR_COPY_PLACE' | 'ERR_COPY_FOREIGN', place: CopyPlace, detail: string) =>
   new UnderstudyError(code, `${place.name}: ${detail}`, { path: place.name });
@@ -44,31 +50,42 @@ export async function openCopyTarget(
   sourceId: string,
   place: CopyPlace,
 ): Promise<CopyTarget> {
-  const { clock, log, randomBytes, settings, vault } = source;
-  const paths = pathsOf(place.scratch, place.repo, vault.names);
+  const { clock, log, randomBytes } = source;
+  const paths = pathsOf(place.scratch, place.repo);
   const known = await admit(place, paths, sourceId);
+  assertNames(source, place);
   // Sequences are the source's: whoever takes this repository into service must go on after them.
   const { disk, leaseBy } = place;
-  const lease = await takeLease({ disk, clock, log, leaseBy }, paths, source.terms.highest);
-  const core = createCore(
+  const world = { disk, paths, randomBytes, nowMs: clock.wallMs() };
+  const vault = known === null ? null : await openVault(world, known, place.keys);
+  const sealed = sealedDisk(disk, vault ?? plainVault, paths, randomBytes);
+  const lease = await takeLease({ disk: sealed, clock, log, leaseBy }, paths, source.terms.highest);
+  const own = lease === null ? disk : leasedDisk(disk, place.repo, lease);
+  try {
+    await place.alone?.(lease?.term ?? 0);
+    const at = { ...world, disk: own };
+    const made = vault === null ? await newVault(source, at, place) : { vault, format: known! };
+    const core = coreOf(source, { ...place, disk: own }, made.vault, lease);
+    await prepare(core, known === null ? made.format : null, sourceId);
+    await loadHolds(core);
+    await loadPoints(source, core);
+    await loadHeads(core);
+    return { core, id: made.format.id, isNew: known === null, close: () => close(core) };
+  } catch (error) {
+    await lease?.release();
+    throw error;
+  }
+}
+
+function coreOf(source: Core, place: CopyPlace, vault: Vault, lease: Lease | null): Core {
+  const { clock, log, randomBytes, settings } = source;
+  return createCore(
     {
-      disk: lease === null ? disk : leasedDisk(disk, place.repo, lease),
-      ...{ clock, log, randomBytes, settings, vault },
+      ...{ disk: place.disk, clock, log, randomBytes, settings, vault },
       ...{ root: place.scratch, repo: place.repo, catalog: new MemoryCatalog() },
     },
     lease,
   );
-  try {
-    await place.alone?.(lease?.term ?? 0);
-    const id = await prepare(core, known, sourceId);
-    await loadHolds(core);
-    await loadPoints(source, core);
-    await loadHeads(core);
-    return { core, id, isNew: known === null, close: () => close(core) };
-  } catch (error) {
-    await close(core);
-    throw error;
-  }
 }
 
 async function close({ files, lease }: Core): Promise<void> {
@@ -76,32 +93,50 @@ async function close({ files, lease }: Core): Promise<void> {
   await lease?.release();
 }
 
-/** Makes what is missing, and durable what a former run has left. Returns the repository's id. */
-async function prepare(core: Core, known: string | null, sourceId: string): Promise<string> {
+/** A copy has the names of its source: of an encrypted one it is encrypted, with the same name key. */
+function assertNames({ vault }: Core, { name, keys }: CopyPlace): void {
+  if (vault.keys === null || keys !== undefined) return;
+  const message = `${name}: a copy of an encrypted repository is encrypted, and no key was given for it`;
+  throw new UnderstudyError('ERR_KEY_REQUIRED', message, { path: name });
+}
+
+/** The keys of a copy that is made now. */
+async function newVault(source: Core, world: VaultWorld, { keys }: CopyPlace) {
+  const id = toHex(world.randomBytes(16));
+  if (keys === undefined) return createVault(world, id, undefined);
+  const nameKey = source.vault.keys?.nameKey;
+  const names = source.vault.names.mode;
+  return createVault(world, id, { ...keys, names, ...(nameKey && { nameKey }) });
+}
+
+/** Makes what is missing, and durable what a former run has left. `made`: of a repository that is new. */
+async function prepare(core: Core, made: Format | null, sourceId: string): Promise<void> {
   const { disk, paths, settings } = core;
   await repository.makeFolders(disk, paths);
   const above = dirname(paths.repo);
   if (await disk.exists(above)) await disk.syncDirectory(above);
   await settleNames(core);
   await repository.clearTemporaries(disk, paths);
-  const id = known ?? (await repository.createFormat(core, { copyOf: { repository: sourceId } }));
+  if (made !== null) {
+    await repository.createFormat(core, made, { copyOf: { repository: sourceId } });
+  }
   await repository.loadPacks(core, settings.indexMemoryEntries, () =>
     core.index.flush(temporaryPath(core)),
   );
-  return id;
 }
 
-/** Id of the repository there; null where there is none yet, and may be one. */
-async function admit(place: CopyPlace, paths: Paths, sourceId: string): Promise<string | null> {
+/** The repository there; null where there is none yet, and may be one. */
+async function admit(place: CopyPlace, paths: Paths, sourceId: string): Promise<Format | null> {
   const { disk } = place;
-  const id = await repository.readFormat(disk, paths);
-  if (id === null) {
+  const format = await readFormatObject(disk, paths);
+  if (format === null) {
     await assertEmpty(place, paths);
     return null;
   }
+  const { id } = format;
   if (id === sourceId) throw refused('ERR_COPY_PLACE', place, 'this is the source itself');
   const of = await copyOf(disk, paths);
-  if (of === sourceId) return id;
+  if (of === sourceId) return format;
   const what = of === null ? 'a repository of its own' : `a copy of the repository ${of}`;
   throw refused('ERR_COPY_FOREIGN', place, `this is ${what}, not a copy of ${sourceId}`);
 }

@@ -15,6 +15,8 @@ import {
 import { DamageNotes } from './damage-notes.ts';
 import { FileCache } from './file-cache.ts';
 import type { Journal } from './journal.ts';
+import type { KeyOptions } from './keys/open-vault.ts';
+import { sealedDisk } from './keys/sealed-disk.ts';
 import { plainVault, type Vault } from './keys/vault.ts';
 import { paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
@@ -50,7 +52,9 @@ export interface StoreOptions {
   readonly onAlone?: (term: number) => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
-  /** What the repository's keys do; a plain repository has none. */
+  /** Opens an encrypted repository, and makes a new one encrypted. */
+  readonly keys?: KeyOptions;
+  /** What its keys do, for who makes a core; openStore finds that out by itself. */
   readonly vault?: Vault;
 }
 
@@ -63,7 +67,8 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
   const settings = { ...defaultSettings, ...options.settings };
   const { names } = vault;
   const paths = pathsOf(options.root, options.repo, names);
-  const { disk, clock, log, randomBytes, catalog, isReadOnly = false } = options;
+  const { clock, log, randomBytes, catalog, isReadOnly = false } = options;
+  const disk = sealedDisk(options.disk, vault, paths, randomBytes);
   const files = new FileCache(disk, undefined, vault);
   const packs = new PackTable();
   const removal = new Removal(clock, log);

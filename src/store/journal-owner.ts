@@ -30,5 +30,7 @@ export async function assertOf(core: OwnerCore, id: string | null): Promise<void
 export async function write(core: Core, id: string): Promise<void> {
   if ((await read(core)) === id) return;
   const bytes = Buffer.from(`${id}\n`);
-  await writeObject(core.disk, temporaryPath(core), core.paths.owner, [bytes]);
+  // By this name it is not sealed: it tells a journal of another repository, which has other keys.
+  const temporary = `${temporaryPath(core)}.json`;
+  await writeObject(core.disk, temporary, core.paths.owner, [bytes]);
 }

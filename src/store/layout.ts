@@ -26,6 +26,7 @@ export const paths = (root: string, repo = `${root}/repo`, names: Names = plainN
     condemned: `${repo}/condemned`,
     holds: `${repo}/holds`,
     policies: `${repo}/policies`,
+    keys: `${repo}/keys`,
     lease: `${repo}/lease`,
     terms: `${repo}/terms`,
     term: (term: number) => `${repo}/terms/${pad(term, 10)}.term`,

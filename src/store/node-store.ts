@@ -8,6 +8,7 @@ import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
 import { toHex } from './checksum.ts';
 import type { StoreSettings } from './core.ts';
+import type { KeyOptions } from './keys/open-vault.ts';
 import { openStore } from './open-store.ts';
 import type { Place } from './place.ts';
 import type { Store } from './types.ts';
@@ -20,6 +21,8 @@ export interface NodeStoreOptions {
   readonly place?: Place;
   /** Makes a new journal where there is a repository and its journal is lost. */
   readonly adopt?: boolean;
+  /** Opens an encrypted repository, and makes a new one encrypted. */
+  readonly keys?: KeyOptions;
 }
 
 /**
@@ -29,7 +32,7 @@ export interface NodeStoreOptions {
 export async function openNodeStore(
   data: string,
   log: Log,
-  { settings = {}, place, adopt = false }: NodeStoreOptions = {},
+  { settings = {}, place, adopt = false, keys }: NodeStoreOptions = {},
 ): Promise<Store> {
   const root = resolve(data);
   await nodeDisk.makeDirectory(root);
@@ -41,6 +44,7 @@ export async function openNodeStore(
     root,
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
     ...{ log, settings, adopt },
+    ...(keys !== undefined && { keys }),
     ...(place !== undefined && { repo: place.repo, onAlone: (term: number) => place.alone(term) }),
     // The lock of the catalog keeps others from the data directory, and from nothing else.
     ...(isElsewhere && { leaseBy: { holder: toHex(random(16)), host: hostname() } }),

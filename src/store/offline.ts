@@ -22,7 +22,10 @@ import { copyPoints } from './copy.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { readFormatObject } from './format.ts';
 import { loadHolds } from './holds.ts';
+import { type KeyOptions, openVault } from './keys/open-vault.ts';
+import { paths as pathsOf } from './layout.ts';
 import { isNotFound } from './object-header.ts';
 import type { Place } from './place.ts';
 import { loadPolicies } from './policies.ts';
@@ -75,8 +78,9 @@ export async function openRepository(
   directory: string,
   log: Log,
   disk: Disk = nodeDisk,
+  keys?: KeyOptions,
 ): Promise<OfflineRepository> {
-  return new Offline(await openDirectory(directory, log, disk));
+  return new Offline(await openDirectory(directory, log, disk, keys));
 }
 
 /** The same for parts of the store that look beneath. Whoever calls closes `core.files`. */
@@ -84,6 +88,7 @@ export async function openDirectory(
   directory: string,
   log: Log,
   disk: Disk = nodeDisk,
+  keys?: KeyOptions,
 ): Promise<OpenDirectory> {
   return openDirectoryIn({ disk, repo: resolve(directory), objects: null }, log);
 }
@@ -102,12 +107,8 @@ export async function openDirectoryIn(
 ): Promise<OpenDirectory> {
   const isData = objects === null && (await disk.exists(`${given}/repo/format.json`));
   for (let tries = 1; ; tries += 1) {
-    const core = coreOf(given, isData, log, disk);
-    if ((await repository.readFormat(disk, core.paths)) === null) {
-      const message = `${given}: neither a data directory nor a repository`;
-      throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: given });
-    }
-    core.terms = await readTerms(disk, core.paths.terms, log);
+    const core = await coreOf(given, isData, log, disk, keys);
+    core.terms = await readTerms(core.disk, core.paths.terms, log);
     const journal = isData ? await readJournal(core, tries < MAX_TRIES) : [];
     if (journal === 'changed') continue;
     await loadHolds(core);
@@ -120,16 +121,30 @@ export async function openDirectoryIn(
   }
 }
 
-function coreOf(given: string, isData: boolean, log: Log, disk: Disk): Core {
-  // Beside a repository alone there is no journal; what a repair has under way lies below it.
-  const root = isData ? given : `${given}/repairing`;
-  return createCore({
-    ...{ disk, log, root, clock: systemClock, catalog: new MemoryCatalog() },
-    randomBytes: (count) => new Uint8Array(randomBytes(count)),
+async function coreOf(
+  given: string,
+  isData: boolean,
+  log: Log,
+  disk: Disk,
+  keys: KeyOptions | undefined,
+): Promise<Core> {
+  const options = {
+    // Beside a repository alone there is no journal; what a repair has under way lies below it.
+    ...{ disk, log, root: isData ? given : `${given}/repairing`, clock: systemClock },
+    catalog: new MemoryCatalog(),
+    randomBytes: (count: number) => new Uint8Array(randomBytes(count)),
     settings: { commitMemoryBytes: Number.POSITIVE_INFINITY },
     repo: isData ? `${given}/repo` : given,
     isReadOnly: true,
-  });
+  };
+  const paths = pathsOf(options.root, options.repo);
+  const format = await readFormatObject(disk, paths);
+  if (format === null) {
+    const message = `${given}: neither a data directory nor a repository`;
+    throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: given });
+  }
+  const world = { disk, paths, randomBytes: options.randomBytes, nowMs: systemClock.wallMs() };
+  return createCore({ ...options, vault: await openVault(world, format, keys) });
 }
 
 /**

@@ -8,9 +8,14 @@ import { lastPoints } from '../model/retention.ts';
 import { toHex } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { createCore, loadHeads, loadRuns, type StoreOptions } from './create-core.ts';
+import { type Format, readFormatObject } from './format.ts';
 import { loadHolds } from './holds.ts';
 import { Journal } from './journal.ts';
 import * as journalOwner from './journal-owner.ts';
+import { createVault, openVault, type VaultWorld } from './keys/open-vault.ts';
+import { sealedDisk } from './keys/sealed-disk.ts';
+import { plainVault, type Vault } from './keys/vault.ts';
+
 import { type Paths, paths as pathsOf } from './layout.ts';
 import type { Lease } from './lease.ts';
 import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
@@ -43,12 +48,15 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 
 async function openLocked(options: StoreOptions, known: string | null): Promise<Store> {
   const paths = pathsOf(options.root, options.repo);
-  const format = await repository.readFormat(options.disk, paths);
+  const format = await readFormatObject(options.disk, paths);
+  // Before anything is changed: a wrong key is told as nothing else.
+  const vault = format && (await openVault(vaultWorld(options, paths), format, options.keys));
   const watermark = await openWatermark(options, paths, format !== null);
   try {
-    const lease = await takeLease(options, paths);
+    const disk = sealedDisk(options.disk, vault ?? plainVault, paths, options.randomBytes);
+    const lease = await takeLease({ ...options, disk }, paths);
     try {
-      return await openRepository(options, lease, watermark, { known, format });
+      return await openRepository(options, lease, watermark, { known, format, vault });
     } catch (error) {
       await lease?.release();
       throw error;
@@ -59,22 +67,37 @@ async function openLocked(options: StoreOptions, known: string | null): Promise<
   }
 }
 
+const vaultWorld = ({ disk, randomBytes, clock }: StoreOptions, paths: Paths): VaultWorld => ({
+  ...{ disk, paths, randomBytes },
+  nowMs: clock.wallMs(),
+});
+
+interface Found {
+  /** The repository that the catalog is of. */
+  readonly known: string | null;
+  /** Null where there is no repository yet. */
+  readonly format: Format | null;
+  readonly vault: Vault | null;
+}
+
 async function openRepository(
-  options: StoreOptions,
+  given: StoreOptions,
   lease: Lease | null,
   watermark: Watermark,
-  { known, format }: { known: string | null; format: string | null },
+  { known, format, vault }: Found,
 ): Promise<Store> {
-  const paths = pathsOf(options.root, options.repo);
-  await options.onAlone?.(lease?.term ?? 0);
-  const disk = lease === null ? options.disk : leasedDisk(options.disk, paths.repo, lease);
-  const core = createCore({ ...options, disk }, lease);
-  const { log } = core;
+  const paths = pathsOf(given.root, given.repo);
+  await given.onAlone?.(lease?.term ?? 0);
+  const disk = lease === null ? given.disk : leasedDisk(given.disk, paths.repo, lease);
+  const options = { ...given, disk };
   await repository.makeFolders(disk, paths);
-  core.terms = await readTerms(disk, paths.terms, log);
   await repository.clearTemporaries(disk, paths);
-  await journalOwner.assertOf(core, format);
-  const id = format ?? (await repository.createFormat(core));
+  await journalOwner.assertOf({ disk, paths }, format?.id ?? null);
+  const core =
+    vault === null ? await newCore(options, lease) : createCore({ ...options, vault }, lease);
+  const { log } = core;
+  core.terms = await readTerms(core.disk, paths.terms, log);
+  const id = (await repository.readFormat(core.disk, paths))!;
   await journalOwner.write(core, id);
   await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
     core.index.flush(temporaryPath(core)),
@@ -92,6 +115,17 @@ async function openRepository(
   await loadHeads(core);
   await core.copyNotes.load(core);
   return replay(core, watermark);
+}
+
+/** Of a repository that is made now: its keys first, then what says that it needs them. */
+async function newCore(options: StoreOptions, lease: Lease | null): Promise<Core> {
+  const { randomBytes, keys } = options;
+  const paths = pathsOf(options.root, options.repo);
+  const world = vaultWorld(options, paths);
+  const { vault, format } = await createVault(world, toHex(randomBytes(16)), keys);
+  const core = createCore({ ...options, vault }, lease);
+  await repository.createFormat(core, format);
+  return core;
 }
 
 /** True where the catalog has what was committed here after another service had taken the repository. */

@@ -3,67 +3,29 @@
  * the newest positions of its volumes. Reads only what the catalog does not know already.
  */
 import type { Disk } from '../base/disk.ts';
-import { UnderstudyError } from '../base/errors.ts';
-import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../model/geometry.ts';
 import { decodeBase } from './base.ts';
 import type { VolumeHead } from './catalog.ts';
-import { toHex } from './checksum.ts';
 import { loadCondemned } from './condemned.ts';
 import { type Core, temporaryPath } from './core.ts';
+import { encodeFormat, type Format, readFormatObject } from './format.ts';
 import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from './layout.ts';
 import { readLeafFileInfo } from './leaf-file.ts';
 import { expectName } from './maps.ts';
 import { makeFolder, writeObject } from './object-file.ts';
-import { damaged, FORMAT_VERSION, isDamage, isNotFound } from './object-header.ts';
+import { damaged, isDamage, isNotFound } from './object-header.ts';
 import { findInPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
 
-const FORMAT_NAME = 'understudy repository';
-
-interface Format {
-  readonly format: string;
-  readonly version: number;
-  readonly id: string;
-}
-
-const foreign = (path: string, detail: string): UnderstudyError =>
-  new UnderstudyError('ERR_DATA_FORMAT', `${path}: ${detail}`, { path });
-
 /** The repository's identity; null where there is none. ERR_DATA_FORMAT for what is not ours. */
-export async function readFormat(disk: Disk, paths: Paths): Promise<string | null> {
-  if (!(await disk.exists(paths.format))) return null;
-  const text = Buffer.from(await disk.readFile(paths.format)).toString('utf8');
-  let format: Partial<Format>;
-  try {
-    format = JSON.parse(text) as Partial<Format>;
-  } catch {
-    throw foreign(paths.format, 'not JSON');
-  }
-  if (format?.format !== FORMAT_NAME) throw foreign(paths.format, 'not a repository of understudy');
-  if (format.version !== FORMAT_VERSION) throw foreign(paths.format, `version ${format.version}`);
-  if (typeof format.id !== 'string' || !/^[0-9a-f]{32}$/.test(format.id)) {
-    throw foreign(paths.format, 'no identity');
-  }
-  return format.id;
-}
+export const readFormat = async (disk: Disk, paths: Paths): Promise<string | null> =>
+  (await readFormatObject(disk, paths))?.id ?? null;
 
 /** `more`: further fields, which readers that do not know them ignore. */
-export async function createFormat(core: Core, more: object = {}): Promise<string> {
-  const id = toHex(core.randomBytes(16));
-  const format = {
-    format: FORMAT_NAME,
-    version: FORMAT_VERSION,
-    id,
-    chunkBytes: CHUNK_BYTES,
-    chunksPerLeaf: CHUNKS_PER_LEAF,
-    digest: 'sha-256',
-    createdMs: core.clock.wallMs(),
-    ...more,
-  };
-  const bytes = Buffer.from(`${JSON.stringify(format, null, 2)}\n`);
-  await writeObject(core.disk, temporaryPath(core), core.paths.format, [bytes]);
-  return id;
+export async function createFormat(core: Core, format: Format, more: object = {}): Promise<void> {
+  const bytes = encodeFormat(format, core.clock.wallMs(), more);
+  // By this name the temporary file is not sealed either.
+  await writeObject(core.disk, `${temporaryPath(core)}.json`, core.paths.format, [bytes]);
 }
 
 export async function makeFolders(disk: Disk, paths: Paths): Promise<void> {

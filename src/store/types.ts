@@ -15,6 +15,7 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { Subset } from './check-subset.ts';
+import type { KeyOptions } from './keys/open-vault.ts';
 import type { LeaseHolder } from './take-lease.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
@@ -207,6 +208,8 @@ export interface CopyPlace {
   readonly scratch: string;
   /** Given where others could write there meanwhile. */
   readonly leaseBy?: LeaseHolder;
+  /** Opens the copy, or makes it encrypted. Of an encrypted repository a copy must be encrypted. */
+  readonly keys?: KeyOptions;
   /** Called once this process is the only writer there, with the term of its lease. */
   readonly alone?: (term: number) => Promise<void>;
 }

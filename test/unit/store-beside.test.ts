@@ -4,6 +4,7 @@ import type { Disk } from '../../src/base/disk.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys } from './support/key-mode.ts';
 import { readsAs, StoreLife } from './support/store-life.ts';
 
 describe('reading beside a running service', () => {
@@ -54,7 +55,7 @@ describe('reading beside a running service', () => {
         await life.store!.collect();
         await life.store!.check({ readData: false });
       });
-      const offline = await openRepository('/data', silentLog, slow);
+      const offline = await openRepository('/data', silentLog, slow, keys);
       const listed = new Set((await offline.points({})).map(({ id }) => id));
       for (const point of kept.slice(1)) {
         expect(listed.has(point.id), `call ${n}`).toBe(true);

@@ -8,11 +8,14 @@ import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import type { Catalog } from '../../src/store/catalog.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { hasChecksum, sealChecksum } from '../../src/store/checksum.ts';
+import { hasChecksum, sealChecksum, toHex } from '../../src/store/checksum.ts';
 import { paths as pathsOf } from '../../src/store/layout.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
+import { entriesOf, readPack } from '../../src/store/pack-entries.ts';
+import { copyPack } from './support/copy-pack.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys, readingFiles, withKeys } from './support/key-mode.ts';
 import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
 const paths = pathsOf('/data');
@@ -39,7 +42,11 @@ async function sealedLife(points = 3, settings = tinySettings, writes = 5): Prom
   disk.reopen();
 }
 
-const openOffline = () => openRepository('/data', silentLog, disk.mount());
+const entriesIn = async (path: string) => [
+  ...entriesOf(await readPack(await readingFiles(disk.mount()), path)),
+];
+
+const openOffline = () => openRepository('/data', silentLog, disk.mount(), keys);
 
 const readable = (from: Parameters<typeof readableOf>[1]) => readableOf(life, from);
 
@@ -85,9 +92,10 @@ describe('opening', () => {
     await sealedLife();
     const [path] = disk.files('/data/repo/points');
     const bytes = disk.peek(path!).slice();
-    expect(hasChecksum(bytes, 0, 28)).toBe(true);
+    const end = new DataView(bytes.buffer).getUint32(12, true) - 8;
+    expect(hasChecksum(bytes, 0, end)).toBe(true);
     bytes[8] = 2;
-    sealChecksum(bytes, 0, 28);
+    sealChecksum(bytes, 0, end);
     disk.poke(path!, bytes);
     const offline = await openOffline();
     expect(await readable(offline as never)).toHaveLength(2);
@@ -168,6 +176,7 @@ class KeptCatalog extends MemoryCatalog {
 
 async function openWith(catalog: Catalog): Promise<void> {
   life.store = await openStore({
+    ...withKeys,
     ...{ disk: disk.mount(), clock: life.clock, root: '/data', catalog, log: silentLog },
     randomBytes: (count) => life.random.bytes(count),
     settings: { ...tinySettings, segmentBytes: 64 * 1024 * 1024 },
@@ -316,12 +325,9 @@ describe('another way', () => {
   }
 
   /** Damages every content of a pack, and not its footer. */
-  function spoil(path: string): void {
-    const bytes = disk.peek(path);
-    const footer = new DataView(bytes.slice(-64).buffer).getUint32(8, true);
-    for (let at = footer; at < bytes.length - 64; at += 56) {
-      const entry = new DataView(bytes.slice(at, at + 56).buffer);
-      disk.flip(path, entry.getUint32(40, true) + (entry.getUint32(44, true) & 0x3fffffff) - 1);
+  async function spoil(path: string): Promise<void> {
+    for (const { offset, storedLength } of await entriesIn(path)) {
+      disk.flip(path, offset + storedLength - 1);
     }
   }
 
@@ -347,7 +353,7 @@ describe('another way', () => {
       .filter((path) => new DataView(disk.peek(path).slice().buffer).getUint32(32, true) === 0);
     expect(ofBases.length).toBeGreaterThan(2);
     for (const path of ofBases) {
-      spoil(path);
+      await spoil(path);
     }
     await expectAllRead(6);
   });
@@ -365,14 +371,12 @@ describe('another way', () => {
         (path, i) => [path, paths.pack(String(i).padStart(32, 'e'))] as const,
       );
       for (const [path, copy] of copies) {
-        await disk.makeDirectory(copy.slice(0, copy.lastIndexOf('/')));
-        await (await disk.open(copy, 'create')).close();
-        disk.poke(copy, disk.peek(path));
+        await copyPack(disk, path, copy);
       }
       for (const path of disk.files('/data/repo/index')) disk.lose(path);
       for (const pair of copies) {
         const path = pair[isFirstDamaged ? 0 : 1];
-        spoil(path);
+        await spoil(path);
       }
       await expectAllRead(4);
       await life.store!.applyRetention({ drop: life.acknowledged.slice(0, 3).map((p) => p.id) });
@@ -393,7 +397,7 @@ describe('another way', () => {
     const made = disk.files('/data/repo/packs').filter((path) => !before.includes(path));
     expect(made.length).toBeGreaterThan(0);
     for (const path of made) {
-      spoil(path);
+      await spoil(path);
     }
     await life.open({ ...tinySettings, graceMs: 0 });
     const points = (await life.store!.points({})).length;
@@ -420,21 +424,20 @@ describe('bases', () => {
 
 describe('check', () => {
   const isPack = (path: string) => path.endsWith('.pack');
-  const flipFirst = (path: string) => {
-    const bytes = disk.peek(path);
-    const footer = new DataView(bytes.slice(-64).buffer).getUint32(8, true);
-    const entry = new DataView(bytes.slice(footer, footer + 56).buffer);
-    disk.flip(path, entry.getUint32(40, true) + 6);
-    return Buffer.from(bytes.slice(footer, footer + 32)).toString('hex');
+  /** Of what came last, the first point shows all. */
+  const flipLast = async (path: string) => {
+    const pieces = (await entriesIn(path)).filter(({ isGrant }) => !isGrant);
+    const last = pieces.sort((a, b) => a.offset - b.offset).at(-1)!;
+    disk.flip(path, last.offset + 6);
+    return toHex(last.digest);
   };
 
   it('tells of damage in both copies of a content, of one copy, and of what nothing needs', async () => {
     await sealedLife(2, { ...tinySettings, baseAfterDeltas: 1000 });
-    const [first] = disk.files('/data/repo/packs');
+    const bySize = (a: string, b: string) => disk.peek(b).length - disk.peek(a).length;
+    const [first] = disk.files('/data/repo/packs').sort(bySize);
     const copy = paths.pack('e'.repeat(32));
-    await disk.makeDirectory(copy.slice(0, copy.lastIndexOf('/')));
-    await (await disk.open(copy, 'create')).close();
-    disk.poke(copy, disk.peek(first!));
+    await copyPack(disk, first!, copy);
     const findings = async () => {
       const offline = await openOffline();
       const report = await offline.check({ readData: true });
@@ -445,9 +448,9 @@ describe('check', () => {
       for (const id of ids) expect(hurt.has(id)).toBe(!read.includes(id));
       return report.findings.filter(({ kind }) => kind === 'damaged-piece');
     };
-    const name = flipFirst(first!);
+    const name = await flipLast(first!);
     expect(await findings()).toMatchObject([{ object: first, points: [] }]);
-    flipFirst(copy);
+    await flipLast(copy);
     const both = await findings();
     expect(both).toHaveLength(1);
     expect(both[0]!.points.length).toBeGreaterThan(0);

@@ -10,6 +10,7 @@ import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys } from './support/key-mode.ts';
 import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
 import { drain } from './support/store-world.ts';
 
@@ -251,7 +252,7 @@ describe('check', () => {
       for (let i = 0; i < 6; i += 1) {
         const offset = random.below(size);
         disk.flip(path, offset);
-        const offline = await openRepository('/data', silentLog, disk.mount());
+        const offline = await openRepository('/data', silentLog, disk.mount(), keys);
         const { findings } = await offline.check({ readData: true });
         const hurt = new Set(findings.flatMap(({ points }) => points));
         for (const point of acknowledged) {
@@ -277,7 +278,7 @@ describe('check', () => {
     for (const path of [packs[0]!, ...deltas.filter(isLast)]) {
       const bytes = disk.peek(path).slice();
       disk.lose(path);
-      const offline = await openRepository('/data/repo', silentLog, disk.mount());
+      const offline = await openRepository('/data/repo', silentLog, disk.mount(), keys);
       const { findings } = await offline.check({ readData: false });
       expect(
         findings.some(({ kind }) => kind.startsWith('missing')),
@@ -292,7 +293,7 @@ describe('check', () => {
 
   it('is clean where nothing is wrong, with a service and without', async () => {
     await sealedLife();
-    const offline = await openRepository('/data/repo', silentLog, disk.mount());
+    const offline = await openRepository('/data/repo', silentLog, disk.mount(), keys);
     expect((await offline.check({ readData: true })).findings).toEqual([]);
     for (const point of life.acknowledged) expect(await readsFine(offline, point)).toBe(true);
     await offline.close();

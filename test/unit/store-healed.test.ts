@@ -12,6 +12,7 @@ import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys, withKeys } from './support/key-mode.ts';
 import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
 const settings = { ...tinySettings, baseAfterDeltas: 3 };
@@ -76,7 +77,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
   if (kind === 'lost') disk.lose(path);
   const seen = kind === 'unreadable' ? unreadable(disk.mount(), path) : disk.mount();
 
-  const offline = await openRepository('/data', silentLog, seen);
+  const offline = await openRepository('/data', silentLog, seen, keys);
   const before = await readableOf(life, offline as never);
   const { findings } = await offline.check({ readData: true });
   const hurt = new Set(findings.flatMap(({ points }) => points));
@@ -88,6 +89,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
   await offline.close();
 
   life.store = await openStore({
+    ...withKeys,
     ...{ disk: seen, clock: life.clock, root: '/data', catalog: new MemoryCatalog() },
     ...{ log: silentLog, settings, randomBytes: (count) => life.random.bytes(count) },
   });
@@ -109,7 +111,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
 
   if (!disk.files().includes(path)) await (await disk.open(path, 'create')).close();
   disk.poke(path, good);
-  const healed = await openRepository('/data', silentLog, disk.mount());
+  const healed = await openRepository('/data', silentLog, disk.mount(), keys);
   const listed = (await healed.points({ order: 'oldest' })).map((point) => point.id);
   const kept = life.acknowledged.map((point) => point.id).filter((one) => !drop.includes(one));
   for (const one of kept) expect(listed, what).toContain(one);

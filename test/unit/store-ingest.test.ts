@@ -12,6 +12,7 @@ import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
+import { keys, withKeys } from './support/key-mode.ts';
 import { commit, drain, type Expected, SourceVolume, sync } from './support/store-world.ts';
 
 let root: string;
@@ -24,6 +25,7 @@ afterEach(async () => {
 
 const open = (settings = {}): Promise<Store> =>
   openStore({
+    ...withKeys,
     disk: nodeDisk,
     clock: systemClock,
     randomBytes: (count) =>
@@ -105,7 +107,7 @@ describe('ingest', () => {
     for (const point of kept) await expectImages(store, point);
     expect((await store.check({ readData: true })).findings).toEqual([]);
     await store.close();
-    const offline = await openRepository(`${root}/repo`, silentLog);
+    const offline = await openRepository(`${root}/repo`, silentLog, undefined, keys);
     expect((await offline.check({ readData: true })).findings).toEqual([]);
     const image = await offline.openImage(kept[0]!.id, '/dev/a');
     const content = kept[0]!.contents.get('/dev/a')!;

@@ -10,6 +10,7 @@ import { openRepository } from '../../src/store/offline.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { full, HookedDisk } from './support/hooked-disk.ts';
+import { keys } from './support/key-mode.ts';
 import { readsAs, StoreLife } from './support/store-life.ts';
 
 const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 37);
@@ -53,7 +54,7 @@ async function failAt(seed: number, call: number): Promise<void> {
   await life.open();
   await expectAcknowledged(life, what);
   disk.restart(new Random(seed * 100_000 + call));
-  const offline = await openRepository('/data/repo', silentLog, disk.mount());
+  const offline = await openRepository('/data/repo', silentLog, disk.mount(), keys);
   expect((await offline.check({ readData: true })).findings, what).toEqual([]);
   await offline.close();
   await life.open();

@@ -10,6 +10,7 @@ import type { CommitRequest, Ingest, Store, VerifiedPiece } from '../../src/stor
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { withKeys } from './support/key-mode.ts';
 import { cut, pieceOf, sha256 } from './support/store-world.ts';
 
 const GENERATION = 'a'.repeat(32);
@@ -27,6 +28,7 @@ let store: Store;
 
 async function open(): Promise<Store> {
   return openStore({
+    ...withKeys,
     disk: disk.mount(),
     clock: new VirtualClock(),
     randomBytes: (count) => random.bytes(count),

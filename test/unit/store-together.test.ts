@@ -14,6 +14,7 @@ import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { withKeys } from './support/key-mode.ts';
 import { readsAs, tinySettings } from './support/store-life.ts';
 import { commit, drain, type Expected, SourceVolume, sync } from './support/store-world.ts';
 
@@ -42,6 +43,7 @@ class Together {
   async open(): Promise<void> {
     const chance = this.random.fork();
     this.store = await openStore({
+      ...withKeys,
       disk: this.disk.mount(),
       clock: new VirtualClock(),
       randomBytes: (count) => chance.bytes(count),

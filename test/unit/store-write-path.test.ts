@@ -23,6 +23,7 @@ import { entriesOf, readPack } from '../../src/store/pack-entries.ts';
 import type { CommitRequest } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { full, HookedDisk } from './support/hooked-disk.ts';
+import { keys, readingFiles } from './support/key-mode.ts';
 import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
 import { commit, cut, drain, SourceVolume, sha256, sync } from './support/store-world.ts';
 
@@ -218,7 +219,7 @@ describe('a pack', () => {
     const bases = disk.files('/data/repo/bases');
     expect(bases.at(-1)).toMatch(/0000000002.base$/);
     disk.restart(life.random); // what was not synced may be gone
-    const offline = await openRepository('/data/repo', silentLog, disk.mount());
+    const offline = await openRepository('/data/repo', silentLog, disk.mount(), keys);
     expect((await offline.check({ readData: true })).findings).toEqual([]);
     await offline.close();
   });
@@ -255,7 +256,7 @@ describe('open files', () => {
 async function heldAndNamed(): Promise<{ held: Set<string>; named: Set<string> }> {
   const held = new Set<string>();
   const named = new Set<string>();
-  const files = new FileCache(disk.mount());
+  const files = await readingFiles(disk.mount());
   for (const path of disk.files('/data/repo/packs')) {
     for (const entry of entriesOf(await readPack(files, path))) held.add(toHex(entry.digest));
   }
@@ -361,7 +362,7 @@ describe('sealing', () => {
     expect(written.filter((path) => path.includes('0002.segment'))).toEqual([]);
     for (const [path, bytes] of packs) {
       expect(Buffer.compare(disk.peek(path), bytes), path).toBe(0);
-      const footer = entriesOf(await readPack(new FileCache(disk.mount()), path));
+      const footer = entriesOf(await readPack(await readingFiles(disk.mount()), path));
       for (const { pack } of footer) expect(pack).toBe(0);
     }
     await expectPoints();

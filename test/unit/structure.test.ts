@@ -88,6 +88,7 @@ describe('layers', () => {
     ['ws', /^src\/transport\//],
     ['yargs', /^src\/cli\/adapter\.ts$/],
     ['node:sqlite', /^src\/store\//],
+    ['@aws-sdk/client-kms', /^src\/store\/keys\/kms\.ts$/],
     ['@aws-sdk/client-s3', /^src\/store\/objects\//],
   ])('only one place imports %s', (name, place) => {
     const wrong = offenders((path, text) => importsOf(text).includes(name) && !place.test(path));

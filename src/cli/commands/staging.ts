@@ -4,6 +4,7 @@ import { parseDedupeDomains } from '../../model/dedupe-domain.ts';
 import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { copyServiceOptions, copySettings } from '../copy-options.ts';
+import { keyOptions, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
@@ -42,6 +43,7 @@ const run: CommandSpec = {
       value: 'PLACE',
       describe: 'The repository: a directory or s3://BUCKET/PREFIX (without it, DIR/repo)',
     },
+    ...keyOptions,
     ...placeOptions,
     ...bucketOptions,
     {
@@ -112,6 +114,10 @@ const run: CommandSpec = {
       does: 'for other machines; all points of an hour, then one an hour for a week',
     },
     {
+      line: 'understudy staging run --data /srv/understudy --key-file /etc/understudy/key',
+      does: 'an encrypted repository (repo key create makes the key file first)',
+    },
+    {
       line: 'understudy staging run --data /srv/understudy --copy-to /mnt/second --copy-every 1h',
       does: 'and copies new points to a second disk once an hour',
     },
@@ -126,6 +132,7 @@ const run: CommandSpec = {
       keep,
       repo: settings.optionalText('repo'),
       placeOptions: writerPlaceOf(settings),
+      ...(await keysOf(settings)),
       coldAfterMs: settings.optionalNumber('s3-cold-after'),
       durability: settings.text('durability') === 'object' ? 'object' : 'local',
       adopt: settings.flag('adopt'),

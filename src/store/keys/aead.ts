@@ -54,12 +54,5 @@ export const aesGcm: Aead = {
 };
 
 /** HKDF-SHA-256 of a key: `label` says what the result is for, `salt` for which file. */
-export const deriveKey = (
-  key: Uint8Array,
-  salt: Uint8Array,
-  label: string,
-  bound: Uint8Array = new Uint8Array(0),
-): Uint8Array => {
-  const info = Buffer.concat([Buffer.from(label, 'latin1'), bound]);
-  return new Uint8Array(hkdfSync('sha256', key, salt, info, KEY_BYTES));
-};
+export const deriveKey = (key: Uint8Array, salt: Uint8Array, label: string): Uint8Array =>
+  new Uint8Array(hkdfSync('sha256', key, salt, Buffer.from(label, 'latin1'), KEY_BYTES));

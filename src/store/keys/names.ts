@@ -9,8 +9,11 @@
  */
 import { createHmac } from 'node:crypto';
 import { sha256, toHex } from '../checksum.ts';
+import type { NamesMode } from '../format.ts';
 
 export interface Names {
+  /** How contents are named. */
+  readonly mode: NamesMode;
   /** The name of the content with this SHA-256. */
   ofDigest(digest: Uint8Array): Uint8Array;
   ofContent(content: Uint8Array): Uint8Array;
@@ -29,6 +32,7 @@ const FOLDER_DIGITS = 32;
 const folderOf = (bytes: Uint8Array): string => toHex(bytes).slice(0, FOLDER_DIGITS);
 
 export const plainNames: Names = {
+  mode: 'sha-256',
   ofDigest: (digest) => digest,
   ofContent: sha256,
   ownerTag: (server) => sha256(Buffer.from(server, 'utf8')).subarray(0, OWNER_BYTES),
@@ -46,6 +50,7 @@ export function keyedNames(key: Uint8Array): Names {
     return hmac.digest();
   };
   return {
+    mode: 'hmac-sha-256',
     ofDigest: (digest) => mac(digest),
     ofContent: (content) => mac(sha256(content)),
     ownerTag: (server) => mac('understudy owner\n', server).subarray(0, OWNER_BYTES),

@@ -4,6 +4,7 @@
  * by its format.json and the key that the operator gave; no file's own bytes can say that it is plain.
  */
 import type { DiskFile } from '../../base/disk.ts';
+import type { UnderstudyError } from '../../base/errors.ts';
 import { fromHex, hasChecksum, toHex } from '../checksum.ts';
 import { damaged, isDamage } from '../object-header.ts';
 import {
@@ -33,6 +34,10 @@ export interface DataKey {
 export interface DataKeys {
   /** What is written from now on is sealed with it. */
   readonly current: DataKey;
+  /** For a copy of the repository, which has the same names. */
+  readonly nameKey: Uint8Array;
+  /** Key objects that were found damaged. */
+  readonly damage: readonly UnderstudyError[];
   /** Null where the repository has no such key. */
   find(id: string): Promise<DataKey | null>;
 }

@@ -1,0 +1,246 @@
+/**
+ * The keys of one repository: made with it, opened with a master key at each start, rotated and wrapped
+ * for other masters later. A data key that was rotated stays for what it sealed; the name key never
+ * changes. A key that no object gives any more is what damage is: its files cannot be read.
+ *
+ * Each key lies in two files, wrapped apart from each other: one damaged file costs nothing.
+ *
+ * Order: a new repository's keys are durable before its format.json; a rotated key before anything is
+ * sealed with it; a new wrapping before an old one may go.
+ */
+import type { Disk } from '../../base/disk.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import { toHex } from '../checksum.ts';
+import type { Format, NamesMode } from '../format.ts';
+import type { Paths } from '../layout.ts';
+import { makeFolder, writeObject } from '../object-file.ts';
+import { damaged, isDamage, isNotFound } from '../object-header.ts';
+import { type Aead, aesGcm, KEY_BYTES } from './aead.ts';
+import {
+  decodeKeyObject,
+  encodeKeyObject,
+  type KeyFacts,
+  type KeyObject,
+  unwrapped,
+  wrapped,
+} from './key-object.ts';
+import type { MasterKey } from './master.ts';
+import { keyedFolders, keyedNames, type Names } from './names.ts';
+import type { DataKey, DataKeys } from './vault.ts';
+
+export const DEFAULT_DOMAIN = 'default';
+
+export interface KeyWorld {
+  /** The disk itself, not a sealed one. */
+  readonly disk: Disk;
+  readonly paths: Pick<Paths, 'keys' | 'temporary'>;
+  readonly master: MasterKey;
+  readonly randomBytes: (count: number) => Uint8Array;
+  readonly nowMs: number;
+  readonly aead?: Aead;
+}
+
+/** A key object, and the file it lies in. */
+export interface StoredKey extends KeyObject {
+  readonly path: string;
+}
+
+interface OpenKey extends KeyFacts {
+  readonly key: Uint8Array;
+}
+
+/** Files of one key under one master. */
+const COPIES = 2;
+
+const KEY_NAME = /^[0-9a-f]{16}-[0-9a-f]{8}\.key$/;
+
+/** All key objects of the repository; those that are damaged are handed to `onDamage`. */
+export async function listKeyObjects(
+  { disk, paths }: Pick<KeyWorld, 'disk' | 'paths'>,
+  repository: string,
+  onDamage: (error: UnderstudyError) => void = () => undefined,
+): Promise<StoredKey[]> {
+  const found: StoredKey[] = [];
+  for (const { name } of await disk.list(paths.keys)) {
+    if (!KEY_NAME.test(name)) continue;
+    const path = `${paths.keys}/${name}`;
+    try {
+      const object = decodeKeyObject(await disk.readFile(path), path);
+      const isOurs = object.repository === repository && name.startsWith(`${object.id}-`);
+      if (!isOurs) throw damaged(path, 'the key of another name or repository');
+      found.push({ ...object, path });
+    } catch (error) {
+      if (isNotFound(error)) continue;
+      if (!isDamage(error)) throw error;
+      onDamage(error);
+    }
+  }
+  return found;
+}
+
+export class RepositoryKeys implements DataKeys {
+  readonly names: Names;
+  /** Of key objects, when the repository was opened. */
+  readonly damage: readonly UnderstudyError[];
+  private readonly world: KeyWorld;
+  private readonly repository: string;
+  private open: ReadonlyMap<string, OpenKey>;
+  /** Ids that were looked for and are not there. */
+  private readonly missing = new Set<string>();
+
+  private constructor(
+    world: KeyWorld,
+    repository: string,
+    names: Names,
+    open: ReadonlyMap<string, OpenKey>,
+    damage: readonly UnderstudyError[],
+  ) {
+    this.damage = damage;
+    this.world = world;
+    this.repository = repository;
+    this.names = names;
+    this.open = open;
+  }
+
+  /**
+   * Opens all keys that the master can open. ERR_KEY_WRONG where it can open none, ERR_OBJECT_DAMAGED
+   * where the name key is missing or is not of this kind of repository, ERR_KEY_DENIED,
+   * ERR_KEY_UNAVAILABLE.
+   */
+  static async load(world: KeyWorld, { id, encryption }: Format): Promise<RepositoryKeys> {
+    const { open, damage } = await openAll(world, id);
+    const nameKey = [...open.values()].find(({ purpose }) => purpose === 'names');
+    if (nameKey === undefined) {
+      throw damage[0] ?? damaged(world.paths.keys, 'the name key is missing');
+    }
+    if (nameKey.domain !== encryption?.names) {
+      throw damaged(world.paths.keys, 'format.json says other names than the name key');
+    }
+    const keys = new RepositoryKeys(world, id, namesOf(nameKey), open, damage);
+    if (keys.newest() === null) {
+      throw damage[0] ?? damaged(world.paths.keys, 'there is no data key');
+    }
+    return keys;
+  }
+
+  /** The keys of a new repository, durable. What is left of an attempt to make it goes. */
+  static async create(
+    world: KeyWorld,
+    repository: string,
+    names: NamesMode,
+    nameKey?: Uint8Array,
+  ): Promise<RepositoryKeys> {
+    const { disk, paths, randomBytes, nowMs } = world;
+    await makeFolder(disk, paths.keys);
+    for (const { name } of await disk.list(paths.keys)) {
+      if (KEY_NAME.test(name)) await disk.remove(`${paths.keys}/${name}`);
+    }
+    const facts = { repository, number: 1, createdMs: nowMs };
+    const made: OpenKey[] = [];
+    for (const [purpose, domain, given] of [
+      ['names', names, nameKey],
+      ['data', DEFAULT_DOMAIN, undefined],
+    ] as const) {
+      const key = given ?? randomBytes(KEY_BYTES);
+      made.push({ ...facts, purpose, domain, id: toHex(randomBytes(8)), key });
+    }
+    for (const key of made) await writeKey(world, key);
+    const open = new Map(made.map((key) => [key.id, key]));
+    return new RepositoryKeys(world, repository, namesOf(made[0]!), open, []);
+  }
+
+  get current(): DataKey {
+    return this.newest()!;
+  }
+
+  /** The name key, for a copy of the repository, which has the same names. */
+  get nameKey(): Uint8Array {
+    return [...this.open.values()].find(({ purpose }) => purpose === 'names')!.key;
+  }
+
+  /** One that was made beside this process is read when it is first met. */
+  async find(id: string): Promise<DataKey | null> {
+    const known = this.open.get(id);
+    if (known !== undefined) return known.purpose === 'data' ? known : null;
+    if (this.missing.has(id)) return null;
+    const objects = await listKeyObjects(this.world, this.repository);
+    if (objects.some((object) => object.id === id)) {
+      const { open } = await openAll(this.world, this.repository);
+      this.open = new Map([...this.open, ...open]);
+    }
+    if (!this.open.has(id)) this.missing.add(id);
+    return this.find(id);
+  }
+
+  /** A new data key, for all that is written by whoever opens the repository from now on. */
+  async rotate(): Promise<DataKey> {
+    const { randomBytes, nowMs: createdMs } = this.world;
+    const number = this.newest()!.number + 1;
+    const facts = { repository: this.repository, number, createdMs };
+    const purpose = 'data' as const;
+    const id = toHex(randomBytes(8));
+    const key = { ...facts, purpose, domain: DEFAULT_DOMAIN, id, key: randomBytes(KEY_BYTES) };
+    await writeKey(this.world, key);
+    this.open = new Map([...this.open, [id, key]]);
+    return key;
+  }
+
+  /** Wraps every key for another master too. Returns how many there are. */
+  async add(master: MasterKey): Promise<number> {
+    for (const key of this.open.values()) await writeKey({ ...this.world, master }, key);
+    return this.open.size;
+  }
+
+  private newest(): OpenKey | null {
+    const isCurrent = ({ purpose, domain }: OpenKey) =>
+      purpose === 'data' && domain === DEFAULT_DOMAIN;
+    const keys = [...this.open.values()].filter(isCurrent);
+    return keys.sort((a, b) => b.number - a.number || (a.id < b.id ? -1 : 1))[0] ?? null;
+  }
+}
+
+const namesOf = ({ domain, key }: OpenKey): Names =>
+  domain === 'sha-256' ? keyedFolders(key) : keyedNames(key);
+
+async function writeKey(world: KeyWorld, { key, ...facts }: OpenKey): Promise<void> {
+  const { disk, paths, master, randomBytes, aead = aesGcm } = world;
+  await makeFolder(disk, paths.temporary);
+  for (let copy = 0; copy < COPIES; copy += 1) {
+    const object = await wrapped(aead, master, facts, key, randomBytes);
+    const name = `${facts.id}-${toHex(randomBytes(4))}.key`;
+    const temporary = `${paths.temporary}/${name}`;
+    await writeObject(disk, temporary, `${paths.keys}/${name}`, [encodeKeyObject(object)]);
+  }
+}
+
+interface OpenKeys {
+  /** Every key that the master can open, by its id. */
+  readonly open: ReadonlyMap<string, OpenKey>;
+  readonly damage: readonly UnderstudyError[];
+}
+
+async function openAll(world: KeyWorld, repository: string): Promise<OpenKeys> {
+  const { master, aead = aesGcm } = world;
+  const damage: UnderstudyError[] = [];
+  const objects = await listKeyObjects(world, repository, (error) => damage.push(error));
+  const open = new Map<string, OpenKey>();
+  for (const object of objects) {
+    if (object.master.kind !== master.kind || open.has(object.id)) continue;
+    const key = await unwrapped(aead, master, object);
+    const { id, purpose, domain, number, createdMs } = object;
+    if (key !== null) open.set(id, { id, repository, purpose, domain, number, createdMs, key });
+  }
+  if (open.size > 0) return { open, damage };
+  if (objects.length === 0) {
+    throw damage[0] ?? damaged(world.paths.keys, 'the keys of the repository are missing');
+  }
+  const kinds = [...new Set(objects.map((object) => kindNames[object.master.kind]))].join(', or ');
+  const message = `${master.name} does not open this repository, which asks for ${kinds}`;
+  throw new UnderstudyError('ERR_KEY_WRONG', message, { path: world.paths.keys });
+}
+
+const kindNames: Record<StoredKey['master']['kind'], string> = {
+  file: 'the key file that it was made with',
+  passphrase: 'its passphrase',
+  kms: 'its KMS key',
+};
