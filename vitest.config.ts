@@ -15,7 +15,7 @@ export default defineConfig({
           ],
           env: { TEST_ENCRYPTED: '1' },
           setupFiles: ['test/unit/support/key-mode-setup.ts'],
-          testTimeout: 60_000,
+          testTimeout: 300_000,
         },
       },
       { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },

@@ -103,7 +103,7 @@ function assertNames({ vault }: Core, { name, keys }: CopyPlace): void {
 /** The keys of a copy that is made now. */
 async function newVault(source: Core, world: VaultWorld, { keys }: CopyPlace) {
   const id = toHex(world.randomBytes(16));
-  if (keys === undefined) return createVault(world, id, undefined);
+  if (keys === undefined) return { vault: plainVault, format: { id, encryption: null } };
   const nameKey = source.vault.keys?.nameKey;
   const names = source.vault.names.mode;
   return createVault(world, id, { ...keys, names, ...(nameKey && { nameKey }) });

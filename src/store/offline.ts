@@ -90,10 +90,13 @@ export async function openDirectory(
   disk: Disk = nodeDisk,
   keys?: KeyOptions,
 ): Promise<OpenDirectory> {
-  return openDirectoryIn({ disk, repo: resolve(directory), objects: null }, log);
+  return openDirectoryIn({ disk, repo: resolve(directory), objects: null, keys }, log);
 }
 
-export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'>;
+export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'> & {
+  /** Of an encrypted repository. */
+  readonly keys?: KeyOptions | undefined;
+};
 
 /** A repository that may lie in an object store; the caller closes the place afterwards. */
 export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<OfflineRepository> {
@@ -102,7 +105,7 @@ export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<Offl
 
 /** The same for parts of the store that look beneath. */
 export async function openDirectoryIn(
-  { disk, repo: given, objects }: ReadPlace,
+  { disk, repo: given, objects, keys }: ReadPlace,
   log: Log,
 ): Promise<OpenDirectory> {
   const isData = objects === null && (await disk.exists(`${given}/repo/format.json`));

@@ -15,7 +15,6 @@ import * as journalOwner from './journal-owner.ts';
 import { createVault, openVault, type VaultWorld } from './keys/open-vault.ts';
 import { sealedDisk } from './keys/sealed-disk.ts';
 import { plainVault, type Vault } from './keys/vault.ts';
-
 import { type Paths, paths as pathsOf } from './layout.ts';
 import type { Lease } from './lease.ts';
 import { encodeTerm, SEQUENCES_PER_TERM } from './lease-record.ts';
@@ -120,8 +119,12 @@ async function openRepository(
 /** Of a repository that is made now: its keys first, then what says that it needs them. */
 async function newCore(options: StoreOptions, lease: Lease | null): Promise<Core> {
   const { randomBytes, keys } = options;
-  const paths = pathsOf(options.root, options.repo);
-  const world = vaultWorld(options, paths);
+  if (keys === undefined) {
+    const plain = createCore(options, lease);
+    await repository.createFormat(plain, { id: toHex(randomBytes(16)), encryption: null });
+    return plain;
+  }
+  const world = vaultWorld(options, pathsOf(options.root, options.repo));
   const { vault, format } = await createVault(world, toHex(randomBytes(16)), keys);
   const core = createCore({ ...options, vault }, lease);
   await repository.createFormat(core, format);

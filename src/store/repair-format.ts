@@ -9,6 +9,7 @@ import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { MemoryCatalog } from './catalog-memory.ts';
+import { toHex } from './checksum.ts';
 import type { Core } from './core.ts';
 import { createCore } from './create-core.ts';
 import { makeFolder } from './object-file.ts';
@@ -56,7 +57,8 @@ export async function mendFormat(
   if (!isDryRun) {
     await makeFolder(disk, core.paths.temporary);
     await clearTemporaries(disk, core.paths);
-    await createFormat(core, knownId === null ? {} : { id: knownId });
+    const id = knownId ?? toHex(randomBytes(16));
+    await createFormat(core, { id, encryption: null });
   }
   return {
     finding: { kind: 'damaged-object', object, detail: why, points: [] },

@@ -75,6 +75,7 @@ export class Sealer {
     }
     return new Promise((resolve, reject) => {
       this.waiters.push({ sequence: Math.min(sequence, last), resolve, reject });
+      this.wake(); // a try may have failed already, before there was anybody to tell
     });
   }
 

@@ -52,11 +52,11 @@ export async function openVault(
   return new SealedVault(keys.names, keys, options.aead);
 }
 
-/** Keys for a repository that is made now; plain where no key was given. */
+/** Keys for a repository that is made now. */
 export async function createVault(
   world: VaultWorld,
   repository: string,
-  options: KeyOptions | undefined,
+  options: KeyOptions,
 ): Promise<{ vault: Vault; format: Format }> {
   if (options === undefined)
     return { vault: plainVault, format: { id: repository, encryption: null } };

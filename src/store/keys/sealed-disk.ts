@@ -12,7 +12,7 @@ import { openSealed, SealedReader } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';
 import type { Vault } from './vault.ts';
 
-const CLEAR = /(?:\.(?:pack|segment|json|key|lease)|\/watermark|\/owner)$/;
+const CLEAR = /(?:\.(?:pack|segment|json|key|lease)|\/watermark|\/repository)$/;
 
 export interface SealedFolders {
   readonly repo: string;

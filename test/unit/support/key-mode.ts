@@ -58,5 +58,12 @@ export async function readingFiles(disk: Disk): Promise<FileCache> {
   return new FileCache(sealedDisk(disk, vault, paths, randomBytes), undefined, vault);
 }
 
+/**
+ * With a watch of its own, for a life that chooses ids and salts by a seed: another one with the same
+ * seed chooses the same, and the former one may not be quite over.
+ */
+export const keysOfOwn = (): { keys?: KeyOptions } =>
+  isEncrypted ? { keys: { master: testMaster, aead: new NonceWatch() } } : {};
+
 /** To be spread into the options of a store. */
 export const withKeys: { keys?: KeyOptions } = keys === undefined ? {} : { keys };

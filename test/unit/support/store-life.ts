@@ -15,7 +15,7 @@ import type { Ingest, Store } from '../../../src/store/types.ts';
 import { Random } from '../../simulation/random.ts';
 import { VirtualClock } from '../../simulation/virtual-clock.ts';
 import type { FaultyDisk } from './faulty-disk.ts';
-import { nonceWatch, withKeys } from './key-mode.ts';
+import { keysOfOwn } from './key-mode.ts';
 import { commit, drain, type Expected, SourceVolume, sync } from './store-world.ts';
 
 /** So small that a short life meets everything: runs, rotations, bases, index objects, merges. */
@@ -36,6 +36,7 @@ export class StoreLife {
   readonly random: Random;
   readonly clock = new VirtualClock();
   readonly volumes: SourceVolume[];
+  private readonly keys = keysOfOwn();
   /** Acknowledged and not dropped since. */
   readonly acknowledged: Expected[] = [];
   /** A commit that was asked for and not answered yet. */
@@ -46,7 +47,6 @@ export class StoreLife {
   private timeMs = 1_700_000_000_000;
 
   constructor(disk: FaultyDisk, seed: number) {
-    nonceWatch.forget();
     this.disk = disk;
     this.random = new Random(seed);
     this.volumes = [
@@ -65,7 +65,7 @@ export class StoreLife {
     more: Partial<StoreOptions> = {},
   ): Promise<Store> {
     this.store = await openStore({
-      ...withKeys,
+      ...this.keys,
       ...this.mount(),
       clock: this.clock,
       randomBytes: (count) => this.random.bytes(count),
