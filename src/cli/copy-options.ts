@@ -4,6 +4,7 @@ import { parseSize } from '../base/units.ts';
 import { parseKeepRules } from '../model/retention.ts';
 import type { CopySettings } from '../staging/service.ts';
 import type { PlaceOptions } from '../store/place.ts';
+import { keyOptionsOf, keysOf } from './key-options.ts';
 import type { OptionSpec } from './option.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
@@ -64,6 +65,7 @@ export const copyServiceOptions: readonly OptionSpec[] = [
     default: 'new',
   },
   ...bucketOptionsOf('copy-'),
+  ...keyOptionsOf('copy-', 'Of the copies, where it is another one: '),
 ];
 
 export function destinationOf(settings: Settings, prefix: string): PlaceOptions {
@@ -73,7 +75,7 @@ export function destinationOf(settings: Settings, prefix: string): PlaceOptions 
 }
 
 /** ERR_USAGE, ERR_RETENTION_RULES. */
-export function copySettings(settings: Settings): CopySettings {
+export async function copySettings(settings: Settings): Promise<CopySettings> {
   const keep = settings.optionalText('copy-keep');
   const rate = settings.optionalText('copy-rate');
   const everyMs = settings.number('copy-every');
@@ -84,5 +86,6 @@ export function copySettings(settings: Settings): CopySettings {
     bytesPerSecond: rate === undefined ? 0 : parseRate(rate),
     verify: settings.text('copy-verify') as VerifyChoice,
     placeOptions: destinationOf(settings, 'copy-'),
+    ...(await keysOf(settings, 'copy-')),
   };
 }

@@ -1,6 +1,7 @@
 /** What commands share that ask a service, or, with --repo, look into a repository by themselves. */
 import { UnderstudyError } from '../base/errors.ts';
 import type { CommandContext } from './command.ts';
+import { keyOptions } from './key-options.ts';
 import { connect, operatorOptions } from './operator.ts';
 import type { OptionSpec } from './option.ts';
 import { placeOptions } from './repository-options.ts';
@@ -16,6 +17,7 @@ export const repoOption: OptionSpec = {
 /** Without --repo the service is asked, and must be named. */
 export const eitherOptions: readonly OptionSpec[] = [
   repoOption,
+  ...keyOptions,
   ...placeOptions,
   ...operatorOptions.map((option) => ({ ...option, required: false })),
 ];

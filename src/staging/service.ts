@@ -49,8 +49,8 @@ export interface CopySettings {
   readonly verify: 'none' | 'new' | 'all';
   /** Of buckets among them. */
   readonly placeOptions?: PlaceOptions;
-  /** Opens an encrypted repository, and makes a new one encrypted. */
-  readonly keys?: KeyOptions;
+  /** Of the copies, where they are not those of the repository. */
+  readonly keys?: KeyOptions | undefined;
 }
 
 export interface StagingOptions {
@@ -243,17 +243,21 @@ function coolingOf(
 }
 
 async function openCopies(
-  { dataDir, repo, copy, log, clock = systemClock }: StagingOptions,
+  { dataDir, repo, copy, log, clock = systemClock, keys: own }: StagingOptions,
   store: Store,
   guard: ClockGuard,
 ): Promise<Copies> {
   const sources = repo === undefined ? [dataDir] : [dataDir, repo];
   const places: CopyDestination[] = [];
+  const keys = copy?.keys ?? own;
   for (const [i, given] of (copy?.places ?? []).entries()) {
     // A folder for each: what one copy has not named yet another one's start would remove.
     const scratch = join(resolve(dataDir), 'copying', String(i));
     const world = { clock, log };
-    places.push(await copyDestination(given, sources, copy?.placeOptions ?? {}, world, scratch));
+    const options = copy?.placeOptions ?? {};
+    const place = await copyDestination(given, sources, options, world, scratch);
+    const open = async () => ({ ...(await place.open()), ...(keys && { keys }) });
+    places.push({ ...place, open });
   }
   return new Copies({
     ...{ clock, log, store, places, newId: randomUUID },

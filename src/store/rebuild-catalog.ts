@@ -8,6 +8,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
+import type { KeyOptions } from './keys/open-vault.ts';
 import { paths as pathsOf } from './layout.ts';
 import { openNodeStore } from './node-store.ts';
 import type { Place } from './place.ts';
@@ -32,6 +33,7 @@ export async function rebuildCatalog(
   data: string,
   log: Log,
   place?: Place,
+  keys?: KeyOptions,
 ): Promise<RebuiltCatalog> {
   const root = resolve(data);
   const path = `${root}/catalog.sqlite`;
@@ -41,7 +43,8 @@ export async function rebuildCatalog(
     throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: root });
   }
   const before = await removeCatalog(path);
-  const store = await openNodeStore(root, log, place === undefined ? {} : { place });
+  const options = { ...(place && { place }), ...(keys && { keys }) };
+  const store = await openNodeStore(root, log, options);
   try {
     const ids = (await store.points({})).map(({ id }) => id);
     const servers = await store.servers();

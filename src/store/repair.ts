@@ -19,6 +19,7 @@ import { stagedOf, survey } from './check.ts';
 import { toHex } from './checksum.ts';
 import { condemn } from './condemned.ts';
 import type { Core } from './core.ts';
+import type { KeyOptions } from './keys/open-vault.ts';
 import { paths as pathsOf } from './layout.ts';
 import type { Lease } from './lease.ts';
 import { leasedDisk } from './leased-disk.ts';
@@ -44,6 +45,8 @@ export interface RepairOptions {
   readonly isDryRun: boolean;
   readonly log: Log;
   readonly disk?: Disk;
+  /** Of an encrypted repository. */
+  readonly keys?: KeyOptions | undefined;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -90,8 +93,10 @@ export async function repairRepository(given: RepairOptions): Promise<RepairRepo
 
 const asReport = ({ finding, step }: MendedFormat) => ({ before: [finding], steps: [step] });
 
-const openDonor = (from: string | ReadPlace, { log, disk }: { log: Log; disk: Disk }) =>
-  typeof from === 'string' ? openDirectory(from, log, disk) : openDirectoryIn(from, log);
+const openDonor = (
+  from: string | ReadPlace,
+  { log, disk, keys }: { log: Log; disk: Disk; keys?: KeyOptions | undefined },
+) => (typeof from === 'string' ? openDirectory(from, log, disk, keys) : openDirectoryIn(from, log));
 
 /** Null for a repository that lies in its data directory: its lock is enough. */
 async function leaseOf(
@@ -115,11 +120,11 @@ async function forgetNotes(disk: Disk, directory: string): Promise<void> {
 type Rounds = RepairOptions & { readonly disk: Disk };
 
 async function inRounds(options: Rounds, donor: OpenDirectory | null): Promise<RepairReport> {
-  const { directory, isDryRun, log, disk } = options;
+  const { directory, isDryRun, log, disk, keys } = options;
   const steps: RepairStep[] = [];
   let before: readonly Finding[] | null = null;
   for (let round = 1; ; round += 1) {
-    const opened = await openDirectory(directory, log, disk);
+    const opened = await openDirectory(directory, log, disk, keys);
     try {
       assertOther(opened, donor);
       const found = await look(opened, options);

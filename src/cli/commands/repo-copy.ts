@@ -16,6 +16,7 @@ import {
   type VerifyChoice,
   verifyChoices,
 } from '../copy-options.ts';
+import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
 import { connect, jsonOption, operatorOptions } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import { placeOptions } from '../repository-options.ts';
@@ -76,8 +77,10 @@ const offlineOptions: readonly OptionSpec[] = [
     describe:
       'Source: data directory of staging, its "repo", or s3://BUCKET/PREFIX; also beside a service',
   },
+  ...keyOptions,
   ...placeOptions,
   ...bucketOptionsOf('to-'),
+  ...keyOptionsOf('to-', 'Of the destination, where it is another one: '),
   {
     name: 'keep',
     type: 'text',
@@ -136,12 +139,17 @@ async function copyOffline(
   const world = { clock: context.clock, log: context.log };
   const bucket = destinationOf(settings, 'to-');
   const destination = await copyDestination(to, [settings.text('repo')], bucket, world);
+  const own = await keysOf(settings);
+  const keys = { ...own, ...(await keysOf(settings, 'to-')) };
   const shown = follow(context);
   try {
     return await withRepository(context, settings, async (repository) => {
       const place = await destination.open();
       try {
-        return await repository.copy(place, { ...options, onProgress: shown.update });
+        return await repository.copy(
+          { ...place, ...keys },
+          { ...options, onProgress: shown.update },
+        );
       } finally {
         await place.close();
       }

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import type { RebuiltCatalog } from '../../store/rebuild-catalog.ts';
 import type { CommandSpec } from '../command.ts';
+import { keyOptions, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
 import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 
@@ -37,6 +38,7 @@ export const rebuildCatalogCommand: CommandSpec = {
       value: 'PLACE',
       describe: 'Its repository, where that lies elsewhere: a directory or s3://BUCKET/PREFIX',
     },
+    ...keyOptions,
     ...placeOptions,
     jsonOption,
   ],
@@ -50,10 +52,12 @@ export const rebuildCatalogCommand: CommandSpec = {
     const { rebuildCatalog } = await import('../../store/rebuild-catalog.ts');
     const data = resolve(settings.text('data'));
     const { openServicePlace } = await import('../../store/place.ts');
+    const { keys } = await keysOf(settings);
     const world = { clock: context.clock, log: context.log };
     const repo = settings.optionalText('repo');
     const place = await openServicePlace(data, repo, readerPlaceOf(settings), world);
-    const rebuilt = await rebuildCatalog(data, context.log, place).finally(() => place.close());
+    const made = rebuildCatalog(data, context.log, place, keys);
+    const rebuilt = await made.finally(() => place.close());
     const isJson = settings.flag('json');
     context.print(isJson ? JSON.stringify(rebuilt, null, 2) : renderRebuilt(rebuilt));
     return 0;

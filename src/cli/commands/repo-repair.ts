@@ -10,6 +10,7 @@ import { isS3Place } from '../../store/objects/s3-settings.ts';
 import type { ReadPlace } from '../../store/offline.ts';
 import type { RepairReport } from '../../store/repair.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
+import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
 import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
@@ -73,11 +74,12 @@ async function run(context: CommandContext, settings: Settings): Promise<number>
   }
   const { repairRepository } = await import('../../store/repair.ts');
   const directory = resolve(given);
+  const { keys } = await keysOf(settings);
   const progress = context.progress('repair', 'objects');
   const report = await withDonor(context, settings, (donor) =>
     locked(directory, (knownId) =>
       repairRepository({
-        ...{ directory, knownId, isDryRun: !settings.flag('yes'), log: context.log },
+        ...{ directory, knownId, isDryRun: !settings.flag('yes'), log: context.log, keys },
         ...(donor === null ? {} : { from: donor }),
         onProgress: (done, total) => progress.update(done, total),
       }),
@@ -100,7 +102,8 @@ async function withDonor<Result>(
   const world = { clock: systemClock, log: context.log };
   const place = await openReaderPlace(from, readerPlaceOf(settings), world);
   try {
-    return await use(place);
+    const keys = { ...(await keysOf(settings)), ...(await keysOf(settings, 'from-')) };
+    return await use({ ...place, ...keys });
   } finally {
     await place.close();
   }
@@ -126,6 +129,8 @@ export const repairCommand: CommandSpec = {
         'there is taken',
     },
     ...placeOptions,
+    ...keyOptions,
+    ...keyOptionsOf('from-', 'Of the other repository, where it is another one: '),
     { name: 'yes', type: 'flag', describe: 'Do it; without, it is planned and nothing is changed' },
     jsonOption,
   ],

@@ -11,6 +11,7 @@ import type { ApiCheckJob, ApiScrub, ApiStatistics } from '../../staging/api-typ
 import { parseSubset } from '../../store/check-subset.ts';
 import type { CheckReport, StoreStatistics, Usage } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import { keyOptions } from '../key-options.ts';
 import { jsonOption, pointChoice } from '../operator.ts';
 import { placeOptions } from '../repository-options.ts';
 import { errorFromService, type RestClient } from '../rest-client.ts';
@@ -193,6 +194,7 @@ const restore: CommandSpec = {
     'Write a volume at a point into a file, from the directory alone: no service, no catalog',
   options: [
     { ...repoOption, required: true },
+    ...keyOptions,
     ...placeOptions,
     ...imageOptions.filter((option) => option.name !== 'format'),
     jsonOption,

@@ -140,7 +140,7 @@ const run: CommandSpec = {
       ...scrubOf(settings),
       upkeepRate: Math.max(1, settings.number('upkeep-rate')),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
-      copy: copySettings(settings),
+      copy: await copySettings(settings),
       log: context.log,
       clock: context.clock,
     });
