@@ -6,6 +6,7 @@
 import type { Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { TokenBucket } from '../base/token-bucket.ts';
+import type { MachineReport } from '../model/machine.ts';
 import type { Engine, FilledBuffer, PassResult, ReadFault } from '../native/types.ts';
 import type { Commit, StagingMessage } from '../protocol/messages.ts';
 import { BufferHolds } from './buffer-holds.ts';
@@ -27,6 +28,8 @@ export interface Agent {
   status(): AgentStatus;
   /** The state machine's state, for tests and for the simulator's checks. */
   readonly state: AgentState;
+  /** What the machine is, for staging: now, and at the begin of each later session. */
+  tellMachine(report: MachineReport): void;
   /** Ends the session and the engine; what is pinned goes on tracking. */
   close(): Promise<void>;
 }
@@ -54,6 +57,7 @@ class AgentCore implements Agent {
   private readonly stall = new StallWatch();
   private cuts = 0;
   private lastError: UnderstudyError | null = null;
+  private machine: MachineReport | null = null;
 
   constructor(ports: AgentPorts) {
     this.ports = ports;
@@ -109,6 +113,16 @@ class AgentCore implements Agent {
       cuts: this.cuts,
       pid: this.ports.pid,
     });
+  }
+
+  tellMachine(report: MachineReport): void {
+    this.machine = report;
+    this.guard(() => this.sayMachine());
+  }
+
+  private sayMachine(): void {
+    if (this.machine === null || this.state.connection.kind !== 'open') return;
+    this.session.sendMessage({ type: 'machine', report: this.machine });
   }
 
   close(): Promise<void> {
@@ -344,6 +358,7 @@ class AgentCore implements Agent {
       case 'welcome':
         this.outbox.open(this.session, message.windowBytes);
         this.dispatch({ type: 'welcome', volumes: message.volumes });
+        this.sayMachine();
         break;
       case 'answer':
         if (!this.feeder.answered(message)) this.session.refuse('an answer that fits no offer');

@@ -22,6 +22,8 @@ import type { Device, TrackerBackend } from '../native/types.ts';
 import type { Dialer } from '../transport/types.ts';
 import { admit } from './admission.ts';
 import { type Agent, createAgent } from './agent.ts';
+import { runDoctor } from './doctor/doctor.ts';
+import { startRounds } from './doctor/rounds.ts';
 import { checkServerName, readIdentity } from './identity.ts';
 import { defaultSettings } from './replication-state.ts';
 import type { AgentStatus } from './report.ts';
@@ -109,6 +111,13 @@ async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise
     for (const each of undo.splice(0).reverse()) await each();
   };
   core.start();
+  const { volumes, clock = systemClock } = options;
+  const rounds = startRounds({
+    ...{ clock, log },
+    look: (timeMs) => runDoctor({ timeMs, volumes }),
+    tell: (report) => core.tellMachine(report),
+  });
+  undo.push(() => rounds.stop());
   return {
     status: () => core.status(),
     ended: ended.promise,

@@ -36,6 +36,7 @@ const agentTypes: ReadonlySet<Message['type']> = new Set<Message['type']>([
   'pieces',
   'commit',
   'status',
+  'machine',
 ]);
 const isForAgent = (message: Message): message is StagingMessage => !agentTypes.has(message.type);
 

@@ -234,6 +234,7 @@ export const errorCatalogue = {
   ERR_API_METHOD: spec('usage', 2, 'GET /v1/openapi.json lists what there is.'),
   ERR_API_REQUEST: spec('usage', 2, 'GET /v1/openapi.json tells the parameters.'),
   ERR_SERVER_NOT_FOUND: spec('operational', 5, 'List the servers with server list.'),
+  ERR_MACHINE_UNKNOWN: spec('operational', 5, 'An agent of this version tells it when it starts.'),
   ERR_SERVER_OFFLINE: spec('operational', 3, 'Start the agent of that server.', true),
   ERR_HARDWARE_NOT_PENDING: spec('operational', 6, 'server show tells which hardware waits.'),
   ERR_POINT_TIMEOUT: spec('operational', 3, 'The agent is busy; the point may still come.', true),

@@ -22,6 +22,7 @@ import {
 } from './agent-messages.ts';
 import { ByteReader, ByteWriter, malformed } from './bytes.ts';
 import { openFrame, peekFrameType, sealFrame } from './frame.ts';
+import { readMachine, writeMachine } from './machine-message.ts';
 import type { Message } from './messages.ts';
 import {
   readAnswer,
@@ -69,6 +70,7 @@ const formats: { readonly [T in Type]: Format<T> } = {
   ping: { byte: 13, write: writeBeat, read: readPing },
   pong: { byte: 14, write: writeBeat, read: readPong },
   refusal: { byte: 15, write: writeRefusal, read: readRefusal },
+  machine: { byte: 16, write: writeMachine, read: readMachine },
 };
 
 const typeNames: Type[] = [];

@@ -17,5 +17,7 @@ export const MAX_MISSING_CHUNKS = 4096;
 export const MAX_VOLUME_ID_BYTES = 255;
 export const MAX_WORD_BYTES = 128;
 export const MAX_TEXT_BYTES = 1024;
+/** Of a machine; the worst come first. */
+export const MAX_FINDINGS = 512;
 /** Most that staging ever grants as a window. */
 export const MAX_WINDOW_BYTES = 1024 * MIB;

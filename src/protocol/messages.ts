@@ -7,6 +7,7 @@
  * share that count. Per volume there is one open epoch; it becomes visible only by `commit`.
  */
 import type { IndexedEntry } from '../model/entry.ts';
+import type { MachineReport } from '../model/machine.ts';
 import type {
   CutInfo,
   Position,
@@ -161,6 +162,14 @@ export interface VolumeStatus {
   missedCompletions: number;
   suspectBlocks: number;
 }
+/**
+ * Agent -> staging, after Welcome and whenever it was looked at anew: what the machine is, and what was
+ * found of it. The last one counts.
+ */
+export interface Machine {
+  type: 'machine';
+  report: MachineReport;
+}
 export interface Ping {
   type: 'ping';
   id: number;
@@ -176,7 +185,17 @@ export interface Refusal {
   message: string;
 }
 
-export type AgentMessage = Hello | Offer | Patch | Pieces | Commit | Status | Ping | Pong | Refusal;
+export type AgentMessage =
+  | Hello
+  | Offer
+  | Patch
+  | Pieces
+  | Commit
+  | Status
+  | Machine
+  | Ping
+  | Pong
+  | Refusal;
 export type StagingMessage =
   | Welcome
   | Answer

@@ -3,6 +3,7 @@
  * OpenAPI document says the same in public. Answers only grow. Errors are
  * `{ "error": { "code": "ERR_...", "message": "...", "hint": "..." } }` with a status that fits the kind.
  */
+import type { Finding as MachineFinding, MachineReport, Severity } from '../model/machine.ts';
 import type { ReplicationState } from '../model/replication.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
 import type {
@@ -41,6 +42,16 @@ export interface ApiServerVolume {
 
 export type Durability = 'local' | 'object';
 
+/** What a source server is, as its agent told last; `counts` of findings by severity. */
+export type ApiMachine = Omit<MachineReport, 'timeMs' | 'findings'> & {
+  /** When the agent looked, ISO 8601. */
+  time: string;
+  counts: Record<Severity, number>;
+};
+
+/** GET /v1/servers/:server/machine; ERR_MACHINE_UNKNOWN before the first report. */
+export type ApiMachineReport = ApiMachine & { findings: readonly MachineFinding[] };
+
 /** GET /v1/servers -> { servers: ApiServer[] }, GET /v1/servers/:server -> ApiServer. */
 export interface ApiServer {
   server: string;
@@ -68,6 +79,8 @@ export interface ApiServer {
   keep: string;
   volumes: ApiServerVolume[];
   newestPoint: ListedPoint | null;
+  /** null until an agent has told. */
+  machine: ApiMachine | null;
 }
 
 /** GET /v1/points?server&from&to&limit&after (ISO 8601 times; newest first). */

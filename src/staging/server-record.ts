@@ -102,7 +102,10 @@ export class ServerRecord {
     }
   }
 
-  describe(holder: Holder | undefined, nowMs: number): Omit<ApiServer, 'keep' | 'durability'> {
+  describe(
+    holder: Holder | undefined,
+    nowMs: number,
+  ): Omit<ApiServer, 'keep' | 'durability' | 'machine'> {
     const connected = this.session?.isOpen ?? false;
     const volumes = this.volumes.map((volume, i) => this.describeVolume(volume, i, connected));
     return {

@@ -5,6 +5,7 @@
 import { type Clock, sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { MachineReport } from '../model/machine.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import { isPassing } from '../store/passing.ts';
@@ -12,6 +13,7 @@ import type { CommitRequest, Ingest, Store } from '../store/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import { admit, admitPending } from './admission-state.ts';
 import type { ApiServer, Durability } from './api-types.ts';
+import { type Machines, summaryOf } from './machines.ts';
 import { PointRequests } from './point-requests.ts';
 import type { Holder, Register } from './register.ts';
 import { ServerRecord } from './server-record.ts';
@@ -24,6 +26,7 @@ export interface ServersPorts {
   readonly log: Log;
   readonly store: Store;
   readonly register: Register;
+  readonly machines: Machines;
   readonly verifier: Verifier;
   readonly version: string;
   /** A name that was never used before. */
@@ -91,13 +94,17 @@ export class Servers implements SessionHost {
   }
 
   describe(): Omit<ApiServer, 'keep'>[] {
-    const { clock, register } = this.ports;
+    const { clock, register, machines } = this.ports;
     const { durability } = this;
     const nowMs = clock.wallMs();
     return [...this.records.values()]
       .filter((record) => record.isKnown)
       .sort((a, b) => (a.server < b.server ? -1 : 1))
-      .map((record) => ({ ...record.describe(register.get(record.server), nowMs), durability }));
+      .map((record) => ({
+        ...record.describe(register.get(record.server), nowMs),
+        durability,
+        machine: summaryOf(machines.get(record.server)),
+      }));
   }
 
   receivedBytes(): number {
@@ -239,6 +246,15 @@ export class Servers implements SessionHost {
 
   reported(session: Session, volumes: readonly VolumeStatus[]): void {
     this.record(session.server).reported(volumes);
+  }
+
+  /** What the last agent of this server told of its machine; null where none did. */
+  machine(server: ServerId): MachineReport | null {
+    return this.ports.machines.get(this.find(server).server);
+  }
+
+  examined(session: Session, report: MachineReport): void {
+    this.ports.machines.set(session.server, report);
   }
 
   committed(

@@ -32,6 +32,7 @@ import { ClockGuard } from './clock-guard.ts';
 import { Copies } from './copies.ts';
 import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
+import { Machines } from './machines.ts';
 import { Register } from './register.ts';
 import { Scrubber } from './scrubber.ts';
 import { Servers } from './servers.ts';
@@ -198,10 +199,12 @@ async function openCore(
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);
+  const machines = await Machines.open(nodeDisk, folder, log);
+  undo.push(() => machines.settled());
   const verifier = createWorkerVerifier(options.threads ?? Math.min(2, availableParallelism()));
   undo.push(() => verifier.close());
   const { durability = 'local' } = options;
-  const ports = { clock, log, store, register, verifier, durability, version: VERSION };
+  const ports = { clock, log, store, register, machines, verifier, durability, version: VERSION };
   const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
   await servers.load();
   store.watchRescans((server) => servers.rescan(server));
@@ -281,6 +284,7 @@ async function serve(
     jobs: jobs.jobs,
     servers: async () => servers.describe().map(withKeep(store, keep)),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
+    machine: (server) => servers.machine(server),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
     receivedBytes: () => servers.receivedBytes(),
     retention: retentionOf(upkeep, guard),

@@ -137,6 +137,8 @@ function spoken(state: SessionState, event: MessageEvent): SessionStep {
       return commit(state, message, event.digests ?? []);
     case 'status':
       return status(state, message);
+    case 'machine':
+      return stay(state, { type: 'machine', report: message.report });
     default:
       return refuse(state, 'ERR_PROTOCOL_ORDER', 'a message that only staging may send');
   }

@@ -1,6 +1,7 @@
 /** State, events and effects of one agent's session; see session-state.ts. Data only. */
 import type { UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
+import type { MachineReport } from '../model/machine.ts';
 import type {
   AgentMessage,
   Hello,
@@ -125,6 +126,7 @@ export type SessionEffect =
       readonly request: CommitRequest;
     }
   | { readonly type: 'report'; readonly volumes: readonly VolumeStatus[] }
+  | { readonly type: 'machine'; readonly report: MachineReport }
   /** Contents that the answer "have" spared. */
   | { readonly type: 'deduped'; readonly hits: number; readonly bytes: number }
   /** Tell the agent why (where it still listens), close, give the ingest back. */

@@ -8,6 +8,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
+import type { MachineReport } from '../model/machine.ts';
 import { decodeMessage, encodeMessage, peekType } from '../protocol/codec.ts';
 import { EpochDigests } from '../protocol/epoch-digests.ts';
 import { peekContentBytes } from '../protocol/frame.ts';
@@ -35,6 +36,8 @@ export interface SessionHost {
   received(session: Session, counts: { frameBytes: number; contentBytes: number }): void;
   deduped(session: Session, hits: number, bytes: number): void;
   reported(session: Session, volumes: readonly VolumeStatus[]): void;
+  /** What the agent's machine is, and what was found of it. */
+  examined(session: Session, report: MachineReport): void;
   /**
    * A point is visible, durably; also where the agent has gone meanwhile. The agent is told once what is
    * returned has resolved.
@@ -274,6 +277,9 @@ export class Session {
         break;
       case 'report':
         host.reported(this, effect.volumes);
+        break;
+      case 'machine':
+        host.examined(this, effect.report);
         break;
       case 'deduped':
         host.deduped(this, effect.hits, effect.bytes);

@@ -132,6 +132,7 @@ export class StagingHost {
       received: () => undefined,
       deduped: () => undefined,
       reported: () => undefined,
+      examined: () => undefined,
       committed: () => undefined,
       closed: (session) => {
         if (this.current === session) this.current = null;

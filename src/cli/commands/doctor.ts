@@ -25,9 +25,12 @@ const titles: Record<Severity, string> = {
   fine: 'FINE',
 };
 
+/** What comes from another machine must not speak to the terminal. */
+const printable = (text: string): string => text.replace(/\p{Cc}/gu, '?');
+
 function renderFinding({ code, subject, seen, action }: Finding): string {
-  const head = `  ${code}: ${subject === '' ? '' : `${subject}: `}${seen}`;
-  return action === '' ? head : `${head}\n      ${action}`;
+  const head = printable(`  ${code}: ${subject === '' ? '' : `${subject}: `}${seen}`);
+  return action === '' ? head : `${head}\n      ${printable(action)}`;
 }
 
 /** "blocks-boot 2, advice 3", without what there is none of. */
@@ -39,17 +42,17 @@ export function renderCounts(findings: readonly Finding[]): string {
     .join(', ');
 }
 
-export function renderMachine(report: MachineReport): string {
+export function machineFields(report: Omit<MachineReport, 'timeMs' | 'findings'>) {
   const { architecture, bootMode, cpuCount, memoryBytes } = report;
   const processors = cpuCount === 1 ? '1 processor' : `${cpuCount} processors`;
   const machine = `${architecture}, ${processors}, ${formatSize(memoryBytes)} of memory`;
-  return renderFields([
-    ['system', report.system],
-    ['kernel', report.kernel],
+  const fields: [string, string][] = [
+    ['system', `${report.system}, Linux ${report.kernel}`],
     ['machine', machine],
     ['boot mode', bootMode],
     ['boot volume', report.bootVolume === '' ? 'not known' : report.bootVolume],
-  ]);
+  ];
+  return fields.map(([name, value]): [string, string] => [name, printable(value)]);
 }
 
 export function renderFindings(findings: readonly Finding[]): string {
@@ -84,7 +87,7 @@ async function runDoctorCommand(context: CommandContext, settings: Settings): Pr
     const counts = countBySeverity(report.findings);
     context.print(JSON.stringify({ ...report, counts, boots: !isBlocked }, null, 2));
   } else {
-    context.print(`${renderMachine(report)}\n\n${renderFindings(report.findings)}\n`);
+    context.print(`${renderFields(machineFields(report))}\n\n${renderFindings(report.findings)}\n`);
     context.print(isBlocked ? 'this machine will not boot elsewhere as it is' : 'nothing blocks');
   }
   return isBlocked ? BLOCKED_EXIT_CODE : 0;

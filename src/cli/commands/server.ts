@@ -1,10 +1,12 @@
 /** `understudy server ...`: source servers, their replication states, and admission of other hardware. */
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
-import type { ApiServer, ApiServerVolume } from '../../staging/api-types.ts';
+import { hasBlockers } from '../../model/machine.ts';
+import type { ApiMachineReport, ApiServer, ApiServerVolume } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { type Column, renderFields, renderTable } from '../table.ts';
+import { machineFields, renderCounts, renderFindings } from './doctor.ts';
 import { keep } from './server-keep.ts';
 
 const lagText = (server: ApiServer): string =>
@@ -85,10 +87,28 @@ const show: CommandSpec = {
     const client = await connect(context, settings);
     const path = `/v1/servers/${encodeURIComponent(settings.text('server'))}`;
     const server = await client.call<ApiServer>('GET', path);
-    context.print(settings.flag('json') ? JSON.stringify(server, null, 2) : renderServer(server));
+    const machine =
+      server.machine === null
+        ? null
+        : await client.call<ApiMachineReport>('GET', `${path}/machine`);
+    if (settings.flag('json')) context.print(JSON.stringify({ ...server, machine }, null, 2));
+    else context.print(`${renderServer(server)}${machine === null ? '' : renderMachine(machine)}`);
     return 0;
   },
 };
+
+/** The machine in short, and of the findings those that are more than advice. */
+function renderMachine(machine: ApiMachineReport): string {
+  const { findings, time } = machine;
+  const verdict = hasBlockers(findings) ? 'it will not boot elsewhere as it is' : 'nothing blocks';
+  const fields: [string, string][] = [
+    ...machineFields(machine),
+    ['doctor', `${verdict}: ${renderCounts(findings)} (${time})`],
+  ];
+  const grave = findings.filter(({ severity }) => severity !== 'advice' && severity !== 'fine');
+  const list = grave.length === 0 ? '' : `\n\n${renderFindings(grave)}`;
+  return `\n\n${renderFields(fields)}${list}`;
+}
 
 const admit: CommandSpec = {
   path: ['server', 'admit'],

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
+import type { MachineReport } from '../../model/machine.ts';
 import type { ServerId } from '../../model/replication.ts';
 import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/types.ts';
 import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
@@ -29,6 +30,8 @@ export interface ApiBackend {
     server: ServerId,
     timeoutMs: number,
   ): { requestId: string; committed: Promise<string> };
+  /** What its agent told of the machine; null: nothing yet. ERR_SERVER_NOT_FOUND. */
+  machine(server: ServerId): MachineReport | null;
   /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND, ERR_HARDWARE_NOT_PENDING. */
   admit(server: ServerId, hardwareId: string): Promise<void>;
   /** Retention at work; `doubt`: why it waits for an operator, null where it does not. */

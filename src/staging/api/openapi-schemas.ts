@@ -2,6 +2,7 @@
  * Schemas of the REST API's JSON, for the OpenAPI document. A test holds live answers to them: every field
  * that is answered is documented, every documented one is answered.
  */
+import { bootModes, severities } from '../../model/machine.ts';
 import { replicationStates } from '../../model/replication.ts';
 import { jobSchemas } from './job-schemas.ts';
 
@@ -62,6 +63,18 @@ const withOptional = (optional: Record<string, Schema>, schema: Schema): Schema 
   properties: { ...(schema.properties as Record<string, Schema>), ...optional },
 });
 const state: Schema = { type: 'string', enum: [...replicationStates] };
+
+const machine: Record<string, Schema> = {
+  time: text('When the agent looked, ISO 8601'),
+  architecture: text('As uname -m says'),
+  kernel: text('Release of the running kernel'),
+  system: text('Name of the operating system'),
+  bootMode: { type: 'string', enum: [...bootModes] },
+  cpuCount: count('Processors'),
+  memoryBytes: count('Memory'),
+  bootVolume: text('Volume with the root file system; empty: not known'),
+  counts: object(Object.fromEntries(severities.map((each) => [each, count('Findings')]))),
+};
 
 export const schemas: Readonly<Record<string, Schema>> = {
   ...jobSchemas,
@@ -189,6 +202,16 @@ export const schemas: Readonly<Record<string, Schema>> = {
     keep: text('The policy by which they are kept'),
     volumes: list(reference('ServerVolume')),
     newestPoint: orNull(reference('Point')),
+    machine: orNull(reference('Machine')),
+  }),
+  Machine: object(machine),
+  MachineReport: object({ ...machine, findings: list(reference('MachineFinding')) }),
+  MachineFinding: object({
+    code: text('Stable code of what was found'),
+    severity: { type: 'string', enum: [...severities] },
+    subject: text('Device, file or mount point; empty: the machine'),
+    seen: text('What was seen'),
+    action: text('What to do; empty: nothing'),
   }),
   Servers: object({ servers: list(reference('Server')) }),
   Admission: object({ hardwareId: text('`pendingHardwareId` of the server') }),

@@ -1,6 +1,7 @@
 /** Routes of source servers, and of the service itself. */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiServer, ApiStatistics } from '../api-types.ts';
+import type { ApiMachineReport, ApiServer, ApiStatistics } from '../api-types.ts';
+import { summaryOf } from '../machines.ts';
 import type { ApiBackend } from './backend.ts';
 import { stateOf } from './retention.ts';
 import type { Route } from './route.ts';
@@ -17,6 +18,14 @@ async function admit(backend: ApiBackend, name: string, hardwareId: unknown): Pr
   }
   await backend.admit(name, hardwareId);
   return find(backend, name);
+}
+
+function machine(backend: ApiBackend, name: string): ApiMachineReport {
+  const report = backend.machine(name);
+  const summary = summaryOf(report);
+  if (report !== null && summary !== null) return { ...summary, findings: report.findings };
+  const message = `the agent of ${name} has not told of its machine yet`;
+  throw new UnderstudyError('ERR_MACHINE_UNKNOWN', message, { server: name });
 }
 
 async function statistics(backend: ApiBackend, by: string | null): Promise<ApiStatistics> {
@@ -46,6 +55,14 @@ export const serverRoutes: readonly Route[] = [
     responseSchema: 'Server',
     status: 200,
     handle: ({ backend, path }) => find(backend, path.server!),
+  },
+  {
+    method: 'GET',
+    path: '/v1/servers/{server}/machine',
+    summary: 'What a source server is, and whether it will boot elsewhere, as its agent told last.',
+    responseSchema: 'MachineReport',
+    status: 200,
+    handle: async ({ backend, path }) => machine(backend, path.server!),
   },
   {
     method: 'POST',

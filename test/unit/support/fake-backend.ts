@@ -3,10 +3,15 @@ import { createHash } from 'node:crypto';
 import { systemClock } from '../../../src/base/clock.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
+import type { MachineReport } from '../../../src/model/machine.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
+
 import type { ShownJob } from '../../../src/staging/jobs/jobs.ts';
+
+import { summaryOf } from '../../../src/staging/machines.ts';
+
 import type {
   CopyDestination,
   CopyReport,
@@ -61,6 +66,22 @@ const fakeCopies = (): Copies => {
   });
 };
 
+export const fakeMachine = (): MachineReport => ({
+  timeMs: Date.UTC(2026, 10, 20),
+  ...{ architecture: 'x86_64', kernel: '6.1.0', system: 'Debian', bootMode: 'bios' },
+  ...{ cpuCount: 2, memoryBytes: 2 ** 32, bootVolume: VOLUME },
+  findings: [
+    {
+      ...{ code: 'root-name', severity: 'blocks-boot', subject: '/boot/grub/grub.cfg' },
+      ...{ seen: 'root=/dev/sda1\u001b[2J', action: 'use UUID' },
+    },
+    {
+      ...{ code: 'console-serial', severity: 'advice', subject: '' },
+      ...{ seen: 'the kernel is not told', action: 'add it' },
+    },
+  ],
+});
+
 const fakeServer = (): ApiServer => ({
   server: 'web1',
   connected: true,
@@ -94,6 +115,7 @@ const fakeServer = (): ApiServer => ({
     },
   ],
   newestPoint: fakePoint('20261120T103107.123Z-00000002'),
+  machine: summaryOf(fakeMachine()),
 });
 
 export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
@@ -242,6 +264,7 @@ export function fakeBackend(
     durability: 'local',
     servers: async () => [fakeServer()],
     requestPoint: () => ({ requestId: 'r1', committed: Promise.resolve(points[0]!.id) }),
+    machine: (server) => (server === 'web1' ? fakeMachine() : null),
     admit: async (_server, hardwareId) => {
       admitted.push(hardwareId);
     },

@@ -14,6 +14,7 @@ import {
   chunkCount,
   chunkLength,
 } from '../../../src/model/geometry.ts';
+import type { MachineReport } from '../../../src/model/machine.ts';
 import { decodeMessage, encodeMessage } from '../../../src/protocol/codec.ts';
 import { EpochDigests } from '../../../src/protocol/epoch-digests.ts';
 import type {
@@ -52,6 +53,7 @@ export class FakeStaging {
   readonly points: FakePoint[] = [];
   readonly hellos: Hello[] = [];
   readonly statuses: Status[] = [];
+  readonly machines: MachineReport[] = [];
   /** What happened, by name of message. */
   readonly counts: Record<string, number> = {};
   receivedPieceBytes = 0;
@@ -159,6 +161,9 @@ export class FakeStaging {
         break;
       case 'status':
         this.statuses.push(message);
+        break;
+      case 'machine':
+        this.machines.push(message.report);
         break;
       case 'ping':
         this.say({ type: 'pong', id: message.id });

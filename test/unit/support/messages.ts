@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import type { IndexedEntry, Piece } from '../../../src/model/entry.ts';
 import { ZERO_ENTRY } from '../../../src/model/entry.ts';
+import { bootModes, severities } from '../../../src/model/machine.ts';
 import { type CutMethod, replicationStates } from '../../../src/model/replication.ts';
 import type { Message, WirePiece } from '../../../src/protocol/messages.ts';
 
@@ -149,6 +150,29 @@ export const samples: readonly Message[] = [
   { type: 'ping', id: 1 },
   { type: 'pong', id: 0xffffffff },
   { type: 'refusal', code: 'ERR_PROTOCOL_VERSION', message: 'version 2 is not spoken here' },
+  {
+    type: 'machine',
+    report: {
+      timeMs: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
+      architecture: 'x86_64',
+      kernel: '6.1.0-9-amd64',
+      system: 'Debian GNU/Linux 12 (bookworm)',
+      bootMode: 'uefi',
+      cpuCount: 4,
+      memoryBytes: 2 ** 33,
+      bootVolume: '/dev/vda',
+      findings: [
+        {
+          code: 'root-name',
+          severity: 'blocks-boot',
+          subject: '/boot/grub/grub.cfg',
+          seen: 'root=/dev/sda1',
+          action: 'use root=UUID=...',
+        },
+        { code: 'tracker-ready', severity: 'fine', subject: '', seen: 'Linux 6.1', action: '' },
+      ],
+    },
+  },
 ];
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
@@ -243,6 +267,27 @@ const volumeStatus = fc.record({
   suspectBlocks: u64,
 });
 
+const machineReport = fc.record({
+  timeMs: fc.nat({ max: 8.64e15 }),
+  architecture: word,
+  kernel: word,
+  system: word,
+  bootMode: fc.constantFrom(...bootModes),
+  cpuCount: u32,
+  memoryBytes: u64,
+  bootVolume: word,
+  findings: fc.array(
+    fc.record({
+      code: word,
+      severity: fc.constantFrom(...severities),
+      subject: word,
+      seen: word,
+      action: word,
+    }),
+    { maxLength: 5 },
+  ),
+});
+
 /** Any message that may be said. */
 export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
   fc.record({
@@ -325,5 +370,6 @@ export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
     volumes: fc.array(volumeStatus, { maxLength: 4 }),
   }),
   fc.record({ type: fc.constantFrom('ping' as const, 'pong' as const), id: u32 }),
+  fc.record({ type: fc.constant('machine' as const), report: machineReport }),
   fc.record({ type: fc.constant('refusal' as const), code: word, message: word }),
 );

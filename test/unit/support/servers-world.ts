@@ -10,7 +10,11 @@ import { nodeDisk } from '../../../src/base/node-disk.ts';
 import { wholeEntry } from '../../../src/model/entry.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
 import type { HelloVolume, Patch } from '../../../src/protocol/messages.ts';
+
 import type { Durability } from '../../../src/staging/api-types.ts';
+
+import { Machines } from '../../../src/staging/machines.ts';
+
 import { Register } from '../../../src/staging/register.ts';
 import { Servers } from '../../../src/staging/servers.ts';
 import { inlineVerifier } from '../../../src/staging/verifier.ts';
@@ -37,6 +41,7 @@ export interface World {
   readonly servers: Servers;
   readonly network: MemoryNetwork;
   readonly register: Register;
+  readonly machines: Machines;
   readonly broken: UnderstudyError[];
 }
 
@@ -60,6 +65,7 @@ export async function makeWorld(
 ): Promise<World> {
   const network = createMemoryNetwork(clock);
   const register = await Register.open(nodeDisk, folder.path);
+  const machines = await Machines.open(nodeDisk, folder.path, silentLog);
   const broken: UnderstudyError[] = [];
   let ids = 0;
   const servers = new Servers({
@@ -67,6 +73,7 @@ export async function makeWorld(
     log: silentLog,
     store: fake.store,
     register,
+    machines,
     verifier: inlineVerifier,
     version: '0',
     durability,
@@ -75,7 +82,7 @@ export async function makeWorld(
   });
   await servers.load();
   network.listen((connect) => servers.accept(connect));
-  return { fake, servers, network, register, broken };
+  return { fake, servers, network, register, machines, broken };
 }
 
 export const patchOf = (text: string, volume = 0, seq = 0): Patch => ({
