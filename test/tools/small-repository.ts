@@ -7,6 +7,7 @@ import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { condemn } from '../../src/store/condemned.ts';
 import { createCore } from '../../src/store/create-core.ts';
+import { plainVault, type Vault } from '../../src/store/keys/vault.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { readPack } from '../../src/store/pack-entries.ts';
 import { footerEntries } from '../../src/store/pack-format.ts';
@@ -77,9 +78,14 @@ class Maker {
 }
 
 /** A second copy of the smallest pack, condemned: as a collection leaves it for an hour. */
-async function condemnCopy(disk: FaultyDisk, clock: VirtualClock, random: Random): Promise<void> {
+async function condemnCopy(
+  disk: FaultyDisk,
+  clock: VirtualClock,
+  random: Random,
+  vault: Vault,
+): Promise<void> {
   const core = createCore({
-    ...{ disk: disk.mount(), clock, root: '/data', log: silentLog },
+    ...{ disk: disk.mount(), clock, root: '/data', log: silentLog, vault },
     ...{ catalog: new MemoryCatalog(), randomBytes: (count) => random.bytes(count) },
   });
   await loadPacks(core);
@@ -96,12 +102,13 @@ async function condemnCopy(disk: FaultyDisk, clock: VirtualClock, random: Random
   await core.files.close();
 }
 
-export async function smallRepository(): Promise<SmallRepository> {
+/** `vault`: with the keys of an encrypted one. */
+export async function smallRepository(vault: Vault = plainVault): Promise<SmallRepository> {
   const disk = new FaultyDisk();
   const random = new Random(20260101);
   const clock = new VirtualClock();
   const store = await openStore({
-    ...{ disk: disk.mount(), clock, root: '/data', log: silentLog },
+    ...{ disk: disk.mount(), clock, root: '/data', log: silentLog, vault },
     ...{ catalog: new MemoryCatalog(), randomBytes: (count) => random.bytes(count) },
     settings: { indexMemoryEntries: 12, baseAfterDeltas: 3, baseMaxGrowth: 99, smallPackBytes: 0 },
   });
@@ -141,7 +148,7 @@ export async function smallRepository(): Promise<SmallRepository> {
   await ingest.close();
   await store.close();
   disk.reopen();
-  await condemnCopy(disk, clock, random);
+  await condemnCopy(disk, clock, random, vault);
   const files: Files = new Map();
   for (const path of disk.files('/data')) files.set(path.slice('/data/'.length), disk.peek(path));
   return { files, points: maker.points };
