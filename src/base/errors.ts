@@ -282,6 +282,68 @@ export const errorCatalogue = {
     'Look at console.log and the screenshot in the folder of the job.',
   ),
   ERR_IMAGE_CHANGED: spec('operational', 6, 'The image is not the one whose ETag was given.'),
+  // AWS and EC2
+  ERR_AWS_CREDENTIALS: spec(
+    'operational',
+    6,
+    'Give AWS credentials and a region: environment, profile or role; try aws sts get-caller-identity.',
+  ),
+  ERR_AWS_DENIED: spec(
+    'operational',
+    6,
+    'Give the identity the permissions of install/aws/iam-policy.json.',
+  ),
+  ERR_AWS_QUOTA: spec(
+    'operational',
+    3,
+    'Ask AWS for a higher quota or free what is used, then run the same command again.',
+    true,
+  ),
+  ERR_AWS_UNAVAILABLE: spec(
+    'operational',
+    3,
+    'AWS did not answer, or was too busy; run the same command again: it goes on where it was.',
+    true,
+  ),
+  ERR_AWS_REFUSED: spec('operational', 3, 'AWS refused the request; its words say why.'),
+  ERR_EC2_PLAN: spec('usage', 2, 'install/aws/README.md describes the fields of a launch plan.'),
+  ERR_EC2_INSTANCE_TYPE: spec(
+    'operational',
+    6,
+    'Name another instanceType or another subnet in the plan, then run the same command again.',
+  ),
+  ERR_EC2_DISK: spec(
+    'operational',
+    6,
+    'The volume cannot be an EBS volume, or cannot boot as one.',
+  ),
+  ERR_EC2_SNAPSHOT_GONE: spec(
+    'operational',
+    5,
+    'The snapshot was deleted or expired; run the same command again to upload it anew.',
+    true,
+  ),
+  ERR_EC2_SNAPSHOT_FAILED: spec(
+    'operational',
+    3,
+    'AWS gave the snapshot up; run the same command again to upload it anew.',
+    true,
+  ),
+  ERR_EC2_MISMATCH: spec(
+    'corruption',
+    4,
+    'The snapshot differs from the point; clean up, and check the repository.',
+  ),
+  ERR_EC2_INSTANCE_FAILED: spec(
+    'operational',
+    3,
+    "Look at the instance's console output, then clean up.",
+  ),
+  ERR_EC2_RECORD: spec(
+    'operational',
+    6,
+    'Give the record of this very launch, or a name that is free.',
+  ),
   // native
   ERR_NATIVE_MISSING: spec('operational', 3, 'Build the addon: npm run build:native.'),
   ERR_DEVICE_OPEN: spec('operational', 3, 'Does the device exist, and may this user read it?'),

@@ -90,6 +90,8 @@ describe('layers', () => {
     ['node:sqlite', /^src\/store\//],
     ['@aws-sdk/client-kms', /^src\/store\/keys\/kms\.ts$/],
     ['@aws-sdk/client-s3', /^src\/store\/objects\//],
+    ['@aws-sdk/client-ebs', /^src\/recovery\/ec2\//],
+    ['@aws-sdk/client-ec2', /^src\/recovery\/ec2\//],
   ])('only one place imports %s', (name, place) => {
     const wrong = offenders((path, text) => importsOf(text).includes(name) && !place.test(path));
     expect(wrong).toEqual([]);

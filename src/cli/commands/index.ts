@@ -2,6 +2,7 @@
 import type { CommandGroup } from '../command.ts';
 import { agentGroup } from './agent.ts';
 import { drillGroup } from './drill.ts';
+import { ec2Group } from './ec2.ts';
 import { imageGroup } from './image.ts';
 import { jobGroup } from './job.ts';
 import { pointGroup } from './point.ts';
@@ -19,5 +20,6 @@ export const commandGroups: readonly CommandGroup[] = [
   imageGroup,
   drillGroup,
   jobGroup,
+  ec2Group,
   repoGroup,
 ];

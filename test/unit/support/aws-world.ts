@@ -1,0 +1,75 @@
+/** What tests of the EC2 target share: a connection to the double, images in memory, journals that can die. */
+import { systemClock } from '../../../src/base/clock.ts';
+import type { Extent } from '../../../src/model/geometry.ts';
+import { AwsConnection } from '../../../src/recovery/ec2/aws-connection.ts';
+import type { BlockImage } from '../../../src/recovery/ec2/block-image.ts';
+import type { UploadJournal } from '../../../src/recovery/ec2/upload.ts';
+import type { UploadRecord } from '../../../src/recovery/ec2/upload-record.ts';
+import { ACCESS_KEY, type AwsDouble } from '../../tools/aws-double.ts';
+
+/** A thousand times as fast, but for the timers that bound a request: the double has no need of the waits. */
+export const hurriedClock = {
+  ...systemClock,
+  monotonicMs: () => systemClock.monotonicMs() * 1000,
+  after: (delayMs: number, run: () => void) =>
+    systemClock.after(delayMs >= 60_000 ? delayMs : delayMs / 1000, run),
+};
+
+export function useKey(key = ACCESS_KEY): void {
+  process.env.AWS_ACCESS_KEY_ID = key;
+  process.env.AWS_SECRET_ACCESS_KEY = 'secret';
+  process.env.AWS_EC2_METADATA_DISABLED = 'true';
+}
+
+export const connectTo = (double: AwsDouble): AwsConnection =>
+  new AwsConnection(
+    { clock: hurriedClock, random: Math.random },
+    { endpoint: double.endpoint, region: 'us-east-1' },
+  );
+
+const GRAIN = 65_536;
+
+/** Data is known at a granularity of 64 KiB, as the store's images know it. */
+export function imageOf(content: Buffer): BlockImage {
+  return {
+    sizeBytes: content.length,
+    read: async (offset, length) => content.subarray(offset, offset + length),
+    nextData: async (offset) => {
+      for (let at = offset - (offset % GRAIN); at < content.length; at += GRAIN) {
+        const part = content.subarray(at, at + GRAIN);
+        if (!part.some((byte) => byte !== 0)) continue;
+        const start = Math.max(at, offset);
+        return { offset: start, length: Math.min(at + GRAIN, content.length) - start };
+      }
+      return null;
+    },
+  };
+}
+
+/** Stretches of 64 KiB in which two images differ. */
+export function differences(before: Buffer, after: Buffer): Extent[] {
+  const found: Extent[] = [];
+  for (let at = 0; at < after.length; at += GRAIN) {
+    const length = Math.min(GRAIN, after.length - at);
+    const isSame = after.subarray(at, at + length).equals(before.subarray(at, at + length));
+    if (!isSame) found.push({ offset: at, length });
+  }
+  return found;
+}
+
+/** A journal in memory. Once killed it takes nothing more, as a process that is gone. */
+export function memoryJournal(): UploadJournal & {
+  record: UploadRecord | null;
+  isKilled: boolean;
+} {
+  const journal = {
+    record: null as UploadRecord | null,
+    isKilled: false,
+    load: async () => structuredClone(journal.record),
+    save: async (record: UploadRecord) => {
+      if (journal.isKilled) throw new Error('killed');
+      journal.record = structuredClone(record);
+    },
+  };
+  return journal;
+}
