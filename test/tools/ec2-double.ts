@@ -64,6 +64,8 @@ export class Ec2Double {
   ];
   /** What DescribeInstanceStatus says once the instance runs. */
   checks = 'ok';
+  /** So often one has to ask before an instance has gone on to its next state. */
+  patience = 2;
   /** A type that exists but for which there is no room. */
   exhausted = '';
   private readonly ebs: EbsDouble;
@@ -187,7 +189,7 @@ export class Ec2Double {
     const shown = listOf(form, 'InstanceId').map((id) => this.instances.get(id)!);
     return set('instanceStatusSet', shown, (instance) => {
       instance.polls += 1;
-      const status = instance.polls > 3 ? this.checks : 'initializing';
+      const status = instance.polls > this.patience + 1 ? this.checks : 'initializing';
       return (
         fields({ instanceId: instance.id }) +
         `<systemStatus><status>${status}</status></systemStatus>` +
@@ -234,8 +236,9 @@ export class Ec2Double {
 
   private goOn(instance: DoubleInstance): void {
     instance.polls += 1;
-    if (instance.state === 'pending' && instance.polls > 1) instance.state = 'running';
-    if (instance.state === 'shutting-down' && instance.polls > 2) instance.state = 'terminated';
+    const isPatient = instance.polls < this.patience;
+    if (instance.state === 'pending' && !isPatient) instance.state = 'running';
+    if (instance.state === 'shutting-down' && !isPatient) instance.state = 'terminated';
   }
 
   private shown({ id, state, type: name, imageId }: DoubleInstance): Xml {

@@ -55,7 +55,7 @@ app = DomainDispatcherApplication(create_backend_app)
 run_simple('127.0.0.1', 0, app, threaded=False)
 `;
 
-async function startMoto(): Promise<{ endpoint: string; stop: () => Promise<void> }> {
+export async function startMoto(): Promise<{ endpoint: string; stop: () => Promise<void> }> {
   const python = join(environment(), 'bin/python');
   const child = spawn(python, ['-c', START], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,49 +1,20 @@
-/** `understudy ec2 ...`: a recovery point as an instance in an AWS account, and its preparation. */
-import { UnderstudyError } from '../../base/errors.ts';
-import { cleanUp } from '../../recovery/ec2/cleanup.ts';
-import { dryRun } from '../../recovery/ec2/dry-run.ts';
-import { iamPolicyText } from '../../recovery/ec2/iam-policy.ts';
-import {
-  chooseBootMode,
-  type LaunchedInstance,
-  launchInstance,
-  rootFirst,
-} from '../../recovery/ec2/launch.ts';
-import { prestage } from '../../recovery/ec2/prestage.ts';
+/**
+ * `understudy ec2 ...`: a recovery point as an instance in an AWS account, and its preparation. What the
+ * commands do is loaded when one of them runs: the SDK is too large for every command and service.
+ */
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import {
-  chainJournal,
   chainOption,
-  changedSince,
-  connectAws,
-  dryVolume,
-  idleMinutes,
   idleOption,
-  jobName,
-  launchJournal,
   planOption,
-  pointOf,
   pointOptions,
   putsOption,
-  quotaOf,
-  readChain,
-  readPlan,
   recordOption,
-  shareOf,
-  sourcesOf,
   verifyOption,
 } from '../ec2-options.ts';
-import { renderDryRun } from '../ec2-view.ts';
-import {
-  connect,
-  findPoint,
-  jsonOption,
-  operatorOptions,
-  pointChoice,
-  yesOption,
-} from '../operator.ts';
-import { pointImage } from '../point-image.ts';
-import { renderFields } from '../table.ts';
+import { jsonOption, operatorOptions, yesOption } from '../operator.ts';
+
+const running = () => import('../ec2-run.ts');
 
 const plan: CommandSpec = {
   path: ['ec2', 'plan'],
@@ -67,23 +38,7 @@ const plan: CommandSpec = {
       does: 'what an hour of it costs',
     },
   ],
-  async run(context, settings) {
-    const launchPlan = await readPlan(settings.text('plan'));
-    const client = await connect(context, settings);
-    const point = await findPoint(client, pointChoice(settings));
-    const chain = await readChain(settings, point.server);
-    const sources = rootFirst(await sourcesOf(client, point, chain), launchPlan.rootVolume);
-    const told = dryRun({
-      ...{ job: '<job>', server: point.server, point: point.id, plan: launchPlan },
-      volumes: await Promise.all(sources.map((source) => dryVolume(source, point.id, launchPlan))),
-      bootMode: await chooseBootMode(launchPlan, sources[0]!),
-      instanceType: launchPlan.instanceType,
-      checkShare: shareOf(settings),
-      timeoutMinutes: idleMinutes(settings),
-    });
-    context.print(settings.flag('json') ? JSON.stringify(told, null, 2) : renderDryRun(told));
-    return 0;
-  },
+  run: async (context, settings) => (await running()).plan(context, settings),
 };
 
 const launch: CommandSpec = {
@@ -98,7 +53,7 @@ const launch: CommandSpec = {
     verifyOption,
     putsOption,
     idleOption,
-    { name: 'no-checks', type: 'flag', describe: "Do not wait for EC2's status checks" },
+    { name: 'skip-checks', type: 'flag', describe: "Do not wait for EC2's status checks" },
     jsonOption,
   ],
   examples: [
@@ -111,35 +66,7 @@ const launch: CommandSpec = {
       does: 'only what differs from the snapshots that ec2 prestage has made',
     },
   ],
-  async run(context, settings) {
-    const launchPlan = await readPlan(settings.text('plan'));
-    const journal = launchJournal(settings);
-    const held = await journal.load();
-    const client = await connect(context, settings);
-    const point = await findPoint(client, pointOf(settings, held));
-    const chain = await readChain(settings, point.server);
-    const aws = connectAws(context, launchPlan);
-    const progress = context.progress('upload');
-    try {
-      const done = await launchInstance(aws, {
-        ...{ job: held?.job ?? jobName('launch'), server: point.server, point: point.id, journal },
-        plan: launchPlan,
-        sources: await sourcesOf(client, point, chain),
-        quota: quotaOf(context, settings),
-        stop: context.stop,
-        checkShare: shareOf(settings),
-        timeoutMinutes: idleMinutes(settings),
-        waitsForChecks: !settings.flag('no-checks'),
-        onProgress: (doneBytes, total, stage) => progress.update(doneBytes, total, stage),
-        onNote: context.note,
-      });
-      context.print(settings.flag('json') ? JSON.stringify(done, null, 2) : rendered(done));
-    } finally {
-      progress.finish();
-      aws.close();
-    }
-    return 0;
-  },
+  run: async (context, settings) => (await running()).launch(context, settings),
 };
 
 const prestageCommand: CommandSpec = {
@@ -161,39 +88,7 @@ const prestageCommand: CommandSpec = {
       does: 'from a timer, once an hour',
     },
   ],
-  async run(context, settings) {
-    const launchPlan = await readPlan(settings.text('plan'));
-    const journal = chainJournal(settings);
-    const client = await connect(context, settings);
-    const point = await findPoint(client, pointChoice(settings));
-    const aws = connectAws(context, launchPlan);
-    const progress = context.progress('upload');
-    try {
-      const images = point.volumes.map(async ({ volume }) => ({
-        volume,
-        image: await pointImage(client, point.id, volume),
-        changedSince: (from: string) => changedSince(client, from, point.id, volume),
-      }));
-      const done = await prestage(aws, {
-        ...{ job: jobName('chain'), server: point.server, point: point.id, plan: launchPlan },
-        sources: await Promise.all(images),
-        journal,
-        quota: quotaOf(context, settings),
-        stop: context.stop,
-        timeoutMinutes: idleMinutes(settings),
-        onProgress: (volume, doneBytes, total) => progress.update(doneBytes, total, volume),
-        onNote: context.note,
-      });
-      if (settings.flag('json')) context.print(JSON.stringify(done, null, 2));
-      for (const { volume, kind, snapshotId, putBlocks } of settings.flag('json') ? [] : done) {
-        context.print(`${volume}: ${snapshotId} (${kind}, ${putBlocks} blocks put)`);
-      }
-    } finally {
-      progress.finish();
-      aws.close();
-    }
-    return 0;
-  },
+  run: async (context, settings) => (await running()).prestage(context, settings),
 };
 
 const cleanup: CommandSpec = {
@@ -216,30 +111,7 @@ const cleanup: CommandSpec = {
       does: 'end a drill',
     },
   ],
-  async run(context, settings) {
-    const launchPlan = await readPlan(settings.text('plan'));
-    const journal = launchJournal(settings);
-    const record = await journal.load();
-    const path = settings.text('record');
-    if (record === null) {
-      throw new UnderstudyError('ERR_DISK_NOT_FOUND', `there is no ${path}`, { path });
-    }
-    const keepsInstance = settings.flag('keep-instance');
-    if (!settings.flag('yes')) {
-      const instance = keepsInstance ? '' : `terminate ${record.instanceId ?? 'its instance'}, `;
-      await context.confirm(`${instance}remove the image and snapshots of ${record.job}?`);
-    }
-    const aws = connectAws(context, launchPlan);
-    try {
-      const { stop } = context;
-      const report = await cleanUp(aws, { record, keepsInstance, stop, onNote: context.note });
-      await journal.save({ ...record, isCleaned: true });
-      if (settings.flag('json')) context.print(JSON.stringify(report, null, 2));
-    } finally {
-      aws.close();
-    }
-    return 0;
-  },
+  run: async (context, settings) => (await running()).cleanup(context, settings),
 };
 
 const policy: CommandSpec = {
@@ -249,21 +121,8 @@ const policy: CommandSpec = {
   examples: [
     { line: 'understudy ec2 policy > policy.json', does: 'as install/aws/iam-policy.json' },
   ],
-  async run(context) {
-    context.print(iamPolicyText().trimEnd());
-    return 0;
-  },
+  run: async (context) => (await running()).policy(context),
 };
-
-function rendered(done: LaunchedInstance): string {
-  return renderFields([
-    ['instance', `${done.instanceId} (${done.instanceType}, ${done.bootMode})`],
-    ['private address', done.privateAddress ?? 'none'],
-    ['public address', done.publicAddress ?? 'none'],
-    ['image', done.imageId],
-    ['snapshots', done.snapshotIds.join(', ')],
-  ]);
-}
 
 export const ec2Group: CommandGroup = {
   word: 'ec2',

@@ -1,0 +1,130 @@
+/** What the `understudy ec2` commands work on, made of their options: plan, records, images, connection. */
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { UnderstudyError } from '../base/errors.ts';
+import { diskError, nodeDisk } from '../base/node-disk.ts';
+import { AwsConnection } from '../recovery/ec2/aws-connection.ts';
+import { blocksOf, extentsOf, sizeGiB } from '../recovery/ec2/block-image.ts';
+import { planStep } from '../recovery/ec2/chain.ts';
+import type { DryVolume } from '../recovery/ec2/dry-run.ts';
+import type { VolumeSource } from '../recovery/ec2/launch.ts';
+import { type LaunchPlan, parsePlan } from '../recovery/ec2/launch-plan.ts';
+import type { LaunchRecord } from '../recovery/ec2/launch-record.ts';
+import type { ChainRecord } from '../recovery/ec2/prestage.ts';
+import { PutQuota } from '../recovery/ec2/put-quota.ts';
+import { type RecordFile, recordFile } from '../recovery/ec2/record-file.ts';
+import type { ListedPoint } from '../store/types.ts';
+import type { CommandContext } from './command.ts';
+import { findPoint, type PointChoice, pointChoice } from './operator.ts';
+import { differencesOf, pointImage } from './point-image.ts';
+import type { RestClient } from './rest-client.ts';
+import type { Settings } from './settings.ts';
+
+const launchKind = 'ec2-launch';
+const chainKind = 'ec2-chain';
+/** Part of a snapshot that `--verify sample` reads back. */
+const SAMPLE = 0.02;
+
+export async function readPlan(path: string): Promise<LaunchPlan> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw diskError(cause, path);
+  });
+  return parsePlan(text, path);
+}
+
+export const connectAws = (
+  context: CommandContext,
+  plan: { region: string | null },
+): AwsConnection =>
+  new AwsConnection(
+    { clock: context.clock, random: Math.random },
+    { region: plan.region ?? undefined },
+  );
+
+const sharesByWord: Readonly<Record<string, number>> = { none: 0, sample: SAMPLE, all: 1 };
+export const shareOf = (settings: Settings): number => sharesByWord[settings.text('verify')]!;
+export const jobName = (kind: string): string => `${kind}-${randomBytes(8).toString('hex')}`;
+
+export function idleMinutes(settings: Settings): number {
+  const minutes = Math.ceil(settings.number('idle-timeout') / 60_000);
+  if (minutes >= 10 && minutes <= 4320) return minutes;
+  throw new UnderstudyError('ERR_USAGE', '--idle-timeout: AWS takes 10m to 72h');
+}
+
+/** What differs since the head's point; null where the service has that point no more. */
+export async function changedSince(client: RestClient, from: string, to: string, volume: string) {
+  try {
+    await findPoint(client, { ...chosen(from), volume });
+  } catch (error) {
+    const codes = ['ERR_POINT_NOT_FOUND', 'ERR_VOLUME_NOT_FOUND'];
+    if (error instanceof UnderstudyError && codes.includes(error.code)) return null;
+    throw error;
+  }
+  return () => differencesOf(client, { from, to }, volume);
+}
+
+const chosen = (point: string) => ({
+  ...{ point, atMs: undefined, server: undefined, isPartialWanted: false },
+});
+
+/** The point's volumes, with what the chain has of them. */
+export async function sourcesOf(
+  client: RestClient,
+  point: ListedPoint,
+  chain: ChainRecord | null,
+): Promise<VolumeSource[]> {
+  const sources: VolumeSource[] = [];
+  for (const { volume } of point.volumes) {
+    const image = await pointImage(client, point.id, volume);
+    const head = chain?.volumes.find((held) => held.volume === volume)?.head ?? null;
+    const changed = head === null ? null : await changedSince(client, head.point, point.id, volume);
+    sources.push({ volume, image, head, ...(changed !== null && { changed }) });
+  }
+  return sources;
+}
+
+/** ERR_EC2_RECORD where the file is of another server. */
+export async function readChain(settings: Settings, server: string): Promise<ChainRecord | null> {
+  const path = settings.optionalText('chain');
+  if (path === undefined) return null;
+  const chain = await recordFile<ChainRecord>(nodeDisk, resolve(path), chainKind).load();
+  if (chain === null || chain.server === server) return chain;
+  throw new UnderstudyError('ERR_EC2_RECORD', `${path} is the chain of ${chain.server}`);
+}
+
+/** Once begun, a launch stays with its point, also where "latest" means another one by now. */
+export function pointOf(settings: Settings, held: LaunchRecord | null): PointChoice {
+  const choice = pointChoice(settings);
+  return held === null || choice.point !== 'latest' ? choice : chosen(held.point);
+}
+
+/** What a launch would do for one volume; its blocks at most: the service tells data by the MiB. */
+export async function dryVolume(
+  source: VolumeSource,
+  point: string,
+  launchPlan: LaunchPlan,
+): Promise<DryVolume> {
+  const { volume, image, head = null, changed } = source;
+  const step = planStep(head, {
+    point,
+    sizeGiB: sizeGiB(image.sizeBytes),
+    encryption: launchPlan.encryption,
+    isHeadThere: true,
+    isDeltaKnown: changed !== undefined,
+  });
+  let blocks = 0;
+  const extents = step.kind === 'delta' ? changed!() : extentsOf(image);
+  if (step.kind !== 'keep') {
+    for await (const _ of blocksOf(extents, image.sizeBytes, 0)) blocks += 1;
+  }
+  return { volume, sizeBytes: image.sizeBytes, step, blocks };
+}
+
+export const launchJournal = (settings: Settings): RecordFile<LaunchRecord> =>
+  recordFile(nodeDisk, resolve(settings.text('record')), launchKind);
+export const chainJournal = (settings: Settings): RecordFile<ChainRecord> =>
+  recordFile(nodeDisk, resolve(settings.text('chain')), chainKind);
+
+export const quotaOf = (context: CommandContext, settings: Settings): PutQuota =>
+  new PutQuota(context.clock, Math.max(1, settings.number('puts-per-second')));

@@ -1,0 +1,222 @@
+/**
+ * The EC2 target as its users run it: a disk replicated by a real agent into a real service, launched,
+ * prestaged and cleaned up by the program, against the strict doubles; and the same requests against moto,
+ * which was written by others: it understands them, and its snapshots hold the right bytes.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { DescribeSubnetsCommand } from '@aws-sdk/client-ec2';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { AwsConnection } from '../../src/recovery/ec2/aws-connection.ts';
+import { cleanUp } from '../../src/recovery/ec2/cleanup.ts';
+import { Ec2Calls } from '../../src/recovery/ec2/ec2-calls.ts';
+import { type LaunchedInstance, launchInstance } from '../../src/recovery/ec2/launch.ts';
+import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
+import type { LaunchRecord } from '../../src/recovery/ec2/launch-record.ts';
+import type { PrestagedVolume } from '../../src/recovery/ec2/prestage.ts';
+import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
+import type { ListedPoint } from '../../src/store/types.ts';
+import { ACCESS_KEY, type AwsDouble, startAwsDouble } from '../tools/aws-double.ts';
+import { startMoto } from '../tools/s3-server.ts';
+import { imageOf, useKey } from '../unit/support/aws-world.ts';
+import { bootDisk } from '../unit/support/boot-disk.ts';
+import { type Scratch, withScratch } from './helpers/scratch.ts';
+import { Staging, startAgent } from './helpers/understudy.ts';
+
+const MIB = 2 ** 20;
+
+/** 24 MiB: a partition table, data, holes. */
+function disk(): Buffer {
+  const bytes = bootDisk({ table: 'gpt', partitions: ['efi', 'linux'], hasCode: false }, 24 * MIB);
+  for (const at of [1, 2, 9, 20]) randomBytes(MIB - 5000).copy(bytes, at * MIB);
+  return bytes;
+}
+
+interface Home {
+  readonly staging: Staging;
+  readonly path: string;
+  readonly double: AwsDouble;
+  readonly file: (name: string) => string;
+  /** Runs `understudy ec2 ...` with the double's key; the output parsed. */
+  ec2<T>(...words: string[]): Promise<T>;
+  refused(...words: string[]): Promise<{ exitCode: number; err: string }>;
+  /** A point that holds the disk as it is now. */
+  point(): Promise<ListedPoint>;
+}
+
+async function home(scratch: Scratch): Promise<Home> {
+  const path = scratch.path('disk');
+  writeFileSync(path, disk());
+  const double = await startAwsDouble();
+  // The program asks every five seconds.
+  double.ec2.patience = 0;
+  scratch.defer(() => double.stop());
+  useKey();
+  process.env.AWS_ENDPOINT_URL = double.endpoint;
+  process.env.AWS_REGION = 'us-east-1';
+  scratch.defer(() => {
+    delete process.env.AWS_ENDPOINT_URL;
+  });
+  const staging = await Staging.start(scratch, {});
+  const words = ['--tracker', 'scan'];
+  startAgent(scratch, staging, { volumes: [path], cutInterval: '1s', words });
+  await staging.waitForPoints(1);
+  const run = (words: string[]) => staging.run('ec2', ...words);
+  return {
+    ...{ staging, path, double },
+    file: (name) => scratch.path(name),
+    async ec2<T>(...words: string[]) {
+      const { exitCode, out, err } = await run([...words, '--json']);
+      if (exitCode !== 0) throw new Error(`ec2 ${words.join(' ')}: exit ${exitCode}: ${err}`);
+      return JSON.parse(out) as T;
+    },
+    refused: (...words) => run(words),
+    point: async () => {
+      const { id } = await staging.createPoint(scratch.server);
+      return (await staging.points()).find((point) => point.id === id)!;
+    },
+  };
+}
+
+function writePlan(at: Home, fields: object = {}): string {
+  const plan = { instanceType: 'm6i.large', subnetId: 'subnet-0a', ...fields };
+  writeFileSync(at.file('plan.json'), JSON.stringify(plan));
+  return at.file('plan.json');
+}
+
+const holds = (double: AwsDouble, snapshotId: string, path: string): boolean => {
+  const bytes = readFileSync(path);
+  return double.ebs.volume(snapshotId, bytes.length).equals(bytes);
+};
+
+describe('the program', () => {
+  it('plans, launches, prestages, launches from the chain, and cleans up', async () => {
+    await withScratch('ec2', async (scratch) => {
+      const at = await home(scratch);
+      const { double, path } = at;
+      const plan = writePlan(at);
+      const first = await at.point();
+      const words = ['--point', first.id, '--plan', plan];
+
+      const dry = await at.staging.run('ec2', 'plan', ...words);
+      expect(dry).toMatchObject({ exitCode: 0, err: '' });
+      expect(dry.out).toMatch(/PutSnapshotBlock x 1[0-9] /);
+      expect(dry.out).toMatch(/"BootMode": "uefi"/);
+      expect(dry.out).toMatch(/instance, an hour +\$0\.0960/);
+      expect(double.calls).toEqual([]);
+
+      const record = ['--record', at.file('drill.json')];
+      const launched = await at.ec2<LaunchedInstance>('launch', ...words, ...record);
+      expect(launched).toMatchObject({ instanceType: 'm6i.large', bootMode: 'uefi' });
+      expect(holds(double, launched.snapshotIds[0]!, path)).toBe(true);
+      const made = double.calls.length;
+      expect(await at.ec2('launch', ...words, ...record)).toEqual(launched);
+      expect(double.calls.slice(made)).not.toContain('PutSnapshotBlock');
+      await at.ec2('cleanup', '--plan', plan, ...record, '--yes');
+      expect([double.ec2.images.size, double.ebs.snapshots.size]).toEqual([0, 0]);
+
+      const chain = ['--chain', at.file('chain.json')];
+      const [whole] = await at.ec2<PrestagedVolume[]>('prestage', ...words, ...chain);
+      expect(whole).toMatchObject({ kind: 'full' });
+      // A MiB of data becomes zeros, and some bytes elsewhere change.
+      const bytes = readFileSync(path);
+      bytes.fill(0, 9 * MIB, 10 * MIB);
+      randomBytes(500).copy(bytes, 20 * MIB);
+      writeFileSync(path, bytes);
+      const second = await at.point();
+      const next = ['--point', second.id, '--plan', plan];
+      const [delta] = await at.ec2<PrestagedVolume[]>('prestage', ...next, ...chain);
+      expect(delta).toMatchObject({ kind: 'delta', putBlocks: 4 });
+      expect(holds(double, delta!.snapshotId, path)).toBe(true);
+
+      const again = ['--record', at.file('failover.json')];
+      const puts = double.calls.filter((call) => call === 'PutSnapshotBlock').length;
+      const failover = await at.ec2<LaunchedInstance>('launch', ...next, ...again, ...chain);
+      expect(failover.snapshotIds).toEqual([delta!.snapshotId]);
+      expect(double.calls.filter((call) => call === 'PutSnapshotBlock')).toHaveLength(puts);
+      await at.ec2('cleanup', '--plan', plan, ...again, '--keep-instance', '--yes');
+      expect(double.ec2.instances.get(failover.instanceId)!.state).toBe('running');
+      expect([...double.ebs.snapshots.keys()]).toEqual([delta!.snapshotId]);
+    });
+  });
+
+  it('says in one line what is wrong', async () => {
+    await withScratch('ec2-bad', async (scratch) => {
+      const at = await home(scratch);
+      const { id } = await at.point();
+      const record = ['--record', at.file('r.json')];
+      const launch = (...words: string[]) => at.refused('launch', ...words, ...record);
+      const bad = async (
+        exitCode: number,
+        code: string,
+        run: Promise<{ exitCode: number; err: string }>,
+      ) => {
+        const ran = await run;
+        expect(ran.err).toMatch(new RegExp(`^error: .+ \\(${code}\\)\\nhint: .+\\n$`));
+        expect(ran.exitCode).toBe(exitCode);
+      };
+      const plan = ['--plan', writePlan(at)];
+      await bad(5, 'ERR_POINT_NOT_FOUND', launch('--point', 'p-no', ...plan));
+      await bad(5, 'ERR_DISK_NOT_FOUND', launch('--point', id, '--plan', at.file('none.json')));
+      at.double.ebs.settings.pendingLimit = 0;
+      await bad(3, 'ERR_AWS_QUOTA', launch('--point', id, ...plan));
+      at.double.ebs.settings.pendingLimit = 100;
+      process.env.AWS_ACCESS_KEY_ID = 'AKIAWRONG';
+      await bad(6, 'ERR_AWS_CREDENTIALS', launch('--point', id, ...plan));
+      process.env.AWS_ACCESS_KEY_ID = ACCESS_KEY;
+      writePlan(at, { instanceType: 'x9.huge' });
+      await bad(6, 'ERR_EC2_INSTANCE_TYPE', launch('--point', id, ...plan));
+      writePlan(at, { subnetId: 'here' });
+      await bad(2, 'ERR_EC2_PLAN', launch('--point', id, ...plan));
+      writeFileSync(at.file('r.json'), 'x');
+      writePlan(at);
+      await bad(6, 'ERR_EC2_RECORD', launch('--point', id, ...plan));
+    });
+  });
+});
+
+describe('moto', () => {
+  it('understands every call of a launch and of its cleanup, and holds the bytes', async () => {
+    const moto = await startMoto();
+    useKey('test');
+    const world = { clock: systemClock, random: Math.random };
+    const aws = new AwsConnection(world, { endpoint: moto.endpoint, region: 'us-east-1' });
+    const stop = new AbortController().signal;
+    const quiet = { stop, onNote: () => undefined };
+    try {
+      const { Subnets } = await aws.ec2.send(new DescribeSubnetsCommand({}));
+      const subnetId = Subnets![0]!.SubnetId!;
+      const fields = { subnetId, instanceType: 'auto', source: { cpus: 2, memoryGiB: 8 } };
+      const plan = parsePlan(JSON.stringify(fields), 'plan');
+      let record: LaunchRecord | null = null;
+      const done = await launchInstance(aws, {
+        ...{ job: 'job-1', server: 'web1', point: 'p1', plan, ...quiet, checkShare: 1 },
+        sources: [{ volume: 'vda', image: imageOf(disk()) }],
+        journal: {
+          load: async () => record,
+          save: async (next) => {
+            record = next;
+          },
+        },
+        quota: new PutQuota(systemClock),
+        waitsForChecks: true,
+        onProgress: () => undefined,
+      });
+      expect(done).toMatchObject({ instanceType: 'm6i.large', bootMode: 'uefi' });
+      const ec2 = new Ec2Calls(aws, stop);
+      expect(await ec2.snapshotsOf('job-1')).toEqual(done.snapshotIds);
+      expect(await ec2.instancesOf('job-1')).toEqual([done.instanceId]);
+      const report = await cleanUp(aws, { record: record!, keepsInstance: false, ...quiet });
+      expect(report).toEqual({
+        instances: [done.instanceId],
+        images: [done.imageId],
+        snapshots: done.snapshotIds,
+      });
+      expect(await ec2.snapshot(done.snapshotIds[0]!)).toBe(null);
+    } finally {
+      aws.close();
+      await moto.stop();
+    }
+  });
+});
