@@ -87,25 +87,20 @@ async function patchedBytes(core: Core, head: VolumeHead): Promise<number> {
   return chunks * CHUNK_BYTES;
 }
 
-/** With the deltas that have come since; of those that lie over each other the shortest. */
+/** With the deltas that have come since; of those that end at one epoch the shortest. */
 async function counted(
   core: Core,
   head: VolumeHead,
   over: OverBase,
   all: readonly Span[],
 ): Promise<OverBase> {
-  const shortest = new Map<number, Span>();
-  for (const delta of all) {
-    const known = shortest.get(delta.from);
-    if (known === undefined || known.to > delta.to) shortest.set(delta.from, delta);
-  }
   let { bytes, deltas, epoch } = over;
-  for (let next = shortest.get(epoch); next !== undefined; next = shortest.get(epoch)) {
-    if (next.to > head.epoch) break;
-    const path = core.paths.delta(head, next.from, next.to);
-    bytes += await core.files.with(path, (file) => file.size());
+  const fresh = all.filter(({ to }) => to > over.epoch && to <= head.epoch);
+  for (const { from, to } of fresh.sort((a, b) => a.to - b.to || b.from - a.from)) {
+    if (to <= epoch) continue;
+    bytes += await core.files.with(core.paths.delta(head, from, to), (file) => file.size());
     deltas += 1;
-    epoch = next.to;
+    epoch = to;
   }
   return { ...over, bytes, deltas, epoch };
 }

@@ -56,7 +56,6 @@ export async function foldServer(core: Core, server: string): Promise<Freed> {
       });
     }
   }
-  for (const state of volumes) state.overBase = null;
   return freed;
 }
 
