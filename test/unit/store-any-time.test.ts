@@ -121,32 +121,36 @@ describe('a point costs what changed', () => {
   it.each([
     ['all over the volume', 512 * 16, 1.15],
     ['in a few places', 160, 1.6],
-  ])('%s', async (_name, blocks, factor) => {
-    const hour = new Hour();
-    await hour.open();
-    const { first, last } = await hour.live(blocks);
-    const bytes = (last - first) / POINTS;
-    expect(bytes).toBeGreaterThan(CHANGED);
-    expect(bytes).toBeLessThan(CHANGED * factor + CONSTANT);
-    expect(await hour.chainLength()).toBeLessThan(64 + 32);
-    await hour.expectSome();
-    // Folded in by levels: one point in a hundred seconds, then one in ten minutes.
-    for (const [everyMs, kept] of [
-      [100_000, 10],
-      [600_000, 3],
-    ] as const) {
-      const rules = [{ everyMs, forMs: 1e12 }];
-      const plan = await hour.store.planRetention(rules, T + 1e9);
-      expect(plan.keep.length).toBeLessThanOrEqual(kept + 1);
-      await hour.store.applyRetention(plan);
-      await hour.settle();
+  ])(
+    '%s',
+    async (_name, blocks, factor) => {
+      const hour = new Hour();
+      await hour.open();
+      const { first, last } = await hour.live(blocks);
+      const bytes = (last - first) / POINTS;
+      expect(bytes).toBeGreaterThan(CHANGED);
+      expect(bytes).toBeLessThan(CHANGED * factor + CONSTANT);
+      expect(await hour.chainLength()).toBeLessThan(64 + 32);
       await hour.expectSome();
-      const left = (await hour.size('/data/repo')) - first;
-      // Of each block that was written between two points only the last state is left.
-      const most =
-        plan.keep.length * Math.min(blocks, (POINTS * WRITES) / (kept - 1)) * BLOCK_BYTES;
-      expect(left).toBeLessThan(most * 2.2 + plan.keep.length * CONSTANT);
-    }
-    await hour.store.close();
-  });
+      // Folded in by levels: one point in a hundred seconds, then one in ten minutes.
+      for (const [everyMs, kept] of [
+        [100_000, 10],
+        [600_000, 3],
+      ] as const) {
+        const rules = [{ everyMs, forMs: 1e12 }];
+        const plan = await hour.store.planRetention(rules, T + 1e9);
+        expect(plan.keep.length).toBeLessThanOrEqual(kept + 1);
+        await hour.store.applyRetention(plan);
+        await hour.settle();
+        await hour.expectSome();
+        const left = (await hour.size('/data/repo')) - first;
+        // Of each block that was written between two points only the last state is left.
+        const most =
+          plan.keep.length * Math.min(blocks, (POINTS * WRITES) / (kept - 1)) * BLOCK_BYTES;
+        expect(left).toBeLessThan(most * 2.2 + plan.keep.length * CONSTANT);
+      }
+      await hour.store.close();
+    },
+    240_000,
+  );
 });

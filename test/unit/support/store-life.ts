@@ -80,10 +80,16 @@ export class StoreLife {
 
   /** A session in which every volume is brought up to date; from the beginning where it must be. */
   async connect(): Promise<Ingest> {
-    const ingest = await this.store!.beginIngest(
-      'web',
-      this.volumes.map((volume) => volume.description),
-    );
+    const begin = () =>
+      this.store!.beginIngest(
+        'web',
+        this.volumes.map((volume) => volume.description),
+      );
+    let ingest = await begin();
+    if (this.renew(ingest)) {
+      await ingest.close();
+      ingest = await begin();
+    }
     for (const [i, volume] of this.volumes.entries()) {
       const { committed, syncedChunks } = ingest.positions[i]!;
       volume.epoch = committed?.generation === volume.generation ? committed.epoch : 0;
@@ -93,6 +99,18 @@ export class StoreLife {
       await drain(ingest, i, volume);
     }
     return ingest;
+  }
+
+  /** As an agent does: a history of which nothing is held any more is left for another one. */
+  private renew(ingest: Ingest): boolean {
+    let isRenewed = false;
+    for (const [i, volume] of this.volumes.entries()) {
+      if (volume.epoch === 0 || ingest.positions[i]!.committed !== null) continue;
+      volume.generation = Buffer.from(this.random.bytes(16)).toString('hex');
+      volume.epoch = 0;
+      isRenewed = true;
+    }
+    return isRenewed;
   }
 
   async writeAndCommit(ingest: Ingest, writes = 5): Promise<Expected> {
