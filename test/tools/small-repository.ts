@@ -110,7 +110,7 @@ export async function smallRepository(vault: Vault = plainVault): Promise<SmallR
   const store = await openStore({
     ...{ disk: disk.mount(), clock, root: '/data', log: silentLog, vault },
     ...{ catalog: new MemoryCatalog(), randomBytes: (count) => random.bytes(count) },
-    settings: { indexMemoryEntries: 12, baseAfterDeltas: 3, baseMaxGrowth: 99, smallPackBytes: 0 },
+    settings: { indexMemoryEntries: 12, baseAfterDeltas: 4, baseMaxGrowth: 99, smallPackBytes: 0 },
   });
   const a = new SourceVolume('/dev/a', 5 * CHUNK_BYTES + 5000, 'a'.repeat(32));
   const b = new SourceVolume('/dev/b', 2 * CHUNK_BYTES, 'b'.repeat(32));
