@@ -79,6 +79,20 @@ describe('an image', () => {
     });
   });
 
+  it('is exported for Google Compute Engine: a whole GiB of disk.raw in a tar', async () => {
+    await withScratch('gcp', async (scratch) => {
+      const { staging, disk, point } = await replicated(scratch);
+      const out = scratch.path('image.tar.gz');
+      await staging.export(point, disk, out, '--format', 'gcp');
+      expect(sh('tar', '-tzf', out).trim()).toBe('disk.raw');
+      sh('tar', '-xSzf', out, '-C', scratch.path('.'));
+      const raw = scratch.path('disk.raw');
+      expect(statSync(raw).size % 2 ** 30).toBe(0);
+      // qemu-img takes the longer one for equal where its rest is zero.
+      sh('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', raw, disk);
+    });
+  });
+
   it('is exported sparse, and an existing file is left alone without --yes', async () => {
     await withScratch('sparse', async (scratch) => {
       const { staging, disk, point } = await replicated(scratch);

@@ -58,6 +58,9 @@ describe('replication of busy disks', () => {
         );
         expect(point.cut.method).toBe('validated');
       }
+      const { machine } = await world.staging.server(scratch.server);
+      expect(machine?.cpuCount).toBeGreaterThan(0);
+      expect(machine?.memoryBytes).toBeGreaterThan(MIB);
       const times = points.map((point) => Date.parse(point.time));
       expect(times).toEqual(times.toSorted((a, b) => b - a));
       await expectEqualWhenQuiet(scratch, world);

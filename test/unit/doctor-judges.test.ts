@@ -6,7 +6,7 @@ import { examine } from '../../src/model/doctor/examine.ts';
 import type { MachineFacts } from '../../src/model/doctor/facts.ts';
 import { severities } from '../../src/model/machine.ts';
 import { cases, net, second, uefi } from './support/doctor-cases.ts';
-import { all, device, good, grub, mount, row, withImage } from './support/good-machine.ts';
+import { all, device, good, grub, kernel, mount, row, withImage } from './support/good-machine.ts';
 
 const findingsOf = (facts: Partial<MachineFacts>) => examine({ ...good, ...facts }).findings;
 
@@ -95,6 +95,16 @@ describe('what it does not blame', () => {
       text: 'network: {config: disabled}\n',
     };
     expect(codes({ network: [file, disabled] })).toContain('network-name');
+  });
+
+  it('a loader where the firmware starts the kernel itself', () => {
+    const path = '/efi/EFI/Linux/a.efi';
+    expect(codes({ loader: [], kernels: [{ ...kernel, path }] })).not.toContain('loader-missing');
+  });
+
+  it('names in netplan that are labels of a match', () => {
+    const text = 'network:\n  ethernets:\n    eth0:\n      match: {driver: "virtio*"}\n';
+    expect(codes(net('/etc/netplan/a.yaml', text))).toContain('network-portable');
   });
 
   it('patterns and bridges', () => {

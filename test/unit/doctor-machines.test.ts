@@ -97,6 +97,26 @@ describe('Ubuntu', () => {
   });
 });
 
+describe('a machine with a unified kernel image', () => {
+  it('has a kernel, whose initramfs is not looked into', async () => {
+    const machine = readRecorded('ubuntu');
+    const { files, initramfs } = machine;
+    for (const path of Object.keys(files))
+      if (/^\/boot\/(?:grub|vmlinuz)/.test(path)) delete files[path];
+    for (const path of Object.keys(initramfs)) delete initramfs[path];
+    delete files['/boot/efi/EFI/ubuntu/grub.cfg'];
+    const image = '/boot/efi/EFI/Linux/abc-5.15.0-119-generic.efi';
+    files[image] = 'MZ and so on';
+    layOut(machine, root);
+    const program = '/usr/bin/understudy';
+    const options = { root, timeMs: 7, volumes: ['/dev/sda', '/dev/sdb'], program };
+    const report = examine(await gatherFacts({ ...options, refusalOf: () => '' }));
+    expect(codesOf(report, 'blocks-boot')).toEqual([]);
+    expect(codesOf(report, 'may-block')).toContain(`initramfs-unreadable ${image}`);
+    expect(codesOf(report, 'may-block')).not.toContain('loader-missing /boot');
+  });
+});
+
 describe('RHEL and the like', () => {
   it('does not boot: the initramfs has only drivers of the hypervisor that it was made on', async () => {
     const report = await look('rhel', ['/dev/sda']);

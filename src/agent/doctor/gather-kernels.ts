@@ -7,6 +7,8 @@ import type { Tree } from './tree.ts';
 export async function gatherKernels(tree: Tree, running: string): Promise<KernelFacts[]> {
   const found = await findKernels(tree);
   const newest = [...found.keys()].sort(compareReleases).at(-1);
+  const unified = [...found].find(([name]) => name.includes(running));
+  if (unified !== undefined && !found.has(running)) found.set(running, unified[1]);
   const releases = new Set([running, newest ?? running]);
   const kernels: KernelFacts[] = [];
   for (const release of releases) {
@@ -46,6 +48,13 @@ async function findKernels(tree: Tree): Promise<Map<string, Found>> {
       const path = await firstOf(tree, [`${base}${linux}`, linux]);
       const initramfs = initrd === '' ? '' : await firstOf(tree, [`${base}${initrd}`, initrd]);
       if (path !== '') found.set(release, { path, initramfs });
+    }
+  }
+  for (const base of ['/boot', '/boot/efi', '/efi']) {
+    for (const name of await tree.list(`${base}/EFI/Linux`)) {
+      // A kernel with its initramfs in one file: the latter is not looked into.
+      const path = `${base}/EFI/Linux/${name}`;
+      if (name.endsWith('.efi')) found.set(name.slice(0, -4), { path, initramfs: path });
     }
   }
   for (const name of await tree.list('/boot')) {

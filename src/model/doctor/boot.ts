@@ -67,7 +67,9 @@ function judgeLoader(facts: MachineFacts): Finding[] {
   if (facts.kernels.every(({ path }) => path === '')) {
     findings.push(found('kernel-missing', '/boot', 'no kernel: it was started from outside'));
   }
-  if (facts.loader.length === 0) {
+  // A unified kernel image is started by the firmware itself.
+  const isUnified = facts.kernels.some(({ path }) => path.endsWith('.efi'));
+  if (facts.loader.length === 0 && !isUnified) {
     findings.push(found('loader-missing', '/boot', 'neither grub.cfg nor loader/entries'));
   }
   return findings;

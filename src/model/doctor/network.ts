@@ -12,6 +12,8 @@ interface Format {
   readonly mac: RegExp;
   /** Binds to a name; group 1 is the name. */
   readonly name: RegExp;
+  /** Where it is there, names are only labels. */
+  readonly label?: RegExp;
   /** Sets an address by hand. */
   readonly fixed: RegExp;
 }
@@ -23,6 +25,7 @@ const formats: readonly Format[] = [
     path: /\/etc\/netplan\//,
     mac: new RegExp(`^\\s*macaddress:\\s*["']?${MAC}`, 'gim'),
     name: /^\s+((?:en|eth|ib|wl)[a-z0-9]*\d[a-z0-9]*):\s*(?:#.*)?$/gim,
+    label: /^\s*match:/im,
     fixed: /^\s*-?\s*addresses:\s*\[?\s*["']?[\d"'-]/gim,
   },
   {
@@ -87,7 +90,8 @@ function judgeFile({ path, text }: TextFile): Finding[] {
   if (format === undefined) return [];
   const all = (pattern: RegExp) => [...new Set([...text.matchAll(pattern)].map((m) => m[1] ?? ''))];
   const macs = all(format.mac);
-  const names = all(format.name).filter(
+  const isLabel = format.label?.test(text) ?? false;
+  const names = (isLabel ? [] : all(format.name)).filter(
     (name) => !/^(?:bond|br|vlan|team|virbr|docker)/.test(name),
   );
   const findings: Finding[] = [];
