@@ -2,17 +2,18 @@
  * A disk on which the files of an encrypted repository are sealed, and on which everybody else reads and
  * writes them as if they were not. Which files are sealed is decided by their names, never by what the
  * bytes say: a plain file under a sealed name is damage. Packs and journal segments have seals of their
- * own, record by record; format.json, key objects, leases, the watermark and the journal's owner must be
- * readable without.
+ * own, record by record; of bundles the members are sealed. format.json, key objects, leases, the watermark
+ * and the journal's owner must be readable without.
  */
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { together } from '../object-file.ts';
 import { BlockCipher, encodeSealedHeader, SALT_BYTES } from './sealed-format.ts';
 import { openSealed, SealedReader } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';
 import type { Vault } from './vault.ts';
 
-const CLEAR = /(?:\.(?:pack|segment|json|key|lease)|\/watermark|\/repository)$/;
+const CLEAR = /(?:\.(?:pack|segment|json|key|lease|bundle)|\/watermark|\/repository)$/;
 
 export interface SealedFolders {
   readonly repo: string;
@@ -57,5 +58,7 @@ export function sealedDisk(
     link: (from, to) => disk.link(from, to),
     remove: (path) => disk.remove(path),
     syncDirectory: (path) => disk.syncDirectory(path),
+    ...(disk.together !== undefined && { together: (step) => together(disk, step) }),
+    ...(disk.hidden !== undefined && { hidden: () => disk.hidden!() }),
   };
 }
