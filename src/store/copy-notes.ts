@@ -109,15 +109,15 @@ export class CopyNotes {
     return copies.sort((a, b) => (a.place < b.place ? -1 : 1));
   }
 
-  /** `scratch`: a local folder. Durable once it resolves. The new one is there before the old one goes. */
-  async write(core: Core, note: CopyNote, scratch: string): Promise<void> {
+  /** Durable once it resolves. The new one is there before the old one goes. */
+  async write(core: Core, note: CopyNote): Promise<void> {
     const { repository } = note;
     const numbers = (await listNotes(core))
       .filter((other) => other.repository === repository)
       .map(({ number }) => number);
     const number = Math.max(0, ...numbers) + 1;
     const path = core.paths.copyNote(repository, number);
-    const temporary = await temporaryName(core, scratch);
+    const temporary = await temporaryName(core);
     await writeObject(core.disk, temporary, path, [encodeNote(note)]);
     this.notes.set(repository, { note, number });
     for (const old of numbers) await discard(core.disk, core.paths.copyNote(repository, old));
@@ -125,12 +125,15 @@ export class CopyNotes {
 }
 
 /**
- * The temporary folder is the service's own: whoever writes beside one has a name that is ignored, or, for
- * a repository in a bucket, a local folder.
+ * The temporary folder is the service's own: whoever writes beside one has a name that is ignored. Of a
+ * repository in a bucket it is a local folder of this process.
  */
-async function temporaryName(core: Core, scratch: string): Promise<string> {
+async function temporaryName(core: Core): Promise<string> {
   if (!core.isReadOnly) return temporaryPath(core);
-  if (isS3Place(core.paths.repo)) return `${scratch}/${toHex(core.randomBytes(8))}.copy`;
+  if (isS3Place(core.paths.repo)) {
+    await makeFolder(core.disk, core.paths.temporary);
+    return temporaryPath(core);
+  }
   await makeFolder(core.disk, core.paths.copies);
   return `${core.paths.copies}/${toHex(core.randomBytes(8))}.temporary`;
 }

@@ -235,7 +235,7 @@ class CopyRun {
       }),
     };
     try {
-      await source.copyNotes.write(source, note, target.core.paths.temporary);
+      await source.copyNotes.write(source, note);
       return true;
     } catch (error) {
       if (!(error instanceof UnderstudyError)) throw error;

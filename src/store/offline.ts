@@ -93,7 +93,7 @@ export async function openDirectory(
   return openDirectoryIn({ disk, repo: resolve(directory), objects: null, keys }, log);
 }
 
-export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects'> & {
+export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects' | 'scratch'> & {
   /** Of an encrypted repository. */
   readonly keys?: KeyOptions | undefined;
 };
@@ -105,12 +105,14 @@ export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<Offl
 
 /** The same for parts of the store that look beneath. */
 export async function openDirectoryIn(
-  { disk, repo: given, objects, keys }: ReadPlace,
+  { disk, repo: given, objects, scratch, keys }: ReadPlace,
   log: Log,
 ): Promise<OpenDirectory> {
   const isData = objects === null && (await disk.exists(`${given}/repo/format.json`));
   for (let tries = 1; ; tries += 1) {
-    const core = await coreOf(given, isData, log, disk, keys);
+    // Beside a repository alone there is no journal; what has no name yet lies below it, or is local.
+    const root = isData ? given : (scratch ?? `${given}/repairing`);
+    const core = await coreOf(given, isData, root, log, disk, keys);
     core.terms = await readTerms(core.disk, core.paths.terms, log);
     const journal = isData ? await readJournal(core, tries < MAX_TRIES) : [];
     if (journal === 'changed') continue;
@@ -127,13 +129,13 @@ export async function openDirectoryIn(
 async function coreOf(
   given: string,
   isData: boolean,
+  root: string,
   log: Log,
   disk: Disk,
   keys: KeyOptions | undefined,
 ): Promise<Core> {
   const options = {
-    // Beside a repository alone there is no journal; what a repair has under way lies below it.
-    ...{ disk, log, root: isData ? given : `${given}/repairing`, clock: systemClock },
+    ...{ disk, log, root, clock: systemClock },
     catalog: new MemoryCatalog(),
     randomBytes: (count: number) => new Uint8Array(randomBytes(count)),
     settings: { commitMemoryBytes: Number.POSITIVE_INFINITY },

@@ -32,6 +32,8 @@ export interface Place {
   readonly repo: string;
   /** Null where it lies on the local disk as it is. */
   readonly objects: ObjectStore | null;
+  /** A local folder, of readers of a bucket, for what has no name yet. */
+  readonly scratch?: string;
   /** To be called once this process is the only writer, before it changes anything. */
   alone(term: number): Promise<void>;
   close(): Promise<void>;
@@ -118,10 +120,12 @@ export async function openReaderPlace(
   const mirror = join(tmpdir(), `understudy-${randomName()}`);
   const disk = diskOver(objects, given, mirror, world);
   return {
-    ...{ disk, repo: objects.place, objects },
+    ...{ disk, repo: objects.place, objects, scratch: `${mirror}-scratch` },
     alone: async () => undefined,
     async close() {
-      await rm(mirror, { recursive: true, force: true });
+      for (const folder of [mirror, `${mirror}-scratch`]) {
+        await rm(folder, { recursive: true, force: true });
+      }
       await objects.close();
     },
   };

@@ -34,7 +34,7 @@ function bucketOf(objects: MemoryObjects, world: CopyWorld, name = 'bucket') {
     return { name, disk, repo: ROOT, scratch: '/scratch', alone: (term) => disk.keepListing(term) };
   };
   const offline = (): Promise<OfflineRepository> =>
-    openRepositoryIn({ disk: open(), repo: ROOT, objects }, silentLog);
+    openRepositoryIn({ disk: open(), repo: ROOT, objects, scratch: '/local' }, silentLog);
   return { place, offline, local };
 }
 
