@@ -11,7 +11,7 @@ export default defineConfig({
         test: {
           name: 'encrypted',
           include: [
-            'test/unit/store-{beside,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
+            'test/unit/store-{beside,copy,copy-crash,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
           ],
           env: { TEST_ENCRYPTED: '1' },
           setupFiles: ['test/unit/support/key-mode-setup.ts'],

@@ -12,6 +12,7 @@ import { isPassing } from '../../src/store/passing.ts';
 import type { CopyPlace } from '../../src/store/types.ts';
 import { COPY, CopyWorld, expectAt, expectWhole, placeOn } from './support/copy-world.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys, withKeys } from './support/key-mode.ts';
 import { MemoryObjects } from './support/memory-objects.ts';
 
 const ROOT = 's3://far/copy';
@@ -31,10 +32,17 @@ function bucketOf(objects: MemoryObjects, world: CopyWorld, name = 'bucket') {
   };
   const place = (): CopyPlace => {
     const disk = open();
-    return { name, disk, repo: ROOT, scratch: '/scratch', alone: (term) => disk.keepListing(term) };
+    return {
+      ...withKeys,
+      name,
+      disk,
+      repo: ROOT,
+      scratch: '/scratch',
+      alone: (term) => disk.keepListing(term),
+    };
   };
   const offline = (): Promise<OfflineRepository> =>
-    openRepositoryIn({ disk: open(), repo: ROOT, objects, scratch: '/local' }, silentLog);
+    openRepositoryIn({ disk: open(), repo: ROOT, objects, scratch: '/local', keys }, silentLog);
   return { place, offline, local };
 }
 

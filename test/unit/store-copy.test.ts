@@ -8,6 +8,7 @@ import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { COPY, CopyWorld, expectWhole, openCopy, placeOn } from './support/copy-world.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { keys, withKeys } from './support/key-mode.ts';
 
 const ids = (points: readonly { id: string }[]): string[] => points.map(({ id }) => id);
 
@@ -112,7 +113,7 @@ describe('a copy', () => {
     expect(report).toMatchObject({ points: 5, held: 5, isNoted: true });
     await first.close();
     await expectWhole(third, world.life.acknowledged);
-    const data = await openRepository('/data', silentLog, world.life.disk.mount());
+    const data = await openRepository('/data', silentLog, world.life.disk.mount(), keys);
     const own = new FaultyDisk();
     expect(await data.copy(placeOn(own, 'own'), {})).toMatchObject({ points: 5 });
     await expect(data.copy(placeOn(third, 'third'), {})).rejects.toMatchObject({
@@ -190,7 +191,13 @@ describe('a destination', () => {
     const world = new CopyWorld(11);
     await world.commit(1);
     const { store, disk } = world.life;
-    const self = { name: 'self', disk: disk.mount(), repo: '/data/repo', scratch: '/data/tmp' };
+    const self = {
+      ...withKeys,
+      name: 'self',
+      disk: disk.mount(),
+      repo: '/data/repo',
+      scratch: '/data/tmp',
+    };
     await expect(store!.copy(self, {})).rejects.toMatchObject({ code: 'ERR_COPY_PLACE' });
     const other = new CopyWorld(12);
     await other.commit(1);
@@ -279,8 +286,8 @@ describe('a destination', () => {
 
 describe('a source', () => {
   it('that is damaged gives what is whole, and tells the rest', async () => {
-    for (const kind of ['packs', 'deltas', 'bases', 'points']) {
-      const world = new CopyWorld(21);
+    for (const [i, kind] of ['packs', 'deltas', 'bases', 'points'].entries()) {
+      const world = new CopyWorld(60 + i);
       await world.commit(6);
       const { store, disk } = world.life;
       const files = disk.files(`/data/repo/${kind}`);

@@ -8,14 +8,17 @@ import { directoryPlace } from '../../../src/store/copy-target.ts';
 import { type OfflineRepository, openRepository } from '../../../src/store/offline.ts';
 import type { CopyOptions, CopyPlace, CopyReport } from '../../../src/store/types.ts';
 import { FaultyDisk } from './faulty-disk.ts';
+import { keys, withKeys } from './key-mode.ts';
 import { readsAs, StoreLife } from './store-life.ts';
 import type { Expected } from './store-world.ts';
 
 /** Where the copy on a disk is. */
 export const COPY = '/far/copy';
 
-export const placeOn = (disk: FaultyDisk, name = 'far'): CopyPlace =>
-  directoryPlace(disk.mount(), name, COPY);
+export const placeOn = (disk: FaultyDisk, name = 'far'): CopyPlace => ({
+  ...directoryPlace(disk.mount(), name, COPY),
+  ...withKeys,
+});
 
 /** A life that is copied: its store stays open, and goes on. */
 export class CopyWorld {
@@ -45,7 +48,7 @@ export class CopyWorld {
 }
 
 export async function openCopy(disk: FaultyDisk, folder = COPY): Promise<OfflineRepository> {
-  return openRepository(folder, silentLog, disk.mount());
+  return openRepository(folder, silentLog, disk.mount(), keys);
 }
 
 /** All points at a place read as they must, and a check of every byte finds nothing. Returns their ids. */
