@@ -146,6 +146,11 @@ export const errorCatalogue = {
     'The KMS refuses: allow kms:Decrypt and kms:GenerateDataKey on the key, and enable it.',
   ),
   ERR_KEY_UNAVAILABLE: spec('operational', 3, 'The KMS does not answer; try again later.', true),
+  ERR_REPOSITORY_BEHIND: spec(
+    'corruption',
+    4,
+    'Was an older copy put back? Put the newer one back, or accept the loss: --accept-rollback.',
+  ),
   ERR_STORE_FAILED: spec('operational', 3, 'Fix the disk, then start staging again.'),
   ERR_STORE_CLOSED: spec('operational', 3, 'The store is closed.'),
   ERR_JOURNAL_DAMAGED: spec(

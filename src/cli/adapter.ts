@@ -74,7 +74,8 @@ function addCommand(parser: Argv, word: string, command: CommandSpec, choose: Ch
   });
 }
 
-function addGroup(parser: Argv, group: CommandGroup, choose: Choose): void {
+function addGroup(parser: Argv, group: CommandGroup, choose: Choose, above = ''): void {
+  const words = `${above}${group.word}`;
   const single = group.commands[0];
   if (single !== undefined && single.path.length === 1) {
     addCommand(parser, group.word, single, choose);
@@ -89,9 +90,10 @@ function addGroup(parser: Argv, group: CommandGroup, choose: Choose): void {
         const example = command.examples[0];
         if (example !== undefined) inner.example(example.line, example.does);
       }
+      for (const within of group.groups ?? []) addGroup(inner, within, choose, `${words} `);
       return inner
-        .usage(`understudy ${group.word} COMMAND\n\n${group.summary}`)
-        .demandCommand(1, `understudy ${group.word} needs a command; see --help`);
+        .usage(`understudy ${words} COMMAND\n\n${group.summary}`)
+        .demandCommand(1, `understudy ${words} needs a command; see --help`);
     },
     handler: () => undefined,
   });

@@ -30,7 +30,15 @@ export interface CommandGroup {
   readonly word: string;
   readonly summary: string;
   readonly commands: readonly CommandSpec[];
+  /** Families within: `understudy repo key ...`. */
+  readonly groups?: readonly CommandGroup[];
 }
+
+/** With those of the families within. */
+export const allCommands = ({ commands, groups = [] }: CommandGroup): readonly CommandSpec[] => [
+  ...commands,
+  ...groups.flatMap(allCommands),
+];
 
 export interface CommandContext {
   /** A line of the command's result, on standard output. */

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { UnderstudyError } from '../base/errors.ts';
 import { commonOptions, type Given, parseCommandLine } from './adapter.ts';
-import type { CommandSpec } from './command.ts';
+import { allCommands, type CommandSpec } from './command.ts';
 import { commandGroups } from './commands/index.ts';
 import { createContext, type Surroundings } from './context.ts';
 import { describeFailure } from './failure.ts';
@@ -14,7 +14,7 @@ import { environmentName, parseConfig, type Settings, settleOptions } from './se
 const knownOptions: ReadonlySet<string> = new Set(
   [
     ...commonOptions,
-    ...commandGroups.flatMap((group) => group.commands.flatMap((c) => c.options)),
+    ...commandGroups.flatMap((group) => allCommands(group).flatMap((c) => c.options)),
   ].map((option) => option.name),
 );
 

@@ -70,6 +70,8 @@ export interface StagingOptions {
   readonly durability?: Durability;
   /** Goes on with a repository whose journal is lost. */
   readonly adopt?: boolean;
+  /** Goes on with a repository that lacks points which were sealed in it. */
+  readonly acceptRollback?: boolean;
   /** Packs older than this go to a colder storage class. */
   readonly coldAfterMs?: number | undefined;
   /** The operator has looked at the clock: points may be dropped by their age. */
@@ -195,7 +197,10 @@ async function openCore(
     upkeepBytesPerSecond: upkeepRate ?? Number.POSITIVE_INFINITY,
     upkeepShare: UPKEEP_SHARE,
   };
-  const store = await openNodeStore(folder, log, { place, adopt, settings, ...keys });
+  const store = await openNodeStore(folder, log, {
+    ...{ place, adopt, settings, acceptRollback: options.acceptRollback ?? false },
+    ...keys,
+  });
   undo.push(() => store.close());
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);

@@ -48,6 +48,8 @@ export interface StoreOptions {
   readonly isReadOnly?: boolean;
   /** Makes a new journal for a repository whose journal is lost. */
   readonly adopt?: boolean;
+  /** Goes on with a repository that lacks points which the catalog knows to have been sealed in it. */
+  readonly acceptRollback?: boolean;
   /** Called once nobody else changes the repository. */
   readonly onAlone?: (term: number) => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */

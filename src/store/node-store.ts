@@ -21,6 +21,8 @@ export interface NodeStoreOptions {
   readonly place?: Place;
   /** Makes a new journal where there is a repository and its journal is lost. */
   readonly adopt?: boolean;
+  /** Goes on with a repository that lacks points which were sealed in it. */
+  readonly acceptRollback?: boolean;
   /** Opens an encrypted repository, and makes a new one encrypted. */
   readonly keys?: KeyOptions;
 }
@@ -32,7 +34,7 @@ export interface NodeStoreOptions {
 export async function openNodeStore(
   data: string,
   log: Log,
-  { settings = {}, place, adopt = false, keys }: NodeStoreOptions = {},
+  { settings = {}, place, adopt = false, acceptRollback = false, keys }: NodeStoreOptions = {},
 ): Promise<Store> {
   const root = resolve(data);
   await nodeDisk.makeDirectory(root);
@@ -43,7 +45,7 @@ export async function openNodeStore(
     randomBytes: random,
     root,
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
-    ...{ log, settings, adopt },
+    ...{ log, settings, adopt, acceptRollback },
     ...(keys !== undefined && { keys }),
     ...(place !== undefined && { repo: place.repo, onAlone: (term: number) => place.alone(term) }),
     // The lock of the catalog keeps others from the data directory, and from nothing else.

@@ -108,12 +108,25 @@ async function openRepository(
   }
   await loadHolds(core);
   await loadPolicies(core);
-  await repository.matchPoints(core);
+  await matchPoints(core, id, given.acceptRollback ?? false);
   // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
   await repository.findHeads(core);
   await loadHeads(core);
   await core.copyNotes.load(core);
   return replay(core, watermark);
+}
+
+/** What the catalog remembers of a repository that was rolled back is forgotten once that is accepted. */
+async function matchPoints(core: Core, id: string, isRollbackAccepted: boolean): Promise<void> {
+  try {
+    await repository.matchPoints(core, false);
+  } catch (error) {
+    const isBehind = error instanceof UnderstudyError && error.code === 'ERR_REPOSITORY_BEHIND';
+    if (!isBehind || !isRollbackAccepted) throw error;
+    core.log.error('a rolled back repository was accepted', { error: error.message });
+    await core.catalog.adopt(id);
+    await repository.matchPoints(core);
+  }
 }
 
 /** Of a repository that is made now: its keys first, then what says that it needs them. */

@@ -3,6 +3,7 @@
  * the newest positions of its volumes. Reads only what the catalog does not know already.
  */
 import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import { decodeBase } from './base.ts';
 import type { VolumeHead } from './catalog.ts';
 import { loadCondemned } from './condemned.ts';
@@ -152,7 +153,7 @@ export const readPoint = (core: PointCore, server: string, id: string): Promise<
  * Makes the catalog's points those that the repository has. A damaged one stays where the catalog knows
  * it, and is left out otherwise; its maps stay in either case (needed-epochs.ts).
  */
-export async function matchPoints(core: Core): Promise<void> {
+export async function matchPoints(core: Core, isRollbackAccepted = true): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
   const stale: string[] = [];
   for await (const { folder, id, path } of listPoints(core)) {
@@ -174,8 +175,29 @@ export async function matchPoints(core: Core): Promise<void> {
   }
   if (stale.length > 0) core.log.error('points do not count: they are stale', { points: stale });
   const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);
+  if (!isRollbackAccepted) await assertNotBehind(core, new Set(gone));
   if (gone.length > 0) core.log.error('points are gone from the repository', { points: gone });
   await core.catalog.removePoints(gone);
+}
+
+/**
+ * The newest point of a server is never dropped. Where the catalog knows it and the repository lacks it,
+ * somebody has put an older state of the repository in its place. ERR_REPOSITORY_BEHIND.
+ */
+async function assertNotBehind(core: Core, gone: ReadonlySet<string>): Promise<void> {
+  if (gone.size === 0) return;
+  const newest = new Map<string, PointRecord>();
+  for (const { record, state } of await core.catalog.points({})) {
+    const known = newest.get(record.server);
+    const isNewer = known === undefined || known.sequence < record.sequence;
+    if (state === 'sealed' && isNewer) newest.set(record.server, record);
+  }
+  for (const { id, server } of newest.values()) {
+    if (!gone.has(id)) continue;
+    const path = core.paths.repo;
+    const message = `${path}: it lacks point ${id} of ${server}, which was sealed in it`;
+    throw new UnderstudyError('ERR_REPOSITORY_BEHIND', message, { path, server, point: id });
+  }
 }
 
 interface FoundMap {

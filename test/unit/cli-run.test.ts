@@ -8,6 +8,7 @@ import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { errorCatalogue, UnderstudyError } from '../../src/base/errors.ts';
+import { allCommands } from '../../src/cli/command.ts';
 import { commandGroups } from '../../src/cli/commands/index.ts';
 import { describeFailure } from '../../src/cli/failure.ts';
 import { runCommandLine } from '../../src/cli/run.ts';
@@ -32,7 +33,7 @@ async function run(line: string[], environment: Record<string, string> = {}): Pr
   return { exitCode, out, err };
 }
 
-const commands = commandGroups.flatMap((group) => group.commands);
+const commands = commandGroups.flatMap(allCommands);
 
 describe('help', () => {
   it.each(commands.map((command) => [command.path.join(' '), command] as const))(

@@ -24,6 +24,7 @@ import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './
 import { renderLast } from './repo-check-last.ts';
 import { copiesCommand, copyCommand } from './repo-copy.ts';
 import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
+import { keyGroup } from './repo-key.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
 import { repairCommand } from './repo-repair.ts';
 
@@ -245,4 +246,5 @@ export const repoGroup: CommandGroup = {
     repairCommand,
     rebuildCatalogCommand,
   ],
+  groups: [keyGroup],
 };

@@ -66,6 +66,11 @@ const run: CommandSpec = {
       type: 'flag',
       describe: 'Go on with a repository whose data directory is lost',
     },
+    {
+      name: 'accept-rollback',
+      type: 'flag',
+      describe: 'Go on where the repository lacks points that were sealed in it: they are lost',
+    },
     { name: 'tls-cert', type: 'text', value: 'FILE', describe: 'PEM certificate (chain)' },
     { name: 'tls-key', type: 'text', value: 'FILE', describe: 'PEM key of the certificate' },
     {
@@ -136,6 +141,7 @@ const run: CommandSpec = {
       coldAfterMs: settings.optionalNumber('s3-cold-after'),
       durability: settings.text('durability') === 'object' ? 'object' : 'local',
       adopt: settings.flag('adopt'),
+      acceptRollback: settings.flag('accept-rollback'),
       trustClock: settings.flag('trust-clock'),
       ...scrubOf(settings),
       upkeepRate: Math.max(1, settings.number('upkeep-rate')),

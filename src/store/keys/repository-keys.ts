@@ -208,7 +208,7 @@ async function writeKey(world: KeyWorld, { key, ...facts }: OpenKey): Promise<vo
   for (let copy = 0; copy < COPIES; copy += 1) {
     const object = await wrapped(aead, master, facts, key, randomBytes);
     const name = `${facts.id}-${toHex(randomBytes(4))}.key`;
-    const temporary = `${paths.temporary}/${name}`;
+    const temporary = `${paths.temporary}/new-${name}`;
     await writeObject(disk, temporary, `${paths.keys}/${name}`, [encodeKeyObject(object)]);
   }
 }

@@ -1,0 +1,173 @@
+/**
+ * `understudy repo key ...`: key files, and the keys of an encrypted repository. A key file is made before
+ * the repository. In a repository keys are only ever added, so all of it can be done beside a service: it
+ * seals with a new data key from its next start on.
+ */
+import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
+import { systemClock } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import type { RepositoryKeys, StoredKey } from '../../store/keys/repository-keys.ts';
+import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import { keyOptions, keyOptionsOf, masterOf } from '../key-options.ts';
+import { jsonOption } from '../operator.ts';
+import type { OptionSpec } from '../option.ts';
+import { placeOptions, readerPlaceOf } from '../repository-options.ts';
+import type { Settings } from '../settings.ts';
+import { renderTable } from '../table.ts';
+
+const repoOption: OptionSpec = {
+  name: 'repo',
+  type: 'text',
+  value: 'PLACE',
+  describe: 'Data directory of staging, its "repo", or s3://BUCKET/PREFIX',
+  required: true,
+};
+
+const answer = (context: CommandContext, settings: Settings, value: object, text: string): void =>
+  context.print(settings.flag('json') ? JSON.stringify(value, null, 2) : text);
+
+const create: CommandSpec = {
+  path: ['repo', 'key', 'create'],
+  summary: 'Make a key file; whoever loses it loses every repository that only it opens',
+  options: [
+    {
+      name: 'out',
+      type: 'text',
+      value: 'FILE',
+      describe: 'File to be made, readable by its owner only; never written over',
+      required: true,
+    },
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy repo key create --out /etc/understudy/key',
+      does: 'then staging run --key-file /etc/understudy/key; keep a copy elsewhere',
+    },
+  ],
+  async run(context, settings) {
+    const { createKeyFile } = await import('../../store/keys/key-file.ts');
+    const path = resolve(settings.text('out'));
+    const id = await createKeyFile(path);
+    answer(context, settings, { path, id }, `made ${path} (key ${id}): keep a copy elsewhere`);
+    return 0;
+  },
+};
+
+interface OpenKeys {
+  readonly repository: string;
+  readonly objects: readonly StoredKey[];
+  readonly damage: readonly UnderstudyError[];
+  /** ERR_KEY_REQUIRED where no key was given, ERR_KEY_WRONG. */
+  open(): Promise<RepositoryKeys>;
+}
+
+/** ERR_DATA_FORMAT, ERR_KEY_NOT_ENCRYPTED. */
+async function withKeys<Result>(
+  context: CommandContext,
+  settings: Settings,
+  use: (keys: OpenKeys) => Promise<Result>,
+): Promise<Result> {
+  const { openReaderPlace } = await import('../../store/place.ts');
+  const { openKeys } = await import('../../store/keys/key-place.ts');
+  const world = { clock: systemClock, log: context.log };
+  const place = await openReaderPlace(settings.text('repo'), readerPlaceOf(settings), world);
+  try {
+    const random = (count: number) => new Uint8Array(randomBytes(count));
+    const opened = await openKeys(place, await masterOf(settings), random, context.clock.wallMs());
+    return await use(opened);
+  } finally {
+    await place.close();
+  }
+}
+
+const shown = ({ id, purpose, domain, number, createdMs, master }: StoredKey) => ({
+  ...{ id, purpose, domain, number },
+  created: new Date(createdMs).toISOString(),
+  master: master.kind === 'file' ? `key file ${master.id}` : master.kind,
+});
+
+const list: CommandSpec = {
+  path: ['repo', 'key', 'list'],
+  summary: 'Show the keys of a repository and what opens them; needs no key itself',
+  options: [repoOption, ...placeOptions, jsonOption],
+  examples: [{ line: 'understudy repo key list --repo /srv/understudy', does: 'from a directory' }],
+  async run(context, settings) {
+    await withKeys(context, settings, async ({ objects, damage }) => {
+      const keys = objects.map(shown);
+      const table = renderTable(keys, [
+        { title: 'key', cell: ({ id }) => id },
+        { title: 'for', cell: ({ purpose }) => purpose },
+        { title: 'domain', cell: ({ domain }) => domain },
+        { title: 'made', cell: ({ created }) => created },
+        { title: 'opened by', cell: ({ master }) => master },
+      ]);
+      const told = damage.map(({ message }) => message);
+      answer(context, settings, { keys, damage: told }, [table, ...told].join('\n'));
+    });
+    return 0;
+  },
+};
+
+const rotate: CommandSpec = {
+  path: ['repo', 'key', 'rotate'],
+  summary: 'Add a data key for what is written from now on; nothing is written anew',
+  options: [repoOption, ...keyOptions, ...placeOptions, jsonOption],
+  examples: [
+    {
+      line: 'understudy repo key rotate --repo /srv/understudy --key-file /etc/understudy/key',
+      does: 'a running service takes it at its next start',
+    },
+  ],
+  async run(context, settings) {
+    await withKeys(context, settings, async ({ open }) => {
+      const { id } = await (await open()).rotate();
+      answer(context, settings, { id }, `data key ${id} is used from the next start of staging on`);
+    });
+    return 0;
+  },
+};
+
+const add: CommandSpec = {
+  path: ['repo', 'key', 'add'],
+  summary: 'Let another key file, passphrase or KMS key open the repository too',
+  options: [
+    repoOption,
+    ...keyOptions,
+    ...keyOptionsOf('new-', 'To be added: '),
+    ...placeOptions,
+    jsonOption,
+  ],
+  examples: [
+    {
+      line:
+        'understudy repo key add --repo /srv/understudy --kms-key alias/backup ' +
+        '--new-passphrase-file /root/break-glass',
+      does: 'a way in where the KMS is lost',
+    },
+  ],
+  async run(context, settings) {
+    const master = await masterOf(settings, 'new-');
+    if (master === undefined) {
+      const message = 'give --new-key-file, --new-passphrase-file or --new-kms-key';
+      throw new UnderstudyError('ERR_USAGE', message);
+    }
+    await withKeys(context, settings, async ({ open }) => {
+      const keys = await (await open()).add(master);
+      answer(
+        context,
+        settings,
+        { keys },
+        `${master.name} opens ${keys} keys of the repository now`,
+      );
+    });
+    return 0;
+  },
+};
+
+export const keyGroup: CommandGroup = {
+  word: 'key',
+  summary: 'Key files, and the keys of an encrypted repository',
+  commands: [create, list, rotate, add],
+};
