@@ -7,8 +7,8 @@ import { silentLog } from '../../src/base/log.ts';
 import { type KmsSender, kmsMaster } from '../../src/store/keys/kms.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { startMoto } from '../tools/s3-server.ts';
-import { FaultyDisk } from './support/faulty-disk.ts';
-import { readsAs, StoreLife, tinySettings } from './support/store-life.ts';
+import { FaultyDisk } from '../unit/support/faulty-disk.ts';
+import { readsAs, StoreLife, tinySettings } from '../unit/support/store-life.ts';
 
 const environment = {
   AWS_ACCESS_KEY_ID: 'test',
