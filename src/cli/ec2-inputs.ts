@@ -1,9 +1,8 @@
 /** What the `understudy ec2` commands work on, made of their options: plan, records, images, connection. */
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { UnderstudyError } from '../base/errors.ts';
-import { diskError, nodeDisk } from '../base/node-disk.ts';
+import { nodeDisk } from '../base/node-disk.ts';
 import { AwsConnection } from '../recovery/ec2/aws-connection.ts';
 import { blocksOf, extentsOf, sizeGiB } from '../recovery/ec2/block-image.ts';
 import { planStep } from '../recovery/ec2/chain.ts';
@@ -14,8 +13,10 @@ import type { LaunchRecord } from '../recovery/ec2/launch-record.ts';
 import type { ChainRecord } from '../recovery/ec2/prestage.ts';
 import { PutQuota } from '../recovery/ec2/put-quota.ts';
 import { type RecordFile, recordFile } from '../recovery/ec2/record-file.ts';
+import { checkShares } from '../recovery/ec2/snapshot-check.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
+import { readText } from './ec2-options.ts';
 import { findPoint, type PointChoice, pointChoice } from './operator.ts';
 import { differencesOf, pointImage } from './point-image.ts';
 import type { RestClient } from './rest-client.ts';
@@ -23,15 +24,9 @@ import type { Settings } from './settings.ts';
 
 const launchKind = 'ec2-launch';
 const chainKind = 'ec2-chain';
-/** Part of a snapshot that `--verify sample` reads back. */
-const SAMPLE = 0.02;
 
-export async function readPlan(path: string): Promise<LaunchPlan> {
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw diskError(cause, path);
-  });
-  return parsePlan(text, path);
-}
+export const readPlan = async (path: string): Promise<LaunchPlan> =>
+  parsePlan(await readText(path), path);
 
 export const connectAws = (
   context: CommandContext,
@@ -42,8 +37,7 @@ export const connectAws = (
     { region: plan.region ?? undefined },
   );
 
-const sharesByWord: Readonly<Record<string, number>> = { none: 0, sample: SAMPLE, all: 1 };
-export const shareOf = (settings: Settings): number => sharesByWord[settings.text('verify')]!;
+export const shareOf = (settings: Settings): number => checkShares[settings.text('verify')]!;
 export const jobName = (kind: string): string => `${kind}-${randomBytes(8).toString('hex')}`;
 
 export function idleMinutes(settings: Settings): number {

@@ -1,4 +1,6 @@
 /** Options of the `understudy ec2` commands. */
+import { readFile } from 'node:fs/promises';
+import { diskError } from '../base/node-disk.ts';
 import { atOptions } from './operator.ts';
 import type { OptionSpec } from './option.ts';
 
@@ -53,3 +55,10 @@ export const pointOptions: readonly OptionSpec[] = [
     describe: 'Whose latest point, where several servers are kept',
   },
 ];
+
+/** The text of a file that an option names. ERR_DISK_*. */
+export async function readText(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((cause: unknown) => {
+    throw diskError(cause, path);
+  });
+}

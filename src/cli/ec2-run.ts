@@ -9,7 +9,8 @@ import {
   launchInstance,
   rootFirst,
 } from '../recovery/ec2/launch.ts';
-import { prestage as bringUp } from '../recovery/ec2/prestage.ts';
+import { prestage as bringUp, type ChainRecord } from '../recovery/ec2/prestage.ts';
+import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import {
   chainJournal,
@@ -29,15 +30,32 @@ import {
 import { renderDryRun } from './ec2-view.ts';
 import { connect, findPoint, pointChoice } from './operator.ts';
 import { pointImage } from './point-image.ts';
+import type { RestClient } from './rest-client.ts';
 import type { Settings } from './settings.ts';
 import { renderFields } from './table.ts';
 
 /** Every call of a launch, and its cost. */
 export async function plan(context: CommandContext, settings: Settings): Promise<number> {
-  const launchPlan = await readPlan(settings.text('plan'));
   const client = await connect(context, settings);
   const point = await findPoint(client, pointChoice(settings));
   const chain = await readChain(settings, point.server);
+  await showPlan(context, client, point, {
+    settings,
+    chain,
+    timeoutMinutes: idleMinutes(settings),
+  });
+  return 0;
+}
+
+/** The same for a drill, whose options name a plan and what is read back, too. */
+export async function showPlan(
+  context: CommandContext,
+  client: RestClient,
+  point: ListedPoint,
+  options: { settings: Settings; chain: ChainRecord | null; timeoutMinutes: number },
+): Promise<void> {
+  const { settings, chain, timeoutMinutes } = options;
+  const launchPlan = await readPlan(settings.text('plan'));
   const sources = rootFirst(await sourcesOf(client, point, chain), launchPlan.rootVolume);
   const told = dryRun({
     ...{ job: '<job>', server: point.server, point: point.id, plan: launchPlan },
@@ -45,10 +63,9 @@ export async function plan(context: CommandContext, settings: Settings): Promise
     bootMode: await chooseBootMode(launchPlan, sources[0]!),
     instanceType: launchPlan.instanceType,
     checkShare: shareOf(settings),
-    timeoutMinutes: idleMinutes(settings),
+    timeoutMinutes,
   });
   context.print(settings.flag('json') ? JSON.stringify(told, null, 2) : renderDryRun(told));
-  return 0;
 }
 
 /** From a point to a running instance. */
@@ -119,7 +136,6 @@ export async function prestage(context: CommandContext, settings: Settings): Pro
 
 /** Takes away what a launch has made. */
 export async function cleanup(context: CommandContext, settings: Settings): Promise<number> {
-  const launchPlan = await readPlan(settings.text('plan'));
   const journal = launchJournal(settings);
   const record = await journal.load();
   const path = settings.text('record');
@@ -131,10 +147,12 @@ export async function cleanup(context: CommandContext, settings: Settings): Prom
     const instance = keepsInstance ? '' : `terminate ${record.instanceId ?? 'its instance'}, `;
     await context.confirm(`${instance}remove the image and snapshots of ${record.job}?`);
   }
-  const aws = connectAws(context, launchPlan);
+  const aws = connectAws(context, record);
   try {
     const { stop } = context;
-    const report = await cleanUp(aws, { record, keepsInstance, stop, onNote: context.note });
+    const report = await cleanUp(aws, {
+      ...{ record, keepsInstance, waitsForEnd: true, stop, onNote: context.note },
+    });
     await journal.save({ ...record, isCleaned: true });
     if (settings.flag('json')) context.print(JSON.stringify(report, null, 2));
   } finally {

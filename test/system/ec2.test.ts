@@ -23,6 +23,7 @@ import { imageOf, useKey } from '../unit/support/aws-world.ts';
 import { bootDisk } from '../unit/support/boot-disk.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
 import { Staging, startAgent } from './helpers/understudy.ts';
+import { waitFor } from './helpers/wait.ts';
 
 const MIB = 2 ** 20;
 
@@ -113,7 +114,7 @@ describe('the program', () => {
       const made = double.calls.length;
       expect(await at.ec2('launch', ...words, ...record)).toEqual(launched);
       expect(double.calls.slice(made)).not.toContain('PutSnapshotBlock');
-      await at.ec2('cleanup', '--plan', plan, ...record, '--yes');
+      await at.ec2('cleanup', ...record, '--yes');
       expect([double.ec2.images.size, double.ebs.snapshots.size]).toEqual([0, 0]);
 
       const chain = ['--chain', at.file('chain.json')];
@@ -135,9 +136,42 @@ describe('the program', () => {
       const failover = await at.ec2<LaunchedInstance>('launch', ...next, ...again, ...chain);
       expect(failover.snapshotIds).toEqual([delta!.snapshotId]);
       expect(double.calls.filter((call) => call === 'PutSnapshotBlock')).toHaveLength(puts);
-      await at.ec2('cleanup', '--plan', plan, ...again, '--keep-instance', '--yes');
+      await at.ec2('cleanup', ...again, '--keep-instance', '--yes');
       expect(double.ec2.instances.get(failover.instanceId)!.state).toBe('running');
       expect([...double.ebs.snapshots.keys()]).toEqual([delta!.snapshotId]);
+    });
+  });
+
+  it('launches as a drill: planned, begun, found again after a restart of staging, stopped', async () => {
+    await withScratch('ec2-drill', async (scratch) => {
+      const at = await home(scratch);
+      const { double, path } = at;
+      const { id } = await at.point();
+      const words = ['drill', 'start', '--point', id, '--target', 'ec2', '--plan', writePlan(at)];
+      const dry = await at.staging.run(...words, '--dry-run');
+      expect(dry.out).toMatch(/RunInstances/);
+      expect(double.calls).toEqual([]);
+
+      // Killed while blocks are on their way.
+      let puts = 0;
+      double.fault = (call) => {
+        puts += call === 'PutSnapshotBlock' ? 1 : 0;
+        return puts >= 3 ? { kind: 'drop', isDone: true } : undefined;
+      };
+      const job = await at.staging.json<{ id: string }>(...words);
+      await waitFor('puts', () => puts >= 3, { timeoutMs: 60_000 });
+      await at.staging.daemon.kill();
+      double.fault = () => undefined;
+      const again = await Staging.start(scratch, { dataFolder: at.staging.dataFolder });
+      const up = await again.json<{ access: Record<string, string> }>('job', 'wait', job.id);
+      expect(up.access).toMatchObject({ type: 'm6i.large', privateAddress: '10.0.0.7' });
+      expect(double.calls.filter((call) => call === 'StartSnapshot')).toHaveLength(1);
+      const [snapshot] = double.ebs.snapshots.keys();
+      expect(holds(double, snapshot!, path)).toBe(true);
+      expect(await again.run('drill', 'stop', job.id)).toMatchObject({ exitCode: 0 });
+      expect([double.ec2.images.size, double.ebs.snapshots.size]).toEqual([0, 0]);
+      expect(double.ec2.instances.size).toBe(1);
+      for (const { state } of double.ec2.instances.values()) expect(state).toBe('shutting-down');
     });
   });
 
@@ -207,7 +241,9 @@ describe('moto', () => {
       const ec2 = new Ec2Calls(aws, stop);
       expect(await ec2.snapshotsOf('job-1')).toEqual(done.snapshotIds);
       expect(await ec2.instancesOf('job-1')).toEqual([done.instanceId]);
-      const report = await cleanUp(aws, { record: record!, keepsInstance: false, ...quiet });
+      const report = await cleanUp(aws, {
+        ...{ record: record!, keepsInstance: false, waitsForEnd: true, ...quiet },
+      });
       expect(report).toEqual({
         instances: [done.instanceId],
         images: [done.imageId],

@@ -250,6 +250,8 @@ export class EbsDouble {
     const all = [...held].sort((a, b) => a - b).filter((index) => index >= from);
     const shown = all.slice(0, this.settings.pageBlocks);
     const next = all[shown.length];
+    // An order within a page is not promised.
+    shown.reverse();
     return {
       status: 200,
       body: {

@@ -91,7 +91,7 @@ const launch = (over: Partial<LaunchOptions> = {}) =>
 
 const clean = (record: LaunchRecord, keepsInstance = false) =>
   cleanUp(aws, {
-    ...{ record, keepsInstance, onNote: () => undefined },
+    ...{ record, keepsInstance, waitsForEnd: true, onNote: () => undefined },
     stop: new AbortController().signal,
   });
 

@@ -1,7 +1,10 @@
 /** `understudy drill ...`: recovery points made to run, beside everything else and leaving it alone. */
+import { UnderstudyError } from '../../base/errors.ts';
 import { imageFormats } from '../../recovery/convert.ts';
 import type { ApiJob } from '../../staging/api-types.ts';
-import type { CommandGroup, CommandSpec } from '../command.ts';
+import type { ListedPoint } from '../../store/types.ts';
+import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import { planOption, readText, verifyOption } from '../ec2-options.ts';
 import {
   follow,
   isUp,
@@ -22,6 +25,7 @@ import {
   pointChoice,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
+import type { RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 
 const qemuOptions: readonly OptionSpec[] = [
@@ -87,6 +91,38 @@ function launchOptions(settings: Settings): Record<string, unknown> {
   return options;
 }
 
+const ec2Options: readonly OptionSpec[] = [
+  { ...planOption, describe: `ec2: ${planOption.describe}`, required: false },
+  { ...verifyOption, describe: `ec2: ${verifyOption.describe}` },
+  {
+    name: 'dry-run',
+    type: 'flag',
+    describe: 'ec2: show every call that would be made, and the cost; nothing is asked of AWS',
+  },
+];
+
+/** Of the target ec2 alone: the others know none of them. */
+async function ec2LaunchOptions(settings: Settings): Promise<Record<string, unknown>> {
+  if (settings.text('target') !== 'ec2') return {};
+  const path = settings.optionalText('plan');
+  if (path === undefined) throw new UnderstudyError('ERR_USAGE', '--target ec2 needs --plan FILE');
+  return { plan: await readText(path), verify: settings.text('verify') };
+}
+
+async function dryRun(
+  context: CommandContext,
+  settings: Settings,
+  client: RestClient,
+  point: ListedPoint,
+): Promise<number> {
+  if (settings.text('target') !== 'ec2' || settings.optionalText('plan') === undefined) {
+    throw new UnderstudyError('ERR_USAGE', '--dry-run is for --target ec2 --plan FILE');
+  }
+  const { showPlan } = await import('../ec2-run.ts');
+  await showPlan(context, client, point, { settings, chain: null, timeoutMinutes: 24 * 60 });
+  return 0;
+}
+
 /** Without --point and --at the newest one is meant. */
 function wantedPoint(settings: Settings): PointChoice {
   const isNamed = settings.optionalText('point') ?? settings.optionalNumber('at');
@@ -111,8 +147,8 @@ const start: CommandSpec = {
     {
       name: 'target',
       type: 'text',
-      choices: ['qemu', 'export'],
-      describe: 'qemu: a virtual machine on the staging machine; export: files there',
+      choices: ['qemu', 'export', 'ec2'],
+      describe: 'qemu: a virtual machine on the staging machine; export: files there; ec2: AWS',
       default: 'qemu',
     },
     ...qemuOptions,
@@ -122,6 +158,7 @@ const start: CommandSpec = {
       choices: imageFormats,
       describe: 'export: format of the files (raw)',
     },
+    ...ec2Options,
     waitOption,
     jsonOption,
   ],
@@ -139,15 +176,20 @@ const start: CommandSpec = {
       line: 'understudy drill start --server web1 --target export --format qcow2 --wait',
       does: 'all its disks as files on the staging machine',
     },
+    {
+      line: 'understudy drill start --server web1 --target ec2 --plan web1.json --dry-run',
+      does: 'the calls to AWS that it would make, and their cost',
+    },
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
     const point = await findPoint(client, wantedPoint(settings));
+    if (settings.flag('dry-run')) return dryRun(context, settings, client, point);
     const started = await client.call<ApiJob>('POST', '/v1/drills', {
       body: {
         point: point.id,
         target: settings.text('target'),
-        options: launchOptions(settings),
+        options: { ...launchOptions(settings), ...(await ec2LaunchOptions(settings)) },
       },
     });
     const isJson = settings.flag('json');

@@ -95,7 +95,6 @@ const cleanup: CommandSpec = {
   path: ['ec2', 'cleanup'],
   summary: 'Remove what a launch has made: instance, image, snapshots',
   options: [
-    planOption,
     recordOption,
     {
       name: 'keep-instance',
@@ -107,7 +106,7 @@ const cleanup: CommandSpec = {
   ],
   examples: [
     {
-      line: 'understudy ec2 cleanup --plan web1.json --record drill.json --yes',
+      line: 'understudy ec2 cleanup --record drill.json --yes',
       does: 'end a drill',
     },
   ],

@@ -14,6 +14,8 @@ export interface CleanupOptions {
   readonly record: LaunchRecord;
   /** After a failover: the instance stays, what it was made of goes. */
   readonly keepsInstance: boolean;
+  /** Until the instance is gone; nothing else needs it. */
+  readonly waitsForEnd: boolean;
   readonly stop: AbortSignal;
   readonly onNote: (text: string) => void;
 }
@@ -30,7 +32,7 @@ const IN_USE_MS = 5000;
 
 export async function cleanUp(
   aws: AwsConnection,
-  { record, keepsInstance, stop, onNote }: CleanupOptions,
+  { record, keepsInstance, waitsForEnd, stop, onNote }: CleanupOptions,
 ): Promise<CleanupReport> {
   const ec2 = new Ec2Calls(aws, stop);
   const { clock } = aws.world;
@@ -38,8 +40,8 @@ export async function cleanUp(
   const instances = keepsInstance ? [] : both(record.instanceId, await ec2.instancesOf(job));
   for (const id of instances) {
     await ec2.terminate(id);
-    await waitUntilTerminated({ ec2, clock, stop }, id);
-    onNote(`${id} is terminated`);
+    if (waitsForEnd) await waitUntilTerminated({ ec2, clock, stop }, id);
+    onNote(`${id} is ${waitsForEnd ? 'terminated' : 'being terminated'}`);
   }
   const images = both(record.imageId, await ec2.imagesOf(job));
   for (const id of images) {

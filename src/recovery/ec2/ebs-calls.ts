@@ -91,7 +91,7 @@ export class EbsCalls {
     );
   }
 
-  /** The blocks that the snapshot holds, ascending. */
+  /** The blocks that the snapshot holds; in which order is not promised. */
   async *blocks(snapshotId: string): AsyncGenerator<ListedBlock> {
     let NextToken: string | undefined;
     do {

@@ -21,6 +21,8 @@ export interface LaunchRecord {
   readonly job: string;
   readonly server: string;
   readonly point: string;
+  /** Where it was launched; null: as the environment had it. */
+  readonly region: string | null;
   /** The root volume first. */
   readonly volumes: readonly VolumeRecord[];
   readonly bootMode: BootMode | null;
@@ -41,6 +43,7 @@ export function newLaunch(facts: {
   job: string;
   server: string;
   point: string;
+  region: string | null;
   volumes: readonly string[];
 }): LaunchRecord {
   const nothing = { bootMode: null, imageId: null, instanceType: null, instanceId: null };

@@ -306,4 +306,6 @@ class InstanceLaunch {
   }
 }
 
-const namesOf = ({ job, server, point }: LaunchOptions) => ({ job, server, point });
+const namesOf = ({ job, server, point, plan }: LaunchOptions) => ({
+  ...{ job, server, point, region: plan.region },
+});

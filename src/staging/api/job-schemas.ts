@@ -34,7 +34,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     required: ['point'],
     properties: {
       point: text('Id of the recovery point'),
-      target: text('qemu (the default) or export'),
+      target: text('qemu (the default), export or ec2'),
       options: map('Of the target: see the options of drill start'),
     },
   },
@@ -43,7 +43,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     type: 'object',
     required: ['kind', 'name'],
     properties: {
-      kind: text('process (name: its pidfile), folder, file'),
+      kind: text('process (name: its pidfile), folder, file, ec2-launch (name: its record)'),
       name: text('Path'),
       isProduct: flag('Stays when the job is done'),
     },
@@ -51,7 +51,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
   Job: object({
     id: text('Sorts by time'),
     kind: choice(['drill']),
-    target: text('qemu or export'),
+    target: text('qemu, export or ec2'),
     server: text('Source server'),
     point: text('Recovery point'),
     pointTime: text('T of the point, ISO 8601'),

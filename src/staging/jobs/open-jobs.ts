@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
+import { createEc2Launcher } from '../../recovery/ec2/ec2-launcher.ts';
 import { exportLauncher } from '../../recovery/export-launcher.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
 import type { Store } from '../../store/types.ts';
@@ -29,7 +30,7 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
     ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
-    launchers: [createQemuLauncher(clock), exportLauncher],
+    launchers: [createQemuLauncher(clock), exportLauncher, createEc2Launcher(clock)],
     newId: () => randomBytes(4).toString('hex'),
   });
   return { jobs, door };
