@@ -12,7 +12,7 @@ import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { keys, withKeys } from './support/key-mode.ts';
+import { keys, keysOfOwn } from './support/key-mode.ts';
 import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
 const settings = { ...tinySettings, baseAfterDeltas: 3 };
@@ -89,7 +89,7 @@ async function damageAndHeal(kind: (typeof kinds)[number], nth: number): Promise
   await offline.close();
 
   life.store = await openStore({
-    ...withKeys,
+    ...keysOfOwn(),
     ...{ disk: seen, clock: life.clock, root: '/data', catalog: new MemoryCatalog() },
     ...{ log: silentLog, settings, randomBytes: (count) => life.random.bytes(count) },
   });
