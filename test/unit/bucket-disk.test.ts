@@ -113,6 +113,20 @@ describe('a bucket as a disk', () => {
     expect(objects.count('bytes') + objects.count('list')).toBe(1);
   });
 
+  it('goes on where some of it is passed over, and takes the rest of a small object at once', async () => {
+    await put('packs/3f/large.pack', pattern(8000 * KIB));
+    await put('packs/3f/small.pack', pattern(1000 * KIB));
+    await disk.keepListing();
+    const buffer = new Uint8Array(60 * KIB);
+    const large = await disk.open(`${ROOT}/packs/3f/large.pack`, 'read');
+    for (let at = 0; at < 7900 * KIB; at += 180 * KIB) await large.read(buffer, at);
+    expect(objects.count('read')).toBeLessThanOrEqual(12);
+    const before = objects.count('read');
+    const small = await disk.open(`${ROOT}/packs/3f/small.pack`, 'read');
+    for (const at of [3, 200, 700, 400, 900, 250, 600]) await small.read(buffer, at * KIB);
+    expect(objects.count('read') - before).toBe(2);
+  });
+
   it('asks once for a block that several want at once, and again where that failed', async () => {
     await put('packs/3f/a.pack', pattern(100 * KIB));
     await disk.keepListing();

@@ -8,6 +8,7 @@ import type { ObjectStore } from './object-store.ts';
 const BLOCK_BYTES = 64 * 1024;
 /** Of one request for a reader that goes on and on. */
 const MAX_WINDOW = 64;
+const SMALL_BYTES = 2 * 2 ** 20;
 /** A read of so much is made as it is. */
 const DIRECT_BYTES = 1024 * 1024;
 /** Blocks kept: 32 MiB. */
@@ -106,8 +107,12 @@ export class BlockCache {
 
   /** How many blocks to ask for: what is wanted, and more for one who reads on. */
   private plan(reading: Reading, index: number, last: number): number {
-    const goesOn = index === reading.next;
-    reading.window = goesOn ? Math.min(2 * reading.window, MAX_WINDOW) : 1;
+    const { next, window, bytes } = reading;
+    // Some of it may be passed over: contents that were written anew lie elsewhere.
+    const goesOn = next >= 0 && index >= next && index <= next + window;
+    reading.window = goesOn ? Math.min(2 * window, MAX_WINDOW) : 1;
+    // Of a small object that is asked for again the rest is worth no further requests.
+    if (next >= 0 && bytes !== null && bytes <= SMALL_BYTES) reading.window = MAX_WINDOW;
     const end = reading.bytes === null ? Number.POSITIVE_INFINITY : reading.bytes / BLOCK_BYTES;
     const most = Math.min(Math.max(last - index + 1, reading.window), Math.ceil(end) - index);
     let count = 1;

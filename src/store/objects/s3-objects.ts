@@ -21,11 +21,15 @@ import { S3Upload } from './s3-upload.ts';
 import { S3Versions } from './s3-versions.ts';
 
 const READ_BACK_BYTES = 8 * 2 ** 20;
+/** Buckets do not go in a moment. */
+const BUCKET_SEEN_MS = 60_000;
 
 export class S3Objects implements ObjectStore {
   readonly place: string;
   private readonly connection: S3Connection;
   private readonly versions: S3Versions;
+  /** When the bucket was last found to be there, by the monotonic clock. */
+  private bucketSeenMs = Number.NEGATIVE_INFINITY;
 
   constructor(settings: S3Settings, world: RetryWorld) {
     this.connection = new S3Connection(settings, world);
@@ -160,13 +164,18 @@ export class S3Objects implements ObjectStore {
 
   private async assertBucket(): Promise<void> {
     const { connection } = this;
+    const nowMs = connection.clock.monotonicMs();
+    if (nowMs - this.bucketSeenMs < BUCKET_SEEN_MS) return;
     const Bucket = connection.settings.bucket;
     const { meaning } = await connection.ask(
       { what: 'look at', name: '' },
       (abortSignal) => connection.client.send(new HeadBucketCommand({ Bucket }), { abortSignal }),
       ['not-found'],
     );
-    if (meaning === null) return;
+    if (meaning === null) {
+      this.bucketSeenMs = nowMs;
+      return;
+    }
     throw new UnderstudyError('ERR_OBJECTS_NO_BUCKET', `${this.place}: there is no such bucket`, {
       path: this.place,
     });
