@@ -61,17 +61,20 @@ export async function openCopyTarget(
   const sealed = sealedDisk(disk, vault ?? plainVault, paths, randomBytes);
   const lease = await takeLease({ disk: sealed, clock, log, leaseBy }, paths, source.terms.highest);
   const own = lease === null ? disk : leasedDisk(disk, place.repo, lease);
+  let core: Core | null = null;
   try {
     await place.alone?.(lease?.term ?? 0);
     const at = { ...world, disk: own };
     const made = vault === null ? await newVault(source, at, place) : { vault, format: known! };
-    const core = coreOf(source, { ...place, disk: own }, made.vault, lease);
+    const opened = coreOf(source, { ...place, disk: own }, made.vault, lease);
+    core = opened;
     await prepare(core, known === null ? made.format : null, sourceId);
     await loadHolds(core);
     await loadPoints(source, core);
     await loadHeads(core);
-    return { core, id: made.format.id, isNew: known === null, close: () => close(core) };
+    return { core, id: made.format.id, isNew: known === null, close: () => close(opened) };
   } catch (error) {
+    await core?.files.close();
     await lease?.release();
     throw error;
   }
