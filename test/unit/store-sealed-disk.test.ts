@@ -2,6 +2,7 @@
  * Sealed files: what is read is what was written, whatever the ranges; what was changed is never read; and
  * the bytes of one file and one pack as they must stay.
  */
+import { createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { sha256, toHex } from '../../src/store/checksum.ts';
@@ -146,6 +147,17 @@ describe('sealed files', () => {
       await file.sync();
       await file.close();
       expect(disk.peek(`/r/${name}`)).toHaveLength(3);
+    }
+  });
+});
+
+describe('names', () => {
+  it('are HMAC-SHA-256 of the digest', () => {
+    for (let seed = 1; seed < 50; seed += 1) {
+      const random = new Random(seed);
+      const [key, content] = [random.bytes(32), random.bytes(100)];
+      const expected = createHmac('sha256', key).update(sha256(content)).digest('hex');
+      expect(toHex(keyedNames(key).ofContent(content))).toBe(expected);
     }
   });
 });

@@ -82,10 +82,12 @@ async function withKeys<Result>(
   }
 }
 
+const wordFor = { file: 'key file', root: 'root key' } as const;
+
 const shown = ({ id, purpose, domain, number, createdMs, master }: StoredKey) => ({
   ...{ id, purpose, domain, number },
   created: new Date(createdMs).toISOString(),
-  master: master.kind === 'file' ? `key file ${master.id}` : master.kind,
+  master: 'id' in master ? `${wordFor[master.kind]} ${master.id}` : master.kind,
 });
 
 const list: CommandSpec = {
@@ -154,13 +156,9 @@ const add: CommandSpec = {
       throw new UnderstudyError('ERR_USAGE', message);
     }
     await withKeys(context, settings, async ({ open }) => {
-      const keys = await (await open()).add(master);
-      answer(
-        context,
-        settings,
-        { keys },
-        `${master.name} opens ${keys} keys of the repository now`,
-      );
+      await (await open()).add(master);
+      const added = master.name;
+      answer(context, settings, { added }, `${added} opens the repository too`);
     });
     return 0;
   },

@@ -1,7 +1,7 @@
 /**
- * A key of the repository as it lies in `keys/`: wrapped under a secret that a master key gives. One file
- * for each key and each master that can open it, made once; another master is another file, and nothing
- * that was sealed is written anew. What the key is for is bound in, so that none can take the place of
+ * A key of the repository as it lies in `keys/`: the root key wrapped under a secret that a master key
+ * gives, the others under the root key. Made once; another master is another file, and nothing that was
+ * sealed is written anew. What the key is for is bound in, so that none can take the place of
  * another, or come from another repository. FORMAT-ENCRYPTION.md, "Keys".
  */
 import { fromHex, toHex } from '../checksum.ts';
@@ -17,7 +17,7 @@ export interface KeyFacts {
   /** 16 hex digits, chosen at random. */
   readonly id: string;
   readonly repository: string;
-  readonly purpose: 'names' | 'data';
+  readonly purpose: 'root' | 'names' | 'data';
   /** Of a data key its dedupe domain; of the name key how contents are named. */
   readonly domain: string;
   /** Of the data keys of a domain the highest is used for what is written. */
@@ -83,9 +83,12 @@ const isHex = (value: unknown, digits: number): value is string =>
 const isCount = (value: unknown): value is number =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 
+const isPurpose = (value: unknown): value is KeyFacts['purpose'] =>
+  value === 'root' || value === 'names' || value === 'data';
+
 function masterOf(value: unknown): MasterInfo | null {
   const { kind, id, salt, n, r, p, keyId, blob } = (value ?? {}) as Fields;
-  if (kind === 'file' && isHex(id, 16)) return { kind, id };
+  if ((kind === 'file' || kind === 'root') && isHex(id, 16)) return { kind, id };
   if (kind === 'passphrase' && isHex(salt, 64) && isCount(n) && isCount(r) && isCount(p)) {
     return { kind, salt, n, r, p };
   }
@@ -104,8 +107,7 @@ export function decodeKeyObject(bytes: Uint8Array, path: string): KeyObject {
   const { format, version, key: id, repository, purpose, domain, number, createdMs } = fields;
   const { salt, sealed } = fields;
   const master = masterOf(fields.master);
-  const isKey =
-    isHex(id, 16) && isHex(repository, 32) && (purpose === 'names' || purpose === 'data');
+  const isKey = isHex(id, 16) && isHex(repository, 32) && isPurpose(purpose);
   const isPlaced = typeof domain === 'string' && isCount(number) && isCount(createdMs);
   const isWrapped = isHex(salt, 2 * SALT_BYTES) && isHex(sealed, 2 * (KEY_BYTES + 16));
   if (format !== FORMAT_NAME || version !== VERSION) throw damaged(path, 'not a key object');

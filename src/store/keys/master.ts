@@ -11,6 +11,8 @@ import { deriveKey, KEY_BYTES } from './aead.ts';
 /** How a master gives a secret again; as a key object has it. */
 export type MasterInfo =
   | { readonly kind: 'file'; readonly id: string }
+  /** The repository's own root key, which the masters open. */
+  | { readonly kind: 'root'; readonly id: string }
   | {
       readonly kind: 'passphrase';
       readonly salt: string;
@@ -50,6 +52,14 @@ export function fileMaster(key: Uint8Array, name: string): MasterKey {
     unwrap: async (info) => (info.kind === 'file' && info.id === id ? key : null),
   };
 }
+
+/** The root key of a repository opens all its other keys: so they need no master that is not at hand. */
+export const rootMaster = (id: string, key: Uint8Array): MasterKey => ({
+  name: `root key ${id}`,
+  kind: 'root',
+  wrap: async () => ({ secret: key, info: { kind: 'root', id } }),
+  unwrap: async (info) => (info.kind === 'root' && info.id === id ? key : null),
+});
 
 export interface ScryptCost {
   readonly n: number;

@@ -3,7 +3,8 @@
  * for other masters later. A data key that was rotated stays for what it sealed; the name key never
  * changes. A key that no object gives any more is what damage is: its files cannot be read.
  *
- * Each key lies in two files, wrapped apart from each other: one damaged file costs nothing.
+ * Masters open a root key, and that opens the others: so a key that is made later needs only the master
+ * at hand. Each key lies in two files, wrapped apart from each other: one damaged file costs nothing.
  *
  * Order: a new repository's keys are durable before its format.json; a rotated key before anything is
  * sealed with it; a new wrapping before an old one may go.
@@ -24,7 +25,7 @@ import {
   unwrapped,
   wrapped,
 } from './key-object.ts';
-import type { MasterKey } from './master.ts';
+import { type MasterKey, rootMaster } from './master.ts';
 import { keyedFolders, keyedNames, type Names } from './names.ts';
 import type { DataKey, DataKeys } from './vault.ts';
 
@@ -84,6 +85,7 @@ export class RepositoryKeys implements DataKeys {
   readonly damage: readonly UnderstudyError[];
   private readonly world: KeyWorld;
   private readonly repository: string;
+  private readonly root: OpenKey;
   private open: ReadonlyMap<string, OpenKey>;
   /** Ids that were looked for and are not there. */
   private readonly missing = new Set<string>();
@@ -92,9 +94,9 @@ export class RepositoryKeys implements DataKeys {
     world: KeyWorld,
     repository: string,
     names: Names,
-    open: ReadonlyMap<string, OpenKey>,
-    damage: readonly UnderstudyError[],
+    { root, open, damage }: OpenKeys,
   ) {
+    this.root = root;
     this.damage = damage;
     this.world = world;
     this.repository = repository;
@@ -108,7 +110,7 @@ export class RepositoryKeys implements DataKeys {
    * ERR_KEY_UNAVAILABLE.
    */
   static async load(world: KeyWorld, { id, encryption }: Format): Promise<RepositoryKeys> {
-    const { open, damage } = await openAll(world, id);
+    const { root, open, damage } = await openAll(world, id);
     const nameKey = [...open.values()].find(({ purpose }) => purpose === 'names');
     if (nameKey === undefined) {
       throw damage[0] ?? damaged(world.paths.keys, 'the name key is missing');
@@ -116,7 +118,7 @@ export class RepositoryKeys implements DataKeys {
     if (nameKey.domain !== encryption?.names) {
       throw damaged(world.paths.keys, 'format.json says other names than the name key');
     }
-    const keys = new RepositoryKeys(world, id, namesOf(nameKey), open, damage);
+    const keys = new RepositoryKeys(world, id, namesOf(nameKey), { root, open, damage });
     if (keys.newest() === null) {
       throw damage[0] ?? damaged(world.paths.keys, 'there is no data key');
     }
@@ -136,17 +138,16 @@ export class RepositoryKeys implements DataKeys {
       if (KEY_NAME.test(name)) await disk.remove(`${paths.keys}/${name}`);
     }
     const facts = { repository, number: 1, createdMs: nowMs };
-    const made: OpenKey[] = [];
-    for (const [purpose, domain, given] of [
-      ['names', names, nameKey],
-      ['data', DEFAULT_DOMAIN, undefined],
-    ] as const) {
-      const key = given ?? randomBytes(KEY_BYTES);
-      made.push({ ...facts, purpose, domain, id: toHex(randomBytes(8)), key });
-    }
-    for (const key of made) await writeKey(world, key);
-    const open = new Map(made.map((key) => [key.id, key]));
-    return new RepositoryKeys(world, repository, namesOf(made[0]!), open, []);
+    const made = (purpose: KeyFacts['purpose'], domain: string, key?: Uint8Array): OpenKey => {
+      const id = toHex(randomBytes(8));
+      return { ...facts, purpose, domain, id, key: key ?? randomBytes(KEY_BYTES) };
+    };
+    const root = made('root', '');
+    const own = [made('names', names, nameKey), made('data', DEFAULT_DOMAIN)];
+    await writeKey(world, root);
+    for (const key of own) await writeKey(under(world, root), key);
+    const open = new Map(own.map((key) => [key.id, key]));
+    return new RepositoryKeys(world, repository, namesOf(own[0]!), { root, open, damage: [] });
   }
 
   get current(): DataKey {
@@ -180,15 +181,14 @@ export class RepositoryKeys implements DataKeys {
     const purpose = 'data' as const;
     const id = toHex(randomBytes(8));
     const key = { ...facts, purpose, domain: DEFAULT_DOMAIN, id, key: randomBytes(KEY_BYTES) };
-    await writeKey(this.world, key);
+    await writeKey(under(this.world, this.root), key);
     this.open = new Map([...this.open, [id, key]]);
     return key;
   }
 
-  /** Wraps every key for another master too. Returns how many there are. */
-  async add(master: MasterKey): Promise<number> {
-    for (const key of this.open.values()) await writeKey({ ...this.world, master }, key);
-    return this.open.size;
+  /** Lets another master open the repository too, with the keys that are made later. */
+  async add(master: MasterKey): Promise<void> {
+    await writeKey({ ...this.world, master }, this.root);
   }
 
   private newest(): OpenKey | null {
@@ -213,33 +213,55 @@ async function writeKey(world: KeyWorld, { key, ...facts }: OpenKey): Promise<vo
   }
 }
 
+/** The world in which keys are wrapped under the root key. */
+const under = (world: KeyWorld, root: OpenKey): KeyWorld => ({
+  ...world,
+  master: rootMaster(root.id, root.key),
+});
+
 interface OpenKeys {
-  /** Every key that the master can open, by its id. */
+  readonly root: OpenKey;
+  /** All other keys, by their ids. */
   readonly open: ReadonlyMap<string, OpenKey>;
   readonly damage: readonly UnderstudyError[];
 }
 
 async function openAll(world: KeyWorld, repository: string): Promise<OpenKeys> {
-  const { master, aead = aesGcm } = world;
   const damage: UnderstudyError[] = [];
   const objects = await listKeyObjects(world, repository, (error) => damage.push(error));
+  const roots = objects.filter(({ purpose }) => purpose === 'root');
+  if (roots.length === 0) {
+    throw damage[0] ?? damaged(world.paths.keys, 'the keys of the repository are missing');
+  }
+  const [root] = (await opened(world, roots)).values();
+  if (root === undefined) throw wrongKey(world, roots);
+  const others = objects.filter(({ purpose }) => purpose !== 'root');
+  return { root, open: await opened(under(world, root), others), damage };
+}
+
+/** Those of the keys that the master can open. */
+async function opened(
+  { master, aead = aesGcm }: KeyWorld,
+  objects: readonly StoredKey[],
+): Promise<Map<string, OpenKey>> {
   const open = new Map<string, OpenKey>();
   for (const object of objects) {
     if (object.master.kind !== master.kind || open.has(object.id)) continue;
     const key = await unwrapped(aead, master, object);
-    const { id, purpose, domain, number, createdMs } = object;
+    const { id, repository, purpose, domain, number, createdMs } = object;
     if (key !== null) open.set(id, { id, repository, purpose, domain, number, createdMs, key });
   }
-  if (open.size > 0) return { open, damage };
-  if (objects.length === 0) {
-    throw damage[0] ?? damaged(world.paths.keys, 'the keys of the repository are missing');
-  }
-  const kinds = [...new Set(objects.map((object) => kindNames[object.master.kind]))].join(', or ');
+  return open;
+}
+
+function wrongKey({ master, paths }: KeyWorld, roots: readonly StoredKey[]): UnderstudyError {
+  const kinds = [...new Set(roots.map((object) => kindNames[object.master.kind]))].join(', or ');
   const message = `${master.name} does not open this repository, which asks for ${kinds}`;
-  throw new UnderstudyError('ERR_KEY_WRONG', message, { path: world.paths.keys });
+  return new UnderstudyError('ERR_KEY_WRONG', message, { path: paths.keys });
 }
 
 const kindNames: Record<StoredKey['master']['kind'], string> = {
+  root: 'its root key',
   file: 'the key file that it was made with',
   passphrase: 'its passphrase',
   kms: 'its KMS key',
