@@ -3,16 +3,18 @@
  * does. The service must be stopped: the old catalog's lock is taken first. What only the old catalog knew
  * is told, not kept: a point that neither repository nor journal has cannot be restored.
  */
+import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
+import { systemClock } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
-import type { KeyOptions } from './keys/open-vault.ts';
+import { readFormatObject } from './format.ts';
+import { type KeyOptions, openVault } from './keys/open-vault.ts';
 import { paths as pathsOf } from './layout.ts';
 import { openNodeStore } from './node-store.ts';
 import type { Place } from './place.ts';
-import { readFormat } from './repository.ts';
 
 export interface RebuiltCatalog {
   readonly points: number;
@@ -38,10 +40,15 @@ export async function rebuildCatalog(
   const root = resolve(data);
   const path = `${root}/catalog.sqlite`;
   const paths = pathsOf(root, place?.repo);
-  if ((await readFormat(place?.disk ?? nodeDisk, paths)) === null) {
+  const disk = place?.disk ?? nodeDisk;
+  const format = await readFormatObject(disk, paths);
+  if (format === null) {
     const message = `${root}: not a data directory of this repository (no ${paths.format})`;
     throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: root });
   }
+  // A wrong key is told before the old catalog goes.
+  const random = (count: number) => new Uint8Array(randomBytes(count));
+  await openVault({ disk, paths, randomBytes: random, nowMs: systemClock.wallMs() }, format, keys);
   const before = await removeCatalog(path);
   const options = { ...(place && { place }), ...(keys && { keys }) };
   const store = await openNodeStore(root, log, options);
