@@ -46,6 +46,6 @@ export class BucketLife extends StoreLife {
   /** From the bucket alone, with nothing of the local disk. */
   async offline(told?: (name: string) => void): Promise<OfflineRepository> {
     const disk = this.bucketDisk(this.disk.mount(), '/elsewhere', told);
-    return openRepositoryIn({ disk, repo: BUCKET, objects: this.objects }, silentLog);
+    return openRepositoryIn({ disk, repo: BUCKET, objects: this.objects, ...this.keys }, silentLog);
   }
 }
