@@ -6,7 +6,17 @@ import { examine } from '../../src/model/doctor/examine.ts';
 import type { MachineFacts } from '../../src/model/doctor/facts.ts';
 import { severities } from '../../src/model/machine.ts';
 import { cases, net, second, uefi } from './support/doctor-cases.ts';
-import { all, device, good, grub, kernel, mount, row, withImage } from './support/good-machine.ts';
+import {
+  all,
+  device,
+  good,
+  grub,
+  kernel,
+  mount,
+  row,
+  volume,
+  withImage,
+} from './support/good-machine.ts';
 
 const findingsOf = (facts: Partial<MachineFacts>) => examine({ ...good, ...facts }).findings;
 
@@ -125,7 +135,7 @@ describe('what it does not blame', () => {
       ],
       mounts: [mount('/', ['md0'])],
       fstab: [row('UUID=a', '/', 'ext4', '', 'md0')],
-      volumes: [...good.volumes!, { path: '/dev/vdb', device: 'vdb', refusal: '' }],
+      volumes: [...good.volumes!, volume('vdb')],
     };
     expect(findingsOf(facts).filter(({ severity }) => severity !== 'fine')).toEqual([]);
   });

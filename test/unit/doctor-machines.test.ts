@@ -9,6 +9,7 @@ import { examine } from '../../src/model/doctor/examine.ts';
 import type { MachineReport, Severity } from '../../src/model/machine.ts';
 import { layOut, readRecorded } from './support/recorded-machine.ts';
 
+const refusalOf = () => ({ refusal: '', trackerRefusal: '' });
 let root: string;
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'understudy-machine-'));
@@ -18,7 +19,7 @@ afterEach(() => rmSync(root, { recursive: true }));
 async function look(name: string, volumes: string[] | null): Promise<MachineReport> {
   layOut(readRecorded(name), root);
   const program = '/usr/lib/understudy/dist/cli/main.js';
-  return examine(await gatherFacts({ root, timeMs: 7, volumes, program, refusalOf: () => '' }));
+  return examine(await gatherFacts({ root, timeMs: 7, volumes, program, refusalOf }));
 }
 const codesOf = ({ findings }: MachineReport, severity: Severity): string[] =>
   findings
@@ -110,7 +111,7 @@ describe('a machine with a unified kernel image', () => {
     layOut(machine, root);
     const program = '/usr/bin/understudy';
     const options = { root, timeMs: 7, volumes: ['/dev/sda', '/dev/sdb'], program };
-    const report = examine(await gatherFacts({ ...options, refusalOf: () => '' }));
+    const report = examine(await gatherFacts({ ...options, refusalOf }));
     expect(codesOf(report, 'blocks-boot')).toEqual([]);
     expect(codesOf(report, 'may-block')).toContain(`initramfs-unreadable ${image}`);
     expect(codesOf(report, 'may-block')).not.toContain('loader-missing /boot');
@@ -178,7 +179,7 @@ describe('a machine on which everything is wrong', () => {
 
   it('an empty folder is judged, too, and never as fine', async () => {
     const report = examine(
-      await gatherFacts({ root, timeMs: 0, volumes: null, program: '/x', refusalOf: () => '' }),
+      await gatherFacts({ root, timeMs: 0, volumes: null, program: '/x', refusalOf }),
     );
     expect(codesOf(report, 'fine')).toEqual([]);
     expect(codesOf(report, 'blocks-boot')).toContain('kernel-missing /boot');

@@ -21,16 +21,17 @@ export async function runDoctor({ timeMs, volumes }: DoctorOptions): Promise<Mac
   return examine(await gatherFacts({ timeMs, volumes, program, refusalOf }));
 }
 
-function refusalOf(path: string): string {
+function refusalOf(path: string): { refusal: string; trackerRefusal: string } {
   const facts = volumeFacts(path);
+  const fine = { refusal: '', trackerRefusal: '' };
   try {
     admit([facts]);
   } catch (error) {
-    if (error instanceof UnderstudyError) return error.message;
+    if (error instanceof UnderstudyError) return { ...fine, refusal: error.message };
     throw error;
   }
-  if (facts.kind !== 'block') return '';
+  if (facts.kind !== 'block') return fine;
   const { diskMajor, diskMinor } = facts.block;
   const geometry = { kind: 'disk', diskMajor, diskMinor } as const;
-  return refusalReason({ path, geometry }, machineSysfs) ?? '';
+  return { ...fine, trackerRefusal: refusalReason({ path, geometry }, machineSysfs) ?? '' };
 }

@@ -26,8 +26,8 @@ export interface GatherOptions {
   readonly timeMs: number;
   /** As given to the agent; null: nobody told. */
   readonly volumes: readonly string[] | null;
-  /** Why agent or tracker would not take a volume; '' where they do. */
-  readonly refusalOf: (path: string) => string;
+  /** Why agent or tracker would not take a volume. */
+  readonly refusalOf: (path: string) => Pick<VolumeToldFacts, 'refusal' | 'trackerRefusal'>;
   /** The agent's program. */
   readonly program: string;
 }
@@ -155,7 +155,7 @@ async function gatherVolumes(
   for (const path of volumes) {
     const name = (await tree.resolve(path)).replace(/^\/dev\//, '').replaceAll('/', '!');
     const isKnown = devices.all.some((device) => device.name === name);
-    told.push({ path, device: isKnown ? name : '', refusal: refusalOf(path) });
+    told.push({ path, device: isKnown ? name : '', ...refusalOf(path) });
   }
   return told;
 }

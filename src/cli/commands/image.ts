@@ -18,6 +18,7 @@ import {
 } from '../../recovery/export.ts';
 import { exportGcp } from '../../recovery/gcp.ts';
 import type { ApiDigests } from '../../staging/api-types.ts';
+import type { ListedPoint } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   atOptions,
@@ -171,6 +172,20 @@ export const imageOptions: readonly OptionSpec[] = [
   { ...yesOption, describe: 'Replace FILE if it exists' },
 ];
 
+/** The importing cloud does not refuse it, but finds no partition table. */
+function noteSectors(
+  context: CommandContext,
+  { volumes }: ListedPoint,
+  { format }: ImageTarget,
+  name: string,
+): void {
+  const sectorBytes = volumes.find(({ volume }) => volume === name)?.sectorBytes ?? 512;
+  if (sectorBytes === 512 || (format !== 'vhd' && format !== 'gcp')) return;
+  context.note(
+    `the source's sectors have ${sectorBytes} bytes: with the 512 of a cloud its partition table is not found`,
+  );
+}
+
 const exportCommand: CommandSpec = {
   path: ['image', 'export'],
   summary: 'Write a volume as it was at a recovery point into a file, and verify it',
@@ -202,6 +217,7 @@ const exportCommand: CommandSpec = {
       format: settings.text('format') as ImageFormat,
       replace: settings.flag('yes'),
     };
+    noteSectors(context, point, target, volume);
     const startMs = context.clock.monotonicMs();
     const source = await serviceSource(client, point.id, volume);
     const report = await writeImageFile(context, source, target);

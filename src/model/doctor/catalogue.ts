@@ -31,7 +31,7 @@ export const doctorCatalogue = {
   ),
   'root-partition-only': entry(
     'blocks-boot',
-    'Replicate the whole disk: a partition alone has no partition table and no boot loader.',
+    'Replicate whole disks: a part of one has no partition table and no boot loader.',
   ),
   'boot-not-replicated': entry('blocks-boot', 'Give the disk named to agent run as --volume, too.'),
   'boot-other-disk': entry(
@@ -42,9 +42,10 @@ export const doctorCatalogue = {
     'advice',
     'Give --volume as to agent run: without, all disks are taken for replicated.',
   ),
-  'volume-refused': entry(
-    'data-left-behind',
-    'Give agent run the whole disks beneath, or --tracker scan.',
+  'volume-refused': entry('data-left-behind', 'Without it the agent does not start: correct it.'),
+  'tracker-volume': entry(
+    'advice',
+    'Give the whole disks beneath: with --tracker auto, all volumes are read over and over (scan).',
   ),
   'mount-not-replicated': entry(
     'data-left-behind',

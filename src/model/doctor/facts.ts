@@ -94,8 +94,10 @@ export interface VolumeToldFacts {
   readonly path: string;
   /** '' where it is no block device. */
   readonly device: string;
-  /** Why the agent or its tracker would not take it; '' where they do. */
+  /** Why the agent would not take it; '' where it does. */
   readonly refusal: string;
+  /** Why the bpf tracker would not follow it; '' where it does. */
+  readonly trackerRefusal: string;
 }
 
 export interface MachineFacts {

@@ -2,6 +2,7 @@
 import type { Finding } from '../machine.ts';
 import { found } from './catalogue.ts';
 import {
+  beneath,
   deviceOf,
   devicePath,
   devicePaths,
@@ -44,9 +45,9 @@ function judgeRoot(facts: MachineFacts): Finding[] {
     const seen = `the root file system is on ${devicePaths(missing)}, not replicated`;
     return [found('root-not-replicated', '/', seen)];
   }
-  const partitions = partitionVolumes(facts, disks);
-  if (partitions.length > 0) {
-    const seen = `of ${devicePaths(disks)}, only ${devicePaths(partitions)} is replicated`;
+  const parts = partVolumes(facts, devices, disks);
+  if (parts.length > 0) {
+    const seen = `of ${devicePaths(disks)}, only ${devicePaths(parts)} is replicated`;
     return [found('root-partition-only', '/', seen)];
   }
   const stacked = [...kindsBeneath(facts, devices)].filter(
@@ -56,15 +57,13 @@ function judgeRoot(facts: MachineFacts): Finding[] {
   return [found('root-found', '/', `${type} on ${devicePaths(disks)}${by}`)];
 }
 
-/** Volumes that are a part of one of `disks`, where the disk itself is none. */
-function partitionVolumes(facts: MachineFacts, disks: readonly string[]): string[] {
-  const told = (facts.volumes ?? []).map(({ device }) => device);
-  return told.filter((name) => {
-    const device = deviceOf(facts, name);
-    return (
-      device?.kind === 'partition' && disks.includes(device.disk) && !told.includes(device.disk)
-    );
-  });
+/** Volumes with the root that are not its disks: a partition, a logical volume; none where all disks are. */
+function partVolumes(facts: MachineFacts, root: readonly string[], disks: readonly string[]) {
+  if (facts.volumes === null) return [];
+  const told = facts.volumes.map(({ device }) => device);
+  if (disks.every((disk) => told.includes(disk))) return [];
+  const below = new Set(root.flatMap((name) => beneath(facts, name)).map(({ name }) => name));
+  return told.filter((name) => below.has(name) && !disks.includes(name));
 }
 
 /** /boot and the ESP: firmware and boot loader read them before anything else is there. */
@@ -87,9 +86,10 @@ function judgeVolumes({ volumes }: MachineFacts): Finding[] {
   if (volumes === null) {
     return [found('volumes-unknown', '', 'no agent runs here, and no --volume was given')];
   }
-  return volumes
-    .filter(({ refusal }) => refusal !== '')
-    .map(({ path, refusal }) => found('volume-refused', path, refusal));
+  return volumes.flatMap(({ path, refusal, trackerRefusal }) => {
+    if (refusal !== '') return [found('volume-refused', path, refusal)];
+    return trackerRefusal === '' ? [] : [found('tracker-volume', path, trackerRefusal)];
+  });
 }
 
 const ON_NO_DISK = new Set(['loop', 'memory', 'optical']);

@@ -11,6 +11,7 @@ import {
   mount,
   part,
   row,
+  volume,
   withImage,
 } from './good-machine.ts';
 
@@ -41,7 +42,7 @@ export const cases: readonly Case[] = [
     'root-not-replicated',
     'blocks-boot',
     'another volume',
-    { ...withSecond, volumes: [{ path: '/dev/vdb', device: 'vdb', refusal: '' }] },
+    { ...withSecond, volumes: [volume('vdb')] },
   ],
   [
     'root-not-replicated',
@@ -56,12 +57,7 @@ export const cases: readonly Case[] = [
       mounts: [mount('/', ['md0'])],
     },
   ],
-  [
-    'root-partition-only',
-    'blocks-boot',
-    'the partition',
-    { volumes: [{ path: '/dev/vda2', device: 'vda2', refusal: '' }] },
-  ],
+  ['root-partition-only', 'blocks-boot', 'the partition', { volumes: [volume('vda2')] }],
   [
     'boot-not-replicated',
     'blocks-boot',
@@ -76,7 +72,7 @@ export const cases: readonly Case[] = [
       ...withSecond,
       mounts: [...good.mounts, mount('/boot', ['vdb1'])],
       tables: [{ ...good.tables[0]!, disk: 'vdb' }],
-      volumes: [...good.volumes!, { path: '/dev/vdb', device: 'vdb', refusal: '' }],
+      volumes: [...good.volumes!, volume('vdb')],
     },
   ],
   ['volumes-unknown', 'advice', 'nobody told', { volumes: null }],
@@ -84,7 +80,14 @@ export const cases: readonly Case[] = [
     'volume-refused',
     'data-left-behind',
     'a refusal',
-    { volumes: [{ path: '/dev/vda', device: 'vda', refusal: 'DAX' }] },
+    { volumes: [volume('vda', { refusal: 'ENOENT' })] },
+  ],
+  ['tracker-volume', 'advice', 'DAX', { volumes: [volume('vda', { trackerRefusal: 'DAX' })] }],
+  [
+    'root-partition-only',
+    'blocks-boot',
+    'the logical volume',
+    { ...over('dm-0', 'lvm'), volumes: [volume('dm-0')] },
   ],
   [
     'mount-not-replicated',

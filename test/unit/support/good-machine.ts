@@ -5,8 +5,16 @@ import type {
   KernelFacts,
   MachineFacts,
   MountFacts,
+  VolumeToldFacts,
 } from '../../../src/model/doctor/facts.ts';
 
+export const volume = (device: string, over: Partial<VolumeToldFacts> = {}): VolumeToldFacts => ({
+  path: `/dev/${device}`,
+  device,
+  refusal: '',
+  trackerRefusal: '',
+  ...over,
+});
 export const device = (name: string, over: Partial<DeviceFacts> = {}): DeviceFacts => ({
   name,
   kind: 'disk',
@@ -105,5 +113,5 @@ export const good: MachineFacts = {
   lvm: [],
   bootFreeBytes: 2 ** 30,
   agentDevices: [],
-  volumes: [{ path: '/dev/vda', device: 'vda', refusal: '' }],
+  volumes: [volume('vda')],
 };
