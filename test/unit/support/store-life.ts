@@ -36,7 +36,7 @@ export class StoreLife {
   readonly random: Random;
   readonly clock = new VirtualClock();
   readonly volumes: SourceVolume[];
-  private readonly keys = keysOfOwn();
+  protected readonly keys = keysOfOwn();
   /** Acknowledged and not dropped since. */
   readonly acknowledged: Expected[] = [];
   /** A commit that was asked for and not answered yet. */
