@@ -1,73 +1,78 @@
-/** Copies and keys: a copy has its own master key and data keys, and the names of its source. */
+/** Copies of encrypted repositories, and encrypted copies of plain ones: whole, under a key of their own. */
 import { describe, expect, it } from 'vitest';
+import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
+import { directoryPlace } from '../../src/store/copy-target.ts';
 import { fileMaster } from '../../src/store/keys/master.ts';
 import type { KeyOptions } from '../../src/store/keys/open-vault.ts';
 import { openRepository } from '../../src/store/offline.ts';
-import { COPY, CopyWorld, expectAt, placeOn } from './support/copy-world.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { NonceWatch, testMaster } from './support/key-mode.ts';
+import { readableOf, StoreLife, tinySettings } from './support/store-life.ts';
 
-const masterOf = (byte: number): KeyOptions => ({
-  master: fileMaster(new Uint8Array(32).fill(byte), `key ${byte}`),
-});
-const openWith = (disk: FaultyDisk, keys?: KeyOptions) => () =>
-  openRepository(COPY, silentLog, disk.mount(), keys);
+const own: KeyOptions = { master: testMaster, aead: new NonceWatch() };
+const other: KeyOptions = { master: fileMaster(new Uint8Array(32).fill(99), 'another key') };
+
+async function copied(keys: KeyOptions | undefined, theirs: KeyOptions | undefined) {
+  const life = new StoreLife(new FaultyDisk(), 5);
+  const far = new FaultyDisk();
+  await far.makeDirectory('/copy');
+  await life.open(tinySettings, keys === undefined ? {} : { keys });
+  const ingest = await life.connect();
+  const commit = async (count: number) => {
+    for (let i = 0; i < count; i += 1) await life.writeAndCommit(ingest);
+    await life.store!.seal(life.acknowledged.at(-1)!.id);
+  };
+  const place = { ...directoryPlace(far, '/copy', '/copy'), ...(theirs && { keys: theirs }) };
+  await commit(3);
+  const first = await life.store!.copy(place, { verify: 'new' });
+  await commit(2);
+  const second = await life.store!.copy(place, { verify: 'all' });
+  await life.store!.close();
+  return { life, far, points: [first.points, second.points] };
+}
+
+async function expectWhole(far: FaultyDisk, life: StoreLife, keys: KeyOptions): Promise<void> {
+  const copy = await openRepository('/copy', silentLog, far.mount(), keys);
+  expect(await readableOf(life, copy as never)).toHaveLength(5);
+  expect((await copy.check({ readData: true })).findings).toEqual([]);
+  await copy.close();
+}
+
+const codeOf = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'none',
+    (error: unknown) => (error instanceof UnderstudyError ? error.code : String(error)),
+  );
 
 describe('a copy', () => {
-  it('of a plain repository may be encrypted; nothing of it lies in clear', async () => {
-    const world = new CopyWorld(81);
-    await world.commit(4);
-    const far = new FaultyDisk();
-    const keys = masterOf(1);
-    const place = { ...placeOn(far), keys };
-    const { acknowledged, store } = world.life;
-    expect(await store!.copy(place, { verify: 'new' })).toMatchObject({ points: 4 });
-    await world.commit(1);
-    const again = await store!.copy({ ...placeOn(far), keys }, {});
-    expect(again).toMatchObject({ points: 1, held: 5 });
-    expect(await expectAt(openWith(far, keys), acknowledged)).toHaveLength(5);
-    await expect(openWith(far)()).rejects.toMatchObject({ code: 'ERR_KEY_REQUIRED' });
-    await expect(openWith(far, masterOf(2))()).rejects.toMatchObject({ code: 'ERR_KEY_WRONG' });
-    const wrong = store!.copy({ ...placeOn(far), keys: masterOf(2) }, {});
-    await expect(wrong).rejects.toMatchObject({ code: 'ERR_KEY_WRONG' });
-    await expect(store!.copy(placeOn(far), {})).rejects.toMatchObject({ code: 'ERR_KEY_REQUIRED' });
-    for (const path of far.files(COPY)) {
-      const bytes = Buffer.from(far.peek(path)).toString('latin1');
-      for (const word of ['/dev/a', '"web"', acknowledged[0]!.id]) {
-        expect(bytes.includes(word), `${word} in ${path}`).toBe(false);
-      }
-      expect(path).not.toContain('/web/');
-    }
-    await store!.close();
+  it('of an encrypted repository has its names and a key of its own', async () => {
+    const { life, far, points } = await copied(own, other);
+    expect(points).toEqual([3, 2]);
+    await expectWhole(far, life, other);
+    expect(await codeOf(openRepository('/copy', silentLog, far.mount(), own))).toBe(
+      'ERR_KEY_WRONG',
+    );
+    const folders = (files: string[]) => new Set(files.map((path) => path.split('/').at(-2)));
+    expect(folders(far.files('/copy/points'))).toEqual(
+      folders(life.disk.files('/data/repo/points')),
+    );
   });
 
-  it('of an encrypted one needs a key, which may be another one, and shares its names', async () => {
-    const world = new CopyWorld(82);
-    await world.commit(3);
-    const near = new FaultyDisk();
-    const first = masterOf(3);
-    await world.life.store!.copy({ ...placeOn(near), keys: first }, {});
-    await world.life.store!.close();
-    const source = await openWith(near, first)();
-    const far = new FaultyDisk();
-    const bare = { ...placeOn(far, 'bare'), keys: undefined } as never;
-    await expect(source.copy(bare, {})).rejects.toMatchObject({ code: 'ERR_KEY_REQUIRED' });
-    expect(far.files()).toEqual([]);
-    const second = masterOf(4);
-    const report = await source.copy(
-      { ...placeOn(far, 'second'), keys: second },
-      { verify: 'all' },
-    );
-    expect(report).toMatchObject({ points: 3, isNoted: true, verified: { findings: [] } });
-    await source.close();
-    const noted = await openWith(near, first)();
-    expect((await noted.points({}))[0]!.copies).toMatchObject([{ place: 'second' }]);
-    await noted.close();
-    expect(await expectAt(openWith(far, second), world.life.acknowledged)).toHaveLength(3);
-    await expect(openWith(far, first)()).rejects.toMatchObject({ code: 'ERR_KEY_WRONG' });
-    // Names are the same at both: so are the paths of points and maps.
-    const named = (disk: FaultyDisk) =>
-      disk.files(COPY).filter((path) => /\.(point|base)$/.test(path));
-    expect(named(far)).toEqual(named(near));
+  it('of a plain repository can be encrypted, under the names of the source', async () => {
+    const { life, far, points } = await copied(undefined, other);
+    expect(points).toEqual([3, 2]);
+    await expectWhole(far, life, other);
+    const format = JSON.parse(Buffer.from(far.peek('/copy/format.json')).toString());
+    expect(format.encryption).toEqual({ cipher: 'aes-256-gcm', names: 'sha-256' });
+    for (const path of far.files('/copy')) {
+      const bytes = Buffer.from(far.peek(path));
+      expect(bytes.includes('/dev/a'), path).toBe(false);
+      expect(path).not.toMatch(/\/web\//);
+    }
+  });
+
+  it('of an encrypted repository is not made without a key', async () => {
+    expect(await codeOf(copied(own, undefined))).toBe('ERR_KEY_REQUIRED');
   });
 });
