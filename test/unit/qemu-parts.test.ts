@@ -101,6 +101,7 @@ describe('the console', () => {
     ['Gave up waiting for root file system device.', 'stuck', 'Gave up'],
     ['You are in emergency mode. After logging in', 'stuck', 'You are in emergency'],
     ['error: no such device: 12.\nEntering rescue mode...\ngrub rescue> ', 'stuck', 'grub rescue>'],
+    ['BdsDxe: loading Boot0003\nUEFI Interactive Shell v2.2', 'stuck', 'UEFI Interactive'],
     ['Starting login service\n[  OK  ] Started systemd-logind', 'waiting', ''],
     ['Last login: Fri', 'waiting', ''],
     ['', 'waiting', ''],

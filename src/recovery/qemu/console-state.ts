@@ -18,6 +18,7 @@ const stuck: readonly RegExp[] = [
   /dracut(?:-initqueue)?.*(?:Could not boot|timeout.*starting timeout scripts).*/i,
   /grub rescue>/,
   /BdsDxe: No bootable option.*/,
+  /UEFI Interactive Shell.*/,
   /No bootable device.*/,
 ];
 const login = /(?:^|[\n ])([^\n]*\blogin: ?)(?:\n|$)/;

@@ -2,7 +2,7 @@
  * The bytes of a point for QEMU: nbdkit reads them by ranges from staging's image URL and hands them on
  * through a unix socket. It asks again while staging is being restarted, so the guest only waits. The
  * credential is a cookie for this point alone, read from its file and read again before it expires: it is
- * in no command line.
+ * in no command line. It goes on as a daemon: in the foreground it would end with staging.
  */
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
@@ -23,7 +23,7 @@ const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 export function nbdkitWords(address: ImageAddress, runFolder: string, index: number): string[] {
   const { pidfile, socketPath } = imageServerPaths(runFolder, index);
   return [
-    ...['--foreground', '--readonly', '--unix', socketPath, '--pidfile', pidfile],
+    ...['--log=stderr', '--readonly', '--unix', socketPath, '--pidfile', pidfile],
     ...['--filter=retry-request', 'curl', `url=${address.url}`],
     ...[`unix-socket-path=${address.socketPath}`, 'protocols=http', 'timeout=60'],
     ...[`cookie-script=cat ${quoted(address.cookieFile)}`, `cookie-script-renew=${RENEW_S}`],

@@ -71,8 +71,10 @@ export async function startProgram(program: LongProgram): Promise<void> {
   child.on('error', (cause: NodeJS.ErrnoException) => {
     ended.reject(cause.code === 'ENOENT' ? missingProgram(name, cause) : startFailed(name, cause));
   });
-  child.on('exit', () => {
-    ended.reject(new UnderstudyError('ERR_LAUNCH_FAILED', `${name}: ${lastWords(logPath)}`));
+  child.on('exit', (code) => {
+    // A program that goes on as a daemon ends its first process in peace.
+    if (code !== 0)
+      ended.reject(new UnderstudyError('ERR_LAUNCH_FAILED', `${name}: ${lastWords(logPath)}`));
   });
   child.unref();
   const endMs = clock.monotonicMs() + START_MS;

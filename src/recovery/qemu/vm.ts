@@ -8,7 +8,7 @@ import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { diskError } from '../../base/node-disk.ts';
 import type { Launch } from '../launcher.ts';
-import { endProcess, processOf } from '../made.ts';
+import { endProcess, processOf, removeMade } from '../made.ts';
 import type { ChooseAcceleration } from './accelerator.ts';
 import { type Accelerator, qemuWords, type VmDisk, type VmSpec, vmPaths } from './command.ts';
 import { findFirmware } from './firmware.ts';
@@ -39,14 +39,17 @@ const qemuLog = ({ folder }: Launch): string => join(folder, 'qemu.log');
 /** The machine of a former life of staging. Null: it was never started. ERR_LAUNCH_GONE. */
 export async function findVm(launch: Launch): Promise<Vm | null> {
   const { notes, runFolder } = launch;
-  const startedMs = Number(notes.startedMs ?? 0);
-  if (startedMs === 0) return null;
+  // Staging may have been killed before it could note that QEMU, which runs, had come up.
+  if (notes.startedMs === undefined) return null;
   if (!isVmAlive(launch)) {
+    if (notes.isUp !== true) return null;
     throw new UnderstudyError('ERR_LAUNCH_GONE', 'the virtual machine no longer runs');
   }
+  const startedMs = Number(notes.startedMs);
   // Its image servers ask on through the same socket, with a fresh credential.
   for (const { volume } of launch.point.volumes) await launch.imageAddress(volume);
   const qmp = await reach(launch, vmPaths(runFolder).qmp);
+  await launch.remember({ isUp: true });
   launch.say('found the virtual machine again, running');
   return { qmp, startedMs, probePort: Number(notes.probePort ?? 0) };
 }
@@ -56,6 +59,8 @@ export async function startVm(launch: Launch, choose: ChooseAcceleration): Promi
   const { accelerator, reason } = await choose(String(options.accel));
   const slow = accelerator === 'tcg' ? ', emulated: it boots slowly' : '';
   launch.say(`accelerator ${accelerator} (${reason})${slow}`);
+  // What a life that was killed on its way here has left.
+  await removeMade(launch.made, clock);
   for (const name of [workFolder, runFolder]) {
     await launch.making({ kind: 'folder', name });
     await guarded(name, mkdir(name, { recursive: true, mode: 0o700 }));
@@ -66,15 +71,14 @@ export async function startVm(launch: Launch, choose: ChooseAcceleration): Promi
   await launch.phase('starting the virtual machine');
   const { pidfile, qmp: qmpPath } = vmPaths(runFolder);
   await launch.making({ kind: 'process', name: pidfile });
-  // What a life that was killed just before this has started is not this machine.
-  await endProcess(pidfile, clock);
   const startedMs = clock.wallMs();
+  await launch.remember({ startedMs, probePort, accelerator });
   const logPath = qemuLog(launch);
   await startProgram({
     ...{ name: 'qemu-system-x86_64', words: qemuWords(spec), pidfile, logPath, clock },
   });
   const qmp = await reach(launch, qmpPath);
-  await launch.remember({ startedMs, probePort, accelerator });
+  await launch.remember({ isUp: true });
   return { qmp, startedMs, probePort };
 }
 
@@ -137,7 +141,6 @@ async function makeDisk(launch: Launch, index: number): Promise<VmDisk> {
   await launch.phase(`opening ${volume}`);
   const { pidfile, socketPath } = imageServerPaths(runFolder, index);
   await launch.making({ kind: 'process', name: pidfile });
-  await endProcess(pidfile, clock);
   const address = await launch.imageAddress(volume);
   await startImageServer(address, {
     ...{ runFolder, index, clock, logPath: join(folder, `disk${index}.log`) },

@@ -1,0 +1,250 @@
+/** Recovery points that are made to run: a real disk through a real agent into a service that boots it. */
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { ApiJob } from '../../src/staging/api-types.ts';
+import { bootDisk } from '../tools/boot-disk.ts';
+import { digestOfFile, sh } from './helpers/device.ts';
+import { type Scratch, withScratch } from './helpers/scratch.ts';
+import { type Ran, Staging, startAgent } from './helpers/understudy.ts';
+import { waitFor } from './helpers/wait.ts';
+
+const MIB = 1 << 20;
+/** One boot takes 8 s on an idle machine of two cores, without KVM. */
+const BOOT_MS = 120_000;
+const SMALL = ['--memory', '256MiB'];
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' ? address!.port : 0));
+    });
+  });
+
+/** What runs for the jobs of a service: by the folder that their command lines name. */
+function machinesOf(job: ApiJob): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((id) => (existsSync(`/proc/${id}/cmdline`) ? cmdline(id) : ''))
+    .filter((words) => words.includes(`/${job.id}/`) && /^(?:qemu-system|nbdkit)/.test(words));
+}
+function cmdline(id: string): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'latin1');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return '';
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+const consoleOf = (job: ApiJob): string => {
+  const path = join(job.folder, 'console.log');
+  return existsSync(path) ? readFileSync(path, 'latin1') : '';
+};
+
+/** What a job leaves when it is over: the evidence, and nothing that runs or is large. */
+function expectGone(job: ApiJob): void {
+  expect(machinesOf(job)).toEqual([]);
+  expect(existsSync(join(job.folder, 'work'))).toBe(false);
+  const folders = job.made.filter(({ isProduct }) => isProduct !== true);
+  expect(folders.filter(({ name }) => existsSync(name))).toEqual([]);
+}
+
+/** A file replicated by an agent that scans it; the agent is stopped at the first new point. */
+async function replicate(
+  scratch: Scratch,
+  staging: Staging,
+  disk: string,
+  server = 'guest',
+): Promise<string> {
+  const newest = async () => (await staging.points('--server', server))[0]?.id;
+  const before = await newest();
+  const words = ['--tracker', 'scan'];
+  const agent = startAgent(scratch, staging, { volumes: [disk], server, words });
+  await waitFor('a point', async () => (await newest()) !== before, { timeoutMs: BOOT_MS });
+  await agent.stop();
+  return (await newest())!;
+}
+
+const startDrill = (staging: Staging, ...words: string[]) =>
+  staging.json<ApiJob>('drill', 'start', ...SMALL, ...words);
+const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
+
+/** One line that names the error, one that helps, the code, the exit code. */
+function expectRefusal(ran: Ran, code: string, exitCode: number): void {
+  const lines = ran.err.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
+  expect(lines, ran.err).toHaveLength(2);
+  expect(lines[0]).toMatch(new RegExp(`^error: .+ \\(${code}\\)$`));
+  expect(lines[1]).toMatch(/^hint: .+/);
+  expect(ran.exitCode).toBe(exitCode);
+}
+
+describe('a drill', () => {
+  it('boots a point, checks it, runs beside others and over restarts, and leaves the point as it was', async () => {
+    await withScratch('drill', async (scratch) => {
+      const disk = scratch.path('disk');
+      copyFileSync(bootDisk(), disk);
+      const port = await freePort();
+      const place = { dataFolder: scratch.path('data'), listen: `127.0.0.1:${port}` };
+      let staging = await Staging.start(scratch, { ...place, words: ['--keep', 'all=1s'] });
+      scratch.defer(() => endAll(place.dataFolder));
+      const point = await replicate(scratch, staging, disk);
+
+      // Two side by side: one is checked by its web server from a restarted service, one only runs.
+      const checked = await startDrill(staging, '--probe', 'http:/', '--keep-running');
+      const plain = await startDrill(staging);
+      await waitFor(
+        'both machines',
+        () => [checked, plain].every((j) => machinesOf(j).length === 2),
+        {
+          timeoutMs: 30_000,
+        },
+      );
+      expect(machinesOf(checked).join('')).not.toContain(
+        readFileSync(staging.tokenFile, 'utf8').trim(),
+      );
+      await staging.daemon.stop('SIGKILL');
+      staging = await Staging.start(scratch, { ...place, words: ['--keep', 'all=1s'] });
+      await waitFor('the login prompt', () => /login: /.test(consoleOf(plain)), {
+        timeoutMs: BOOT_MS,
+      });
+      expect(consoleOf(plain)).toContain('boots: 1');
+      const wait = await staging.run('job', 'wait', checked.id);
+      expect(wait.exitCode, wait.err).toBe(0);
+      const up = await jobOf(staging, checked.id);
+      expect(up).toMatchObject({
+        state: 'running',
+        phase: 'up',
+        check: { passed: true, probe: 'http:/' },
+      });
+      expect(await jobOf(staging, plain.id)).toMatchObject({ state: 'running', check: null });
+      expect((await staging.run('drill', 'list')).out).toMatch(/running \(up\).*running \(up\)/s);
+
+      // What runs holds its point, which is no longer the newest.
+      await replicate(scratch, staging, disk);
+      expect((await staging.run('retention', 'run', '--yes')).exitCode).toBe(0);
+      expect((await staging.run('point', 'show', point)).exitCode).toBe(0);
+
+      const stopped = await staging.json<ApiJob>('drill', 'stop', plain.id);
+      expect(stopped).toMatchObject({ state: 'cleaned', outcome: 'done' });
+      expectGone(stopped);
+      expect(machinesOf(checked)).toHaveLength(2);
+
+      // Both wrote to their disks; the point is as it was, and boots for the first time once more.
+      const out = scratch.path('out.raw');
+      await staging.export(point, disk, out);
+      expect(digestOfFile(out)).toBe(digestOfFile(disk));
+      const cancelled = await staging.json<ApiJob>('job', 'cancel', checked.id);
+      expect(cancelled).toMatchObject({ state: 'cleaned', outcome: 'cancelled' });
+      expectGone(cancelled);
+      await checkOnce(staging, point);
+
+      expect((await staging.run('retention', 'run', '--yes')).exitCode).toBe(0);
+      const gone = await staging.run('drill', 'start', '--point', point);
+      expectRefusal(gone, 'ERR_POINT_NOT_FOUND', 5);
+    });
+  });
+
+  it('whose machine ended while staging was not there has failed, and is cleaned up', async () => {
+    await withScratch('drill-gone', async (scratch) => {
+      const disk = scratch.path('disk');
+      copyFileSync(bootDisk(), disk);
+      const dataFolder = scratch.path('data');
+      const before = await Staging.start(scratch, { dataFolder });
+      scratch.defer(() => endAll(dataFolder));
+      await replicate(scratch, before, disk);
+      const { id } = await startDrill(before, '--wait');
+      const job = await jobOf(before, id);
+      expect(machinesOf(job)).toHaveLength(2);
+      expect(await before.daemon.stop()).toBe(0);
+      expect(machinesOf(job)).toHaveLength(2);
+      sh('kill', '-9', readFileSync(pidfileOf(job), 'utf8').trim());
+      const staging = await Staging.start(scratch, { dataFolder });
+      expectRefusal(await staging.run('job', 'wait', id, '--ended'), 'ERR_LAUNCH_GONE', 3);
+      expectGone(await jobOf(staging, id));
+      const again = await staging.run('drill', 'stop', id);
+      expectRefusal(again, 'ERR_JOB_STATE', 6);
+      expect((await staging.run('job', 'remove', id)).exitCode).toBe(0);
+      expectRefusal(await staging.run('job', 'show', id), 'ERR_JOB_NOT_FOUND', 5);
+      expect(existsSync(job.folder)).toBe(false);
+    });
+  });
+
+  it('that cannot be is refused in one line, and nothing is made', async () => {
+    await withScratch('drill-refused', async (scratch) => {
+      const disk = scratch.path('disk');
+      copyFileSync(bootDisk(), disk);
+      const data = scratch.path('not-bootable');
+      writeFileSync(data, Buffer.alloc(MIB, 7));
+      const dataFolder = scratch.path('data');
+      const staging = await Staging.start(scratch, { dataFolder });
+      scratch.defer(() => endAll(dataFolder));
+      await replicate(scratch, staging, disk);
+      await replicate(scratch, staging, data, 'data');
+      const start = (...words: string[]) => staging.run('drill', 'start', ...words);
+
+      expectRefusal(await start('--point', 'no-such-point'), 'ERR_POINT_NOT_FOUND', 5);
+      expectRefusal(await start('--server', 'nobody'), 'ERR_POINT_NOT_FOUND', 5);
+      expectRefusal(await start('--server', 'data'), 'ERR_LAUNCH_NOT_BOOTABLE', 6);
+      const guest = ['--server', 'guest'];
+      expectRefusal(await start(...guest, '--probe', 'ping'), 'ERR_LAUNCH_OPTIONS', 2);
+      expectRefusal(await start(...guest, '--format', 'raw'), 'ERR_LAUNCH_OPTIONS', 2);
+      expectRefusal(await start(...guest, '--bus', 'ide'), 'ERR_USAGE', 2);
+      const taken = createServer();
+      await new Promise<void>((done) => taken.listen(0, '127.0.0.1', done));
+      const address = taken.address();
+      const port = typeof address === 'object' ? address!.port : 0;
+      expectRefusal(await start(...guest, '--vnc', `127.0.0.1:${port}`), 'ERR_LAUNCH_PORT', 6);
+      taken.close();
+      expect(await staging.json('job', 'list')).toEqual([]);
+      expect(existsSync(join(dataFolder, 'jobs'))).toBe(false);
+
+      const files = await startPlain(staging, ...guest, '--target', 'export', '--wait');
+      expect(digestOfFile(Object.values(files.access!)[0]!)).toBe(digestOfFile(disk));
+      await staging.daemon.stop();
+      const poor = await Staging.start(scratch, { dataFolder, environment: { PATH: '/nowhere' } });
+      const missing = await poor.run('drill', 'start', ...guest);
+      expectRefusal(missing, 'ERR_LAUNCH_PROGRAM', 3);
+      expect(missing.err).toContain('qemu-system-x86_64');
+    });
+  });
+});
+
+const startPlain = (staging: Staging, ...words: string[]) =>
+  staging.json<ApiJob>('drill', 'start', ...words);
+
+const pidfileOf = (job: ApiJob): string =>
+  job.made.find(({ name }) => name.endsWith('/qemu.pid'))!.name;
+
+/** `drill start --check --wait`, and all that it leaves behind. */
+async function checkOnce(staging: Staging, point: string): Promise<void> {
+  const words = ['--point', point, '--check', '--wait', '--timeout', '4m', '--bus', 'nvme'];
+  const job = await startDrill(staging, ...words);
+  expect(job).toMatchObject({ state: 'cleaned', outcome: 'done' });
+  expect(job.check).toMatchObject({ passed: true, probe: 'console', detail: 'drilled login:' });
+  expectGone(job);
+  expect(consoleOf(job)).toContain('boots: 1');
+  const picture = readFileSync(join(job.folder, 'screenshot.png'));
+  expect(picture.toString('latin1', 1, 4)).toBe('PNG');
+  expect((await staging.run('job', 'log', job.id)).out).toMatch(/check passed after [\d.]+ s/);
+  const console_ = await staging.run('job', 'log', job.id, '--of', 'console');
+  expect(console_.out).toContain('Linux version');
+  const shown = await staging.run('point', 'show', point);
+  expect(shown.out).toMatch(/boot check: +passed in [\d.]+ s, .*drilled login:/);
+}
+
+/** Ends what a failed test has left running: by the folder of the sockets, which is the data folder's. */
+function endAll(dataFolder: string): void {
+  const jobs = join(dataFolder, 'jobs');
+  if (!existsSync(jobs)) return;
+  for (const id of readdirSync(jobs)) {
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      const words = cmdline(pid);
+      if (words.includes(`/${id}/`) && /^(?:qemu-system|nbdkit)/.test(words)) sh('kill', '-9', pid);
+    }
+  }
+}
