@@ -38,6 +38,13 @@ export const putsOption: OptionSpec = {
   describe: "Blocks of 512 KiB a second: this launch's part of the account's quota",
   default: 1000,
 };
+export const parallelOption: OptionSpec = {
+  name: 'parallel',
+  type: 'count',
+  value: 'N',
+  describe: 'Blocks on their way at once for each volume; fewer for a slow line',
+  default: 64,
+};
 export const idleOption: OptionSpec = {
   name: 'idle-timeout',
   type: 'duration',

@@ -9,6 +9,7 @@ import {
   launchInstance,
   rootFirst,
 } from '../recovery/ec2/launch.ts';
+import { type LaunchPlan, parsePlan } from '../recovery/ec2/launch-plan.ts';
 import { prestage as bringUp, type ChainRecord } from '../recovery/ec2/prestage.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
@@ -36,26 +37,39 @@ import { renderFields } from './table.ts';
 
 /** Every call of a launch, and its cost. */
 export async function plan(context: CommandContext, settings: Settings): Promise<number> {
+  const launchPlan = await readPlan(settings.text('plan'));
+  const timeoutMinutes = idleMinutes(settings);
   const client = await connect(context, settings);
   const point = await findPoint(client, pointChoice(settings));
   const chain = await readChain(settings, point.server);
-  await showPlan(context, client, point, {
-    settings,
-    chain,
-    timeoutMinutes: idleMinutes(settings),
-  });
-  return 0;
+  const facts = { client, point, launchPlan, chain, timeoutMinutes };
+  return showPlan(context, settings, facts);
 }
 
-/** The same for a drill, whose options name a plan and what is read back, too. */
-export async function showPlan(
+/** The same for a drill: as the service would launch it. */
+export async function planDrill(
   context: CommandContext,
-  client: RestClient,
-  point: ListedPoint,
-  options: { settings: Settings; chain: ChainRecord | null; timeoutMinutes: number },
-): Promise<void> {
-  const { settings, chain, timeoutMinutes } = options;
-  const launchPlan = await readPlan(settings.text('plan'));
+  settings: Settings,
+  found: { client: RestClient; point: ListedPoint; planText: string },
+): Promise<number> {
+  const launchPlan = parsePlan(found.planText, settings.text('plan'));
+  const facts = { ...found, launchPlan, chain: null, timeoutMinutes: 24 * 60 };
+  return showPlan(context, settings, facts);
+}
+
+interface PlanFacts {
+  readonly client: RestClient;
+  readonly point: ListedPoint;
+  readonly launchPlan: LaunchPlan;
+  readonly chain: ChainRecord | null;
+  readonly timeoutMinutes: number;
+}
+
+async function showPlan(
+  context: CommandContext,
+  settings: Settings,
+  { client, point, launchPlan, chain, timeoutMinutes }: PlanFacts,
+): Promise<number> {
   const sources = rootFirst(await sourcesOf(client, point, chain), launchPlan.rootVolume);
   const told = dryRun({
     ...{ job: '<job>', server: point.server, point: point.id, plan: launchPlan },
@@ -66,6 +80,7 @@ export async function showPlan(
     timeoutMinutes,
   });
   context.print(settings.flag('json') ? JSON.stringify(told, null, 2) : renderDryRun(told));
+  return 0;
 }
 
 /** From a point to a running instance. */
@@ -84,6 +99,7 @@ export async function launch(context: CommandContext, settings: Settings): Promi
       plan: launchPlan,
       sources: await sourcesOf(client, point, chain),
       quota: quotaOf(context, settings),
+      concurrency: Math.max(1, settings.number('parallel')),
       stop: context.stop,
       checkShare: shareOf(settings),
       timeoutMinutes: idleMinutes(settings),
@@ -118,6 +134,7 @@ export async function prestage(context: CommandContext, settings: Settings): Pro
       sources: await Promise.all(images),
       journal,
       quota: quotaOf(context, settings),
+      concurrency: Math.max(1, settings.number('parallel')),
       stop: context.stop,
       timeoutMinutes: idleMinutes(settings),
       onProgress: (volume, doneBytes, total) => progress.update(doneBytes, total, volume),

@@ -1,6 +1,7 @@
 /** Volumes as EBS snapshots, against the strict double: equal to the byte, whatever happens on the way. */
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { sleep, systemClock } from '../../src/base/clock.ts';
 import type { AwsConnection } from '../../src/recovery/ec2/aws-connection.ts';
 import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
 import { checkSnapshot } from '../../src/recovery/ec2/snapshot-check.ts';
@@ -273,6 +274,22 @@ describe('refusals', () => {
     aws.close();
     aws = connectTo(double);
     await expect(upload(sample())).rejects.toMatchObject({ code: 'ERR_AWS_CREDENTIALS' });
+  });
+
+  it('waiting for its turn is no part of the time that an answer may take', async () => {
+    aws.close();
+    aws = connectTo(
+      double,
+      { answerMs: 50, retry: { tries: 1, firstMs: 1, capMs: 1 } },
+      systemClock,
+    );
+    const asked = { call: 'PutSnapshotBlock', subject: '', stop: new AbortController().signal };
+    const turn = () => sleep(systemClock, 200);
+    expect(await aws.ask({ ...asked, turn }, async () => 'put')).toBe('put');
+    await expect(aws.ask(asked, turn)).rejects.toMatchObject({
+      code: 'ERR_AWS_UNAVAILABLE',
+      message: expect.stringContaining('no answer for 50 ms'),
+    });
   });
 
   it('too many pending snapshots', async () => {

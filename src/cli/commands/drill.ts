@@ -2,8 +2,7 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { imageFormats } from '../../recovery/convert.ts';
 import type { ApiJob } from '../../staging/api-types.ts';
-import type { ListedPoint } from '../../store/types.ts';
-import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import type { CommandGroup, CommandSpec } from '../command.ts';
 import { planOption, readText, verifyOption } from '../ec2-options.ts';
 import {
   follow,
@@ -25,7 +24,6 @@ import {
   pointChoice,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
-import type { RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 
 const qemuOptions: readonly OptionSpec[] = [
@@ -103,24 +101,13 @@ const ec2Options: readonly OptionSpec[] = [
 
 /** Of the target ec2 alone: the others know none of them. */
 async function ec2LaunchOptions(settings: Settings): Promise<Record<string, unknown>> {
-  if (settings.text('target') !== 'ec2') return {};
+  if (settings.text('target') !== 'ec2') {
+    if (!settings.flag('dry-run')) return {};
+    throw new UnderstudyError('ERR_USAGE', '--dry-run is for --target ec2');
+  }
   const path = settings.optionalText('plan');
   if (path === undefined) throw new UnderstudyError('ERR_USAGE', '--target ec2 needs --plan FILE');
   return { plan: await readText(path), verify: settings.text('verify') };
-}
-
-async function dryRun(
-  context: CommandContext,
-  settings: Settings,
-  client: RestClient,
-  point: ListedPoint,
-): Promise<number> {
-  if (settings.text('target') !== 'ec2' || settings.optionalText('plan') === undefined) {
-    throw new UnderstudyError('ERR_USAGE', '--dry-run is for --target ec2 --plan FILE');
-  }
-  const { showPlan } = await import('../ec2-run.ts');
-  await showPlan(context, client, point, { settings, chain: null, timeoutMinutes: 24 * 60 });
-  return 0;
 }
 
 /** Without --point and --at the newest one is meant. */
@@ -182,14 +169,18 @@ const start: CommandSpec = {
     },
   ],
   async run(context, settings) {
+    const ec2 = await ec2LaunchOptions(settings);
     const client = await connect(context, settings);
     const point = await findPoint(client, wantedPoint(settings));
-    if (settings.flag('dry-run')) return dryRun(context, settings, client, point);
+    if (settings.flag('dry-run')) {
+      const { planDrill } = await import('../ec2-run.ts');
+      return planDrill(context, settings, { client, point, planText: String(ec2.plan) });
+    }
     const started = await client.call<ApiJob>('POST', '/v1/drills', {
       body: {
         point: point.id,
         target: settings.text('target'),
-        options: { ...launchOptions(settings), ...(await ec2LaunchOptions(settings)) },
+        options: { ...launchOptions(settings), ...ec2 },
       },
     });
     const isJson = settings.flag('json');

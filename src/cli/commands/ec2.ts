@@ -6,6 +6,7 @@ import type { CommandGroup, CommandSpec } from '../command.ts';
 import {
   chainOption,
   idleOption,
+  parallelOption,
   planOption,
   pointOptions,
   putsOption,
@@ -52,6 +53,7 @@ const launch: CommandSpec = {
     chainOption,
     verifyOption,
     putsOption,
+    parallelOption,
     idleOption,
     { name: 'skip-checks', type: 'flag', describe: "Do not wait for EC2's status checks" },
     jsonOption,
@@ -79,6 +81,7 @@ const prestageCommand: CommandSpec = {
     planOption,
     { ...chainOption, describe: 'Where the chain is written down', required: true },
     putsOption,
+    parallelOption,
     idleOption,
     jsonOption,
   ],

@@ -10,7 +10,8 @@ import { awsError, type Meaning, meaningOf, NoAnswer, nameOf } from './aws-error
 import { defaultRetry, type RetryPolicy, retrying, type World } from './retry.ts';
 
 const CONNECT_MS = 10_000;
-const ANSWER_MS = 60_000;
+/** A block has half a megabyte, and many are on their way at once, perhaps over a slow line. */
+const ANSWER_MS = 120_000;
 const MAX_SOCKETS = 128;
 
 export interface AwsSettings {
@@ -31,6 +32,8 @@ export interface Asked {
   readonly stop: AbortSignal;
   /** Names of errors that may pass in this very call, besides those that always may. */
   readonly alsoPassing?: RegExp;
+  /** Waited for before each try, and no part of its time. */
+  readonly turn?: () => Promise<void>;
 }
 
 export type Told<T, M extends Meaning> =
@@ -76,11 +79,14 @@ export class AwsConnection {
     send: (signal: AbortSignal) => Promise<T>,
     expected: readonly M[],
   ): Promise<Told<T, M>> {
-    const { call, subject, stop, alsoPassing } = asked;
+    const { call, subject, stop, alsoPassing, turn } = asked;
     const mayPass = (error: unknown) =>
       meaningOf(error) === 'passing' || alsoPassing?.test(nameOf(error)) === true;
     try {
-      const once = () => this.once(stop, send);
+      const once = async () => {
+        await turn?.();
+        return this.once(stop, send);
+      };
       const answer = await retrying(this.world, this.retry, stop, mayPass, once);
       return { answer, meaning: null, refusal: null };
     } catch (error) {

@@ -58,12 +58,10 @@ export class EbsCalls {
       {
         ...{ call: 'PutSnapshotBlock', subject: `${snapshotId} block ${index}`, stop },
         ...(isNew && { alsoPassing: /^ResourceNotFound/ }),
-      },
-      async (abortSignal) => {
         // Tries after the first count against the quota as well.
-        await take(stop);
-        return this.aws.ebs.send(new PutSnapshotBlockCommand(request), { abortSignal });
+        turn: () => take(stop),
       },
+      (abortSignal) => this.aws.ebs.send(new PutSnapshotBlockCommand(request), { abortSignal }),
       ['not-found'],
     );
   }

@@ -1,7 +1,7 @@
 /** What tests of the EC2 target share: a connection to the double, images in memory, journals that can die. */
-import { systemClock } from '../../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Extent } from '../../../src/model/geometry.ts';
-import { AwsConnection } from '../../../src/recovery/ec2/aws-connection.ts';
+import { AwsConnection, type AwsSettings } from '../../../src/recovery/ec2/aws-connection.ts';
 import type { BlockImage } from '../../../src/recovery/ec2/block-image.ts';
 import type { UploadJournal } from '../../../src/recovery/ec2/upload.ts';
 import type { UploadRecord } from '../../../src/recovery/ec2/upload-record.ts';
@@ -21,10 +21,14 @@ export function useKey(key = ACCESS_KEY): void {
   process.env.AWS_EC2_METADATA_DISABLED = 'true';
 }
 
-export const connectTo = (double: AwsDouble): AwsConnection =>
+export const connectTo = (
+  double: AwsDouble,
+  settings: AwsSettings = {},
+  clock: Clock = hurriedClock,
+): AwsConnection =>
   new AwsConnection(
-    { clock: hurriedClock, random: Math.random },
-    { endpoint: double.endpoint, region: 'us-east-1' },
+    { clock, random: Math.random },
+    { endpoint: double.endpoint, region: 'us-east-1', ...settings },
   );
 
 const GRAIN = 65_536;

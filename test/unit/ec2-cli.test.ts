@@ -1,0 +1,135 @@
+/** What the commands make of options and of the service's digests: images with holes, differences, refusals. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { differencesOf, pointImage } from '../../src/cli/point-image.ts';
+import type { RestClient } from '../../src/cli/rest-client.ts';
+import { runCommandLine } from '../../src/cli/run.ts';
+import type { Extent } from '../../src/model/geometry.ts';
+
+const PIECE = 2 ** 20;
+
+/** Images as the service tells them: one letter a MiB, a dot for zeros; `page` pieces at a time. */
+function clientOf(images: Record<string, string>, page: number): RestClient {
+  const imageIn = (path: string) => images[path.split('/')[3]!]!;
+  const client = {
+    head: async (path: string) => ({ sizeBytes: imageIn(path).length * PIECE, etag: 'e' }),
+    range: async (path: string, offset: number, length: number) =>
+      Buffer.from(imageIn(path).slice(offset / PIECE, (offset + length) / PIECE)),
+    call: async (_method: string, path: string, { query }: { query: { offset: number } }) => {
+      const image = imageIn(path);
+      const first = Math.floor(query.offset / PIECE);
+      const last = Math.min(image.length, first + page);
+      const pieces = [...image.slice(first, last)].flatMap((letter, at) =>
+        letter === '.' ? [] : [{ offset: (first + at) * PIECE, length: PIECE, digest: letter }],
+      );
+      return { pieces, next: last < image.length ? last * PIECE : null };
+    },
+  };
+  return { url: 'http://x', ...client } as unknown as RestClient;
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+const letters = fc.string({
+  unit: fc.constantFrom('.', '.', 'a', 'b'),
+  minLength: 1,
+  maxLength: 20,
+});
+const pages = fc.integer({ min: 1, max: 7 });
+
+describe('an image of the service', () => {
+  it('tells its data and nothing else, from any offset, over pages of any size', async () => {
+    await fc.assert(
+      fc.asyncProperty(letters, pages, fc.nat(19), async (text, page, start) => {
+        const image = await pointImage(clientOf({ p: text }, page), 'p', 'v');
+        const first = Math.min(start, text.length - 1);
+        const found = new Set<number>();
+        let data = await image.nextData(first * PIECE);
+        while (data !== null) {
+          found.add(data.offset / PIECE);
+          data = await image.nextData(data.offset + data.length);
+        }
+        const expected = [...text].flatMap((letter, at) =>
+          letter !== '.' && at >= first ? [at] : [],
+        );
+        expect([...found]).toEqual(expected);
+      }),
+    );
+  });
+
+  it('differs from another one where letters differ, and nowhere else', async () => {
+    await fc.assert(
+      fc.asyncProperty(letters, letters, pages, async (from, to, page) => {
+        const client = clientOf(
+          { from, to: to.padEnd(from.length, '.').slice(0, from.length) },
+          page,
+        );
+        const changed = await collect<Extent>(
+          differencesOf(client, { from: 'from', to: 'to' }, 'v'),
+        );
+        const next = to.padEnd(from.length, '.');
+        const expected = [...from].flatMap((letter, at) =>
+          letter === next[at] ? [] : [at * PIECE],
+        );
+        expect(changed.map(({ offset }) => offset)).toEqual(expected);
+      }),
+    );
+  });
+});
+
+describe('options', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'understudy-ec2-cli-'));
+    writeFileSync(join(folder, 'token'), 'secret\n');
+    writeFileSync(join(folder, 'plan.json'), '{"subnetId": 1}');
+    writeFileSync(join(folder, 'other.json'), '{"understudy":"ec2-chain","version":1}');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  const service = () => ['--staging', 'http://127.0.0.1:1', '--token-file', join(folder, 'token')];
+  async function refusal(line: string[]): Promise<{ exitCode: number; err: string }> {
+    let err = '';
+    const exitCode = await runCommandLine(line, {
+      stdout: { write: () => undefined },
+      stderr: { write: (text) => (err += text) },
+      stdin: Readable.from([]),
+      environment: {},
+      clock: systemClock,
+      stop: new AbortController().signal,
+    });
+    expect(err).toMatch(/^error: .+\nhint: .+\n$/);
+    return { exitCode, err };
+  }
+
+  it.each([
+    [['drill', 'start', '--target', 'ec2'], 2, 'needs --plan'],
+    [['drill', 'start', '--dry-run'], 2, 'is for --target ec2'],
+    [
+      ['ec2', 'launch', '--point', 'p', '--record', 'FOLDER/r', '--plan', 'FOLDER/plan.json'],
+      2,
+      'subnetId',
+    ],
+    [['ec2', 'plan', '--point', 'p', '--plan', 'FOLDER/none.json'], 5, 'none.json'],
+    [['ec2', 'cleanup', '--record', 'FOLDER/none', '--yes'], 5, 'there is no'],
+    [
+      ['ec2', 'cleanup', '--record', 'FOLDER/other.json', '--yes'],
+      6,
+      'no record of kind ec2-launch',
+    ],
+  ])('%j: exit %i', async (line, exitCode, message) => {
+    const words = line.map((word) => word.replace('FOLDER', folder));
+    const options = line[1] === 'cleanup' ? [] : service();
+    const ran = await refusal([...words, ...options]);
+    expect(ran).toMatchObject({ exitCode, err: expect.stringContaining(message) });
+  });
+});
