@@ -193,6 +193,8 @@ describe('killed at any call', () => {
         const done = await upload(after, options);
         expectVolume(done.snapshotId, after);
         expect(done.putBlocks).toBe(4);
+        // Its parent, and one for each round: none was begun twice.
+        expect(double.ebs.snapshots.size).toBe(1 + at);
       }
     },
   );
