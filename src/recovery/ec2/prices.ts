@@ -1,12 +1,14 @@
 /**
  * What a launch costs, roughly: one table of list prices, dated, for one region. An estimate for a dry run,
- * not a bill: other regions are up to a third dearer, and traffic is not in it. Pure.
+ * not a bill: other regions are up to a third dearer, and traffic is not in it. The prices of EBS direct
+ * requests were looked up; those of storage and instances are from memory and want to be checked against
+ * the pages of AWS. Pure.
  */
 
 export const priceTable = {
   region: 'us-east-1',
   asOf: '2026-06',
-  source: 'aws.amazon.com/ebs/pricing and aws.amazon.com/ec2/pricing/on-demand (list, Linux)',
+  source: 'list prices, Linux; check aws.amazon.com/ebs/pricing and /ec2/pricing/on-demand',
   /** EBS direct API, for 1,000 requests. */
   put: 0.006,
   get: 0.003,
