@@ -43,7 +43,7 @@ interface Bundle {
   /** Members that count. */
   readonly alive: Map<string, BundleMember>;
   /** Bundles that may be there still and must not count. */
-  readonly replaces: readonly string[];
+  replaces: readonly string[];
 }
 
 const removalOf = (name: string): Batch => ({ ...emptyBatch(), removed: new Set([name]) });
@@ -87,6 +87,10 @@ export class BundledObjects implements ObjectStore {
   private readonly batches = new AsyncLocalStorage<Batch>();
   /** Bundles are written, and replaced, one after the other. */
   private readonly mutex = new Mutex();
+  /** The bundle whose put failed last: it may be there, or may come to be there yet. */
+  private tried: string | null = null;
+  /** True until it was asked whether that bundle is there. */
+  private isUnsure = false;
 
   /**
    * `onDamage` is told of a bundle that is damaged: what it held is not found. `onLeft` of one that is
@@ -108,19 +112,36 @@ export class BundledObjects implements ObjectStore {
   }
 
   /** Learns what the bundles hold; to be called again where somebody else may have changed them. */
-  async refresh(): Promise<void> {
-    const listed: ListedObject[] = [];
-    for await (const object of this.objects.list(FOLDER)) listed.push(object);
-    const names = new Set(listed.map(({ name }) => name));
-    for (const name of this.bundles.keys()) if (!names.has(name)) this.bundles.delete(name);
-    const fresh = listed.filter(({ name }) => !this.bundles.has(name) && !this.passed.has(name));
-    for (let at = 0; at < fresh.length; at += PARALLEL) {
-      await Promise.all(fresh.slice(at, at + PARALLEL).map((object) => this.learn(object)));
-    }
-    this.settle();
+  refresh(): Promise<void> {
+    return this.mutex.run(() => this.relearn());
   }
 
-  /** All that `step` puts and removes is durable once this resolves; if it rejects, nothing of it is. */
+  /** Lists anew as long as a bundle is replaced between its listing and its reading. */
+  private async relearn(): Promise<void> {
+    const missed = new Set<string>();
+    for (let before = -1; missed.size > before; ) {
+      before = missed.size;
+      const listed: ListedObject[] = [];
+      for await (const object of this.objects.list(FOLDER)) listed.push(object);
+      const names = new Set(listed.map(({ name }) => name));
+      for (const name of this.bundles.keys()) if (!names.has(name)) this.bundles.delete(name);
+      const fresh = listed.filter(({ name }) => !this.bundles.has(name) && !this.passed.has(name));
+      for (let at = 0; at < fresh.length; at += PARALLEL) {
+        const some = fresh.slice(at, at + PARALLEL);
+        await Promise.all(some.map((object) => this.learn(object, missed)));
+      }
+      this.settle();
+      for (const bundle of this.bundles.values()) {
+        bundle.replaces = bundle.replaces.filter((name) => names.has(name));
+      }
+    }
+    this.isUnsure = false;
+  }
+
+  /**
+   * All that `step` puts and removes is durable once this resolves. If it rejects, nothing of it is, or,
+   * where an answer was lost, all that it puts: `bytes` tells.
+   */
   async together<T>(step: () => Promise<T>): Promise<T> {
     if (this.batches.getStore() !== undefined) return step();
     const batch = emptyBatch();
@@ -133,9 +154,16 @@ export class BundledObjects implements ObjectStore {
   /** Within `together` the caller knows that no object by itself has the name: nobody is asked. */
   async put(name: string, source: ObjectSource): Promise<'stored' | 'exists'> {
     const batch = this.batches.getStore();
-    const isSmall = source.bytes <= MAX_MEMBER_BYTES && BUNDLED.test(name);
+    // A point is never there before what it names, so it is put with that, however large it is.
+    const isSmall = source.bytes <= MAX_MEMBER_BYTES || name.startsWith('points/');
     const held = await this.held(name);
-    if (held === null && (batch === undefined || !isSmall)) return this.objects.put(name, source);
+    if (held === null && (batch === undefined || !isSmall || !BUNDLED.test(name))) {
+      if (batch?.alone.has(name) === true) {
+        if ((await this.objects.remove(name)) === 'locked') return 'exists';
+        batch.alone.delete(name);
+      }
+      return this.objects.put(name, source);
+    }
     const bytes = await source.read(0, source.bytes);
     if (held !== null) return equalBytes(held, bytes) ? 'stored' : 'exists';
     batch!.put.set(name, bytes.slice());
@@ -145,6 +173,7 @@ export class BundledObjects implements ObjectStore {
   async read(name: string, offset: number, length: number): Promise<Uint8Array> {
     const pending = this.batches.getStore()?.put.get(name);
     if (pending !== undefined) return pending.subarray(offset, offset + length);
+    await this.sure();
     const found = this.find(name);
     if (found === null) {
       if (this.isGoing(name)) throw gone(this.place, name);
@@ -165,12 +194,14 @@ export class BundledObjects implements ObjectStore {
 
   async bytes(name: string): Promise<number | null> {
     const pending = this.batches.getStore()?.put.get(name);
+    await this.sure();
     const known = pending?.length ?? this.find(name)?.member.bytes;
     if (known !== undefined) return known;
     return this.isGoing(name) ? null : this.objects.bytes(name);
   }
 
   async *list(prefix: string): AsyncGenerator<ListedObject> {
+    await this.sure();
     const own: ListedObject[] = [];
     const seen = new Set<string>();
     for (const [name, { length }] of this.batches.getStore()?.put ?? []) {
@@ -199,6 +230,7 @@ export class BundledObjects implements ObjectStore {
   async remove(name: string): Promise<'removed' | 'locked'> {
     const batch = this.batches.getStore();
     if (batch?.put.delete(name) === true) return 'removed';
+    await this.sure();
     const found = this.find(name);
     if (found === null && batch === undefined) return this.objects.remove(name);
     if (await this.objects.isLocked(found?.bundle.name ?? name)) return 'locked';
@@ -230,7 +262,15 @@ export class BundledObjects implements ObjectStore {
     return batch?.alone.has(name) === true || batch?.removed.has(name) === true;
   }
 
-  private async learn(object: ListedObject): Promise<void> {
+  /** Asks what there is, where a put has failed: it may have had its effect. */
+  private async sure(): Promise<void> {
+    if (!this.isUnsure) return;
+    await this.mutex.run(async () => {
+      if (this.isUnsure) await this.relearn();
+    });
+  }
+
+  private async learn(object: ListedObject, missed: Set<string>): Promise<void> {
     const { name, bytes, modifiedMs, storageClass } = object;
     this.highest = Math.max(this.highest, numberOf(name));
     try {
@@ -245,7 +285,10 @@ export class BundledObjects implements ObjectStore {
       const { replaces } = directory;
       this.bundles.set(name, { name, modifiedMs, storageClass, alive, replaces });
     } catch (error) {
-      if (isNotFound(error)) return; // replaced since it was listed
+      if (isNotFound(error)) {
+        missed.add(name); // replaced since it was listed
+        return;
+      }
       if (!isDamage(error)) throw error;
       this.passed.add(name);
       this.damaged.add(name);
@@ -259,6 +302,7 @@ export class BundledObjects implements ObjectStore {
       for (const name of replaces) {
         this.bundles.delete(name);
         this.passed.add(name);
+        this.damaged.delete(name);
       }
     }
     this.holders.clear();
@@ -272,7 +316,9 @@ export class BundledObjects implements ObjectStore {
   }
 
   /** One bundle, or none, for what a batch has done; then those that it replaces go. */
-  private async write({ put, removed }: Batch): Promise<void> {
+  private async write(batch: Batch): Promise<void> {
+    const { put, removed } = batch;
+    if (this.isUnsure) await this.relearn();
     const replaced = new Set([...removed].flatMap((name) => this.holders.get(name) ?? []));
     const members = new Map(put);
     for (const bundle of replaced) {
@@ -288,7 +334,9 @@ export class BundledObjects implements ObjectStore {
       return;
     }
     const successor = await this.putBundle(members, gone);
+    if (successor === null) return this.write(batch);
     const isCleared = await this.clear(gone);
+    if (isCleared) successor.replaces = [];
     // Without members it stands only for what it replaces.
     if (isCleared && members.size === 0 && (await this.clear([successor.name]))) {
       this.forget([successor.name]);
@@ -315,13 +363,28 @@ export class BundledObjects implements ObjectStore {
     return isCleared;
   }
 
+  /** Null where an earlier try has turned up meanwhile, which is known from now on. */
   private async putBundle(
     members: ReadonlyMap<string, Uint8Array>,
     replaces: readonly string[],
-  ): Promise<Bundle> {
+  ): Promise<Bundle | null> {
     const bytes = encodeBundle(members, replaces);
     const name = bundleName(this.highest + 1);
-    if ((await this.objects.put(name, sourceOf(bytes))) === 'exists') {
+    const wasTried = this.tried === name;
+    let result: 'stored' | 'exists';
+    try {
+      result = await this.objects.put(name, sourceOf(bytes));
+    } catch (error) {
+      this.tried = name;
+      this.isUnsure = true;
+      throw error;
+    }
+    this.tried = null;
+    if (result === 'exists' && wasTried) {
+      await this.relearn();
+      if (name !== bundleName(this.highest + 1)) return null;
+    }
+    if (result === 'exists') {
       const message = `${this.place}/${name}: another process writes to this repository`;
       throw new UnderstudyError('ERR_OBJECTS_CONFLICT', message, { path: name });
     }
@@ -347,6 +410,7 @@ export class BundledObjects implements ObjectStore {
   private async held(name: string): Promise<Uint8Array | null> {
     const pending = this.batches.getStore()?.put.get(name);
     if (pending !== undefined) return pending;
+    await this.sure();
     const found = this.find(name);
     return found === null ? null : this.read(name, 0, found.member.bytes);
   }
