@@ -203,12 +203,16 @@ function inUse({ repo }: LeaseWorld, record: LeaseRecord | null): UnderstudyErro
   return new UnderstudyError('ERR_REPOSITORY_IN_USE', message, { path: repo });
 }
 
+async function newestNumber({ disk, folder }: LeaseWorld): Promise<number | null> {
+  const numbers = (await disk.list(folder)).flatMap(({ name }) => parseLeaseName(name) ?? []);
+  return numbers.length === 0 ? null : Math.max(...numbers);
+}
+
 /** The lease with the highest number; null where there is none. */
 async function newest(world: LeaseWorld): Promise<Found | null> {
   const { disk, folder } = world;
-  const numbers = (await disk.list(folder)).flatMap(({ name }) => parseLeaseName(name) ?? []);
-  if (numbers.length === 0) return null;
-  const number = Math.max(...numbers);
+  const number = await newestNumber(world);
+  if (number === null) return null;
   const path = `${folder}/${leaseName(number)}`;
   try {
     return { number, record: decodeLease(await disk.readFile(path), path) };
@@ -253,13 +257,17 @@ async function put(
   try {
     await disk.link(temporary, path);
     await disk.syncDirectory(folder);
-    return holder;
   } catch (error) {
     if (!isTaken(error)) throw error;
-    return await holderOf(disk, path);
+    const taker = await holderOf(disk, path);
+    if (taker !== holder) return taker;
   } finally {
     await discard(disk, temporary);
   }
+  if (((await newestNumber(world)) ?? number) <= number) return holder;
+  // The number was free again: whoever had it has gone on, and removed its old ones.
+  await discard(disk, path);
+  return 'another';
 }
 
 /** Ours, where the answer to an earlier try was lost. */

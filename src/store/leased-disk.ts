@@ -11,8 +11,18 @@ const REMOVAL_AGE_MS = 5_000;
 
 export function leasedDisk(disk: Disk, repo: string, lease: Pick<Lease, 'confirm'>): Disk {
   const isInside = (path: string) => path === repo || path.startsWith(`${repo}/`);
+  let changes = 0;
   const asked = async (path: string, maxAgeMs?: number) => {
-    if (isInside(path)) await lease.confirm(maxAgeMs);
+    if (!isInside(path)) return;
+    changes += 1;
+    await lease.confirm(maxAgeMs);
+  };
+  /** What a step has changed and removed becomes durable at its end, which may be long after it asked. */
+  const askedAgain = async <T>(step: () => Promise<T>): Promise<T> => {
+    const before = changes;
+    const result = await step();
+    if (changes > before) await lease.confirm(REMOVAL_AGE_MS);
+    return result;
   };
   return {
     async open(path, mode) {
@@ -40,6 +50,8 @@ export function leasedDisk(disk: Disk, repo: string, lease: Pick<Lease, 'confirm
     },
     syncDirectory: (path) => disk.syncDirectory(path),
     ...(disk.hidden !== undefined && { hidden: () => disk.hidden!() }),
-    ...(disk.together !== undefined && { together: (step) => together(disk, step) }),
+    ...(disk.together !== undefined && {
+      together: (step) => together(disk, () => askedAgain(step)),
+    }),
   };
 }

@@ -6,6 +6,7 @@
  */
 import { dirname } from 'node:path';
 import type { Disk } from '../base/disk.ts';
+import { UnderstudyError } from '../base/errors.ts';
 
 /** Folders that were made by this process and whose names are not known to be durable yet. */
 const unsettled = new WeakMap<Disk, Set<string>>();
@@ -70,7 +71,9 @@ export async function publish(disk: Disk, temporary: string, path: string): Prom
     await disk.rename(temporary, path);
     await disk.syncDirectory(dirname(path));
   } catch (error) {
-    if (isNew) await discard(disk, path);
+    // Other bytes under the name are somebody else's, and may be the only ones.
+    const isTaken = error instanceof UnderstudyError && error.code === 'ERR_OBJECTS_CONFLICT';
+    if (isNew && !isTaken) await discard(disk, path);
     await discard(disk, temporary);
     throw error;
   }

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import { publish } from '../../src/store/object-file.ts';
 import { BucketDisk } from '../../src/store/objects/bucket-disk.ts';
 import { sourceOf } from '../../src/store/objects/object-store.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
@@ -82,6 +83,15 @@ describe('a bucket as a disk', () => {
     expect(await code(disk.open(to, 'write'))).toBe('ERR_BUG');
     const opened = await disk.open(to, 'read');
     expect(await code(opened.write([pattern(1)], 0))).toBe('ERR_DISK_PERMISSION');
+  });
+
+  it('leaves what somebody else has put under the name of an object that is published', async () => {
+    await disk.keepListing();
+    await put('points/web/a.point', pattern(20)); // by a service that this one does not know of
+    const temporary = await file('/t/1', pattern(10));
+    const to = `${ROOT}/points/web/a.point`;
+    expect(await code(publish(disk, temporary, to))).toBe('ERR_OBJECTS_CONFLICT');
+    expect([...objects.held.keys()]).toEqual(['points/web/a.point']);
   });
 
   it('reads a header and what follows it with one request, and on with ever larger ones', async () => {

@@ -9,6 +9,7 @@ import type { Disk } from '../../src/base/disk.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { Lease, type LeaseWorld } from '../../src/store/lease.ts';
+import { leasedDisk } from '../../src/store/leased-disk.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
@@ -131,6 +132,18 @@ describe('a lease', () => {
     await second.confirm(0);
   });
 
+  it('is lost also where the next number is free again: the holder has removed its old ones', async () => {
+    const { clock, disk } = start();
+    const paused = new PausedClock(clock);
+    const first = await Lease.take(worldOf(disk.mount(), paused, 1));
+    paused.isPaused = true;
+    const second = await settled(clock, Lease.take(worldOf(disk.mount(), clock, 2)));
+    await clock.runUntil(clock.monotonicMs() + 120_000);
+    paused.isPaused = false;
+    await expect(first.confirm()).rejects.toEqual(code('ERR_LEASE_LOST'));
+    await second.confirm(0);
+  });
+
   it('goes to one of two that take it at the same time', async () => {
     for (let seed = 0; seed < 20; seed += 1) {
       const { clock, disk } = start();
@@ -166,6 +179,38 @@ describe('a lease', () => {
     await Lease.take(worldOf(disk.mount(), clock, 1));
     await clock.runUntil(clock.monotonicMs() + 3_600_000);
     expect((await disk.mount().list('/repo/lease')).length).toBeLessThanOrEqual(4);
+  });
+});
+
+describe('a disk with a lease', () => {
+  it('asks once more before what was done together becomes durable', async () => {
+    const asked: string[] = [];
+    const mount = new FaultyDisk().mount();
+    await mount.makeDirectory('/repo');
+    const disk = leasedDisk(
+      {
+        ...mount,
+        async together(step) {
+          const result = await step();
+          asked.push('durable');
+          return result;
+        },
+      },
+      '/repo',
+      {
+        async confirm(maxAgeMs) {
+          asked.push(maxAgeMs === undefined ? 'change' : 'removal');
+        },
+      },
+    );
+    await disk.together!(async () => {
+      await disk.makeDirectory('/repo/points');
+      asked.push('a long fold');
+    });
+    expect(asked).toEqual(['change', 'a long fold', 'removal', 'durable']);
+    asked.length = 0;
+    await disk.together!(() => disk.list('/repo'));
+    expect(asked).toEqual(['durable']);
   });
 });
 
