@@ -48,6 +48,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 async function openLocked(options: StoreOptions, known: string | null): Promise<Store> {
   const paths = pathsOf(options.root, options.repo);
   const format = await readFormatObject(options.disk, paths);
+  if (format === null) await assertEmpty(options, paths);
   // Before anything is changed: a wrong key is told as nothing else.
   const vault = format && (await openVault(vaultWorld(options, paths), format, options.keys));
   const watermark = await openWatermark(options, paths, format !== null);
@@ -63,6 +64,16 @@ async function openLocked(options: StoreOptions, known: string | null): Promise<
   } catch (error) {
     await watermark.close();
     throw error;
+  }
+}
+
+/** Where format.json is lost nothing is made anew: what lies there, and its keys, may be all that is left. */
+async function assertEmpty({ disk }: StoreOptions, paths: Paths): Promise<void> {
+  const { packs, deltas, bases, points, format: path } = paths;
+  for (const folder of [packs, deltas, bases, points]) {
+    if ((await disk.list(folder)).length === 0) continue;
+    const message = `${path}: it is missing, and there is something in ${folder}: put it back`;
+    throw new UnderstudyError('ERR_DATA_FORMAT', message, { path });
   }
 }
 

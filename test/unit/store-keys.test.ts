@@ -11,6 +11,7 @@ import { openKeys } from '../../src/store/keys/key-place.ts';
 import { fileMaster, passphraseMaster } from '../../src/store/keys/master.ts';
 import type { KeyOptions } from '../../src/store/keys/open-vault.ts';
 import { openRepository } from '../../src/store/offline.ts';
+import { openStore } from '../../src/store/open-store.ts';
 import { encodePointObject } from '../../src/store/point-format.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
@@ -99,6 +100,24 @@ describe('the key', () => {
     const renamed = { ...plain, encryption: { ...encryption, names: 'sha-256' } };
     disk.poke('/data/repo/format.json', Buffer.from(JSON.stringify(renamed)));
     expect(await codeOf(open())).toBe('ERR_OBJECT_DAMAGED');
+  });
+
+  it('stays where format.json is gone: nothing is made over what lies there', async () => {
+    await sealedLife(1);
+    const format = disk.peek('/data/repo/format.json').slice();
+    await disk.remove('/data/repo/format.json');
+    const before = filesOf(/\/repo\//);
+    const anew = openStore({
+      ...{ disk: disk.mount(), clock: life.clock, randomBytes: (n) => life.random.bytes(n), keys },
+      ...{ root: '/other', repo: '/data/repo', catalog: new MemoryCatalog(), log: silentLog },
+    });
+    expect(await codeOf(anew)).toBe('ERR_DATA_FORMAT');
+    expect(filesOf(/\/repo\//)).toEqual(before);
+    const file = await disk.mount().open('/data/repo/format.json', 'create');
+    await file.write([format], 0);
+    await file.sync();
+    await file.close();
+    expect(await readable()).toHaveLength(1);
   });
 
   it('rotates, and is joined by a passphrase, while nothing is written anew', async () => {
