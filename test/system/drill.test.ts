@@ -71,7 +71,7 @@ async function replicate(
 }
 
 const startDrill = (staging: Staging, ...words: string[]) =>
-  staging.json<ApiJob>('drill', 'start', ...SMALL, ...words);
+  staging.json<ApiJob>('drill', 'start', ...SMALL, '--accel', 'tcg', ...words);
 const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
 
 /** One line that names the error, one that helps, the code, the exit code. */
@@ -223,7 +223,7 @@ const pidfileOf = (job: ApiJob): string =>
 /** `drill start --check --wait`, and all that it leaves behind. */
 async function checkOnce(staging: Staging, point: string): Promise<void> {
   const words = ['--point', point, '--check', '--wait', '--timeout', '4m', '--bus', 'nvme'];
-  const job = await startDrill(staging, ...words);
+  const job = await staging.json<ApiJob>('drill', 'start', ...SMALL, ...words);
   expect(job).toMatchObject({ state: 'cleaned', outcome: 'done' });
   expect(job.check).toMatchObject({ passed: true, probe: 'console', detail: 'drilled login:' });
   expectGone(job);
