@@ -114,8 +114,10 @@ async function deleteCondemned(core: Core, live: Bloom, result: Collected): Prom
   const now = core.clock.wallMs();
   const due: string[] = [];
   for (const [id, since] of await readCondemned(core)) {
+    // The mark of a try that failed and was not undone: sessions have found contents in the pack since.
+    if (core.packs.byId(id)?.isCondemned === false) await pardon(core, id);
     // A damaged mark, or one of the future (the clock has leapt): the grace begins anew.
-    if (since === null || since > now) await condemn(core, id);
+    else if (since === null || since > now) await condemn(core, id);
     else if (now - since >= core.settings.graceMs) due.push(id);
   }
   const candidates = new Map<string, string[]>();
@@ -147,7 +149,8 @@ async function doubtful(core: Core, id: string, live: Bloom): Promise<string[] |
   for (const entry of entries) {
     if (entry.isGrant || !live.mayHave(entry.digest)) continue;
     const place = await core.index.find(entry.digest);
-    const isSafe = place !== null && (await core.reader.isRightAt(place));
+    const isElsewhere = place !== null && place.pack !== pack.number;
+    const isSafe = isElsewhere && (await core.reader.isRightAt(place));
     if (!isSafe) doubtfulOnes.push(toHex(entry.digest));
   }
   return doubtfulOnes;

@@ -9,6 +9,7 @@ import { type Core, temporaryPath } from './core.ts';
 import { decodeJsonObject, encodeJsonObject, textOf } from './json-object.ts';
 import { writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
+import { removeUnlessKept } from './removal.ts';
 import type { PointHold } from './types.ts';
 
 export const HOLD_MAGIC = 'US-HOLD ';
@@ -63,6 +64,13 @@ export async function holdPoint(core: Core, id: string, reason: string): Promise
   const { server } = point.record;
   const time = new Date(core.clock.wallMs()).toISOString();
   const object = encodeJsonObject(HOLD_MAGIC, { point: id, server, reason, time });
+  if (await core.disk.exists(core.paths.hold(id))) {
+    // A former try was told to have failed, and had its effect.
+    await loadHolds(core);
+    if (core.legalHolds.has(id)) {
+      throw new UnderstudyError('ERR_POINT_HELD', `point ${id} is held already`);
+    }
+  }
   await writeObject(core.disk, temporaryPath(core), core.paths.hold(id), [object]);
   core.legalHolds.set(id, { reason, time });
 }
@@ -72,7 +80,10 @@ export async function releasePoint(core: Core, id: string): Promise<void> {
   if (!core.legalHolds.has(id)) {
     throw new UnderstudyError('ERR_POINT_NOT_HELD', `point ${id} is not held`);
   }
-  await core.disk.remove(core.paths.hold(id));
+  if (!(await removeUnlessKept(core.disk, core.paths.hold(id)))) {
+    const message = `the hold of point ${id} is locked in the object store`;
+    throw new UnderstudyError('ERR_OBJECTS_LOCKED', message, { path: core.paths.hold(id) });
+  }
   await core.disk.syncDirectory(core.paths.holds);
   core.legalHolds.delete(id);
 }

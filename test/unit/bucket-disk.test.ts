@@ -94,6 +94,32 @@ describe('a bucket as a disk', () => {
     expect([...objects.held.keys()]).toEqual(['points/web/a.point']);
   });
 
+  it.each([true, false])(
+    'lists a folder whose path ends with a slash (alone: %s)',
+    async (isAlone) => {
+      await put('deltas/web/v/g/1.delta', pattern(10));
+      if (isAlone) await disk.keepListing();
+      expect(await names(disk, `${ROOT}/deltas/web/v/`)).toEqual(['g/']);
+    },
+  );
+
+  it('asks again for what was asked for while its put was under way', async () => {
+    await disk.keepListing();
+    const { promise: waiting, resolve: release } = Promise.withResolvers<void>();
+    const slow = objects.put.bind(objects);
+    objects.put = async (name, source) => {
+      await waiting;
+      await slow(name, source);
+      throw new UnderstudyError('ERR_OBJECTS_UNAVAILABLE', 'the answer is lost');
+    };
+    const renamed = code(disk.rename(await file('/t/1', pattern(10)), `${ROOT}/holds/a.hold`));
+    await new Promise((go) => setImmediate(go));
+    expect(await names(disk, `${ROOT}/holds`)).toEqual([]);
+    release();
+    expect(await renamed).toBe('ERR_OBJECTS_UNAVAILABLE');
+    expect(await names(disk, `${ROOT}/holds`)).toEqual(['a.hold']);
+  });
+
   it('reads a header and what follows it with one request, and on with ever larger ones', async () => {
     const bytes = pattern(3000 * KIB);
     await put('packs/3f/a.pack', bytes);

@@ -241,7 +241,8 @@ export class BucketDisk implements Disk {
   /** Relative to the root; null for a local path. */
   private nameOf(path: string): string | null {
     if (path === this.root) return '';
-    return path.startsWith(`${this.root}/`) ? path.slice(this.root.length + 1) : null;
+    if (!path.startsWith(`${this.root}/`)) return null;
+    return path.slice(this.root.length + 1).replace(/\/+$/, '');
   }
 
   private target(from: string, to: string): string | null {
@@ -278,9 +279,14 @@ export class BucketDisk implements Disk {
 
   private async doubting<T>(name: string, run: () => Promise<T>): Promise<T> {
     this.doubtful.add(name);
-    const result = await run();
-    this.doubtful.delete(name);
-    return result;
+    try {
+      const result = await run();
+      this.doubtful.delete(name);
+      return result;
+    } catch (error) {
+      this.doubtful.add(name); // somebody may have asked while it was under way
+      throw error;
+    }
   }
 
   /** Asks for what is in doubt at or directly below `name`. */
