@@ -46,6 +46,8 @@ export async function policyPaths({ disk, paths }: Readable): Promise<string[]> 
   return found;
 }
 
+const numberOf = (path: string): number | null => parsePolicyName(basename(path));
+
 /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
 export async function readPolicy(
   { disk, paths }: Readable,
@@ -55,6 +57,10 @@ export async function readPolicy(
   const server = textOf(value, 'server', path);
   if (!path.startsWith(`${paths.policyFolder(server)}/`)) {
     throw damaged(path, 'the policy of another server');
+  }
+  // Objects of before have no number.
+  if ((value.number ?? numberOf(path)) !== numberOf(path)) {
+    throw damaged(path, 'the policy of another number');
   }
   if (value.keep === null) return { server, keep: null };
   const keep = textOf(value, 'keep', path);
@@ -90,9 +96,10 @@ export async function setPolicy(core: Core, server: string, keep: string | null)
   }
   const folder = core.paths.policyFolder(server);
   const numbers = await numbersIn(core.disk, folder);
-  const path = `${folder}/${policyName((numbers.at(-1) ?? 0) + 1)}`;
+  const number = (numbers.at(-1) ?? 0) + 1;
+  const path = `${folder}/${policyName(number)}`;
   const time = new Date(core.clock.wallMs()).toISOString();
-  const object = encodeJsonObject(POLICY_MAGIC, { server, keep, time });
+  const object = encodeJsonObject(POLICY_MAGIC, { server, number, keep, time });
   await writeObject(core.disk, temporaryPath(core), path, [object]);
   core.policies.set(folder, { server, keep });
   core.policyVersion += 1;

@@ -225,6 +225,22 @@ describe('a writer of the bucket', () => {
     }
   });
 
+  it('cannot put a former policy in the place of the one that counts', async () => {
+    await sealedLife(2);
+    await life.open(quiet, { keys });
+    await life.store!.setPolicy('web', 'all=1d');
+    const [former] = filesOf(/\.policy$/);
+    const bytes = disk.peek(former!).slice();
+    await life.store!.setPolicy('web', 'all=9d');
+    await life.store!.close();
+    const [newest] = filesOf(/\.policy$/);
+    disk.poke(newest!, bytes);
+    expect((await findings()).some((text) => text.includes(newest!))).toBe(true);
+    await life.open(quiet, { keys });
+    expect(life.store!.policies()).toMatchObject([{ isDamaged: true }]);
+    await life.store!.close();
+  });
+
   it('cannot pass a plain object off, whatever its name and checksums', async () => {
     await sealedLife(2);
     const [path] = filesOf(/\.point$/);
