@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Lists and restores the sealed recovery points of a data directory of Understudy.
 
-    reader.py list DIRECTORY                       id, server, time, volumes with their sizes
-    reader.py restore DIRECTORY POINT VOLUME OUT   writes the raw image, sparse
+    reader.py [KEY] list DIRECTORY                       id, server, time, volumes with their sizes
+    reader.py [KEY] restore DIRECTORY POINT VOLUME OUT   writes the raw image, sparse
+    KEY: --key-file FILE or --passphrase-file FILE, of an encrypted repository
 
-Written from src/store/FORMAT.md alone, and meant to stay so. Names in quotes are the document's sections. DIRECTORY is
-a data directory or its `repo`: a copy, or that of a service that is stopped. Exit status: 0 done, 2 wrong usage, 3
-no room or the like, 4 damaged ("error:" lines; what another object makes good is a "warning:"), 5 no such point or volume, 6 not a repository
-of this version.
+Written from src/store/FORMAT.md and FORMAT-ENCRYPTION.md alone, and meant to stay so. Names in quotes are sections of
+FORMAT.md. DIRECTORY is a data directory or its `repo`, or what was copied from a bucket: a copy, or that of a service
+that is stopped. Exit status: 0 done, 2 wrong usage, 3 no room or the like, 4 damaged ("error:" lines; what another
+object makes good is a "warning:"), 5 no such point or volume, 6 not a repository of this version, or a wrong key.
 """
 import hashlib
 import json
@@ -16,77 +17,11 @@ import re
 import struct
 import sys
 
-CHUNK, BLOCK, LEAF = 65536, 4096, 1024
+from files import BLOCK, CHUNK, LEAF, Clear, Damage, Failure, File, Repository
+from files import checksum, digest, header, require, take, tell
+
 MAX_TABLE, MAX_BASE_TABLE, MAX_RECORD, MAX_STORED = 589824, 65536, 64 << 20, 65540
 ZERO = "zero"  # in the place of a digest
-
-
-class Failure(Exception):
-    def __init__(self, status, text):
-        super().__init__(text)
-        self.status = status
-
-
-class Damage(Failure):
-    def __init__(self, text, status=4):
-        super().__init__(status, text)
-
-
-def require(condition, where, what):
-    if not condition:
-        raise Damage(f"{where}: {what}")
-
-
-told = set()
-
-
-def tell(line):
-    if line not in told:
-        print(line, file=sys.stderr)
-    told.add(line)
-
-
-# --- "Words and numbers"
-
-P1, P2, P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
-P4, P5, M = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5, (1 << 64) - 1
-
-
-def rotate(value, bits):
-    value &= M
-    return (value << bits | value >> 64 - bits) & M
-
-
-def mix(lane, word):
-    return rotate(lane + word * P2, 31) * P1 & M
-
-
-def checksum(data):
-    """XXH64, seed 0."""
-    long, words = len(data) & ~31, len(data) & ~7
-    value = P5
-    if long:
-        a, b, c, d = (P1 + P2) & M, P2, 0, -P1 & M
-        for w, x, y, z in struct.iter_unpack("<4Q", data[:long]):
-            a, b, c, d = mix(a, w), mix(b, x), mix(c, y), mix(d, z)
-        value = rotate(a, 1) + rotate(b, 7) + rotate(c, 12) + rotate(d, 18)
-        for lane in (a, b, c, d):
-            value = ((value ^ mix(0, lane)) * P1 + P4) & M
-    value = (value + len(data)) & M
-    for (word,) in struct.iter_unpack("<Q", data[long:words]):
-        value = rotate(value ^ mix(0, word), 27) * P1 + P4 & M
-    if len(data) & 4:
-        word = int.from_bytes(data[words : words + 4], "little")
-        value = rotate(value ^ word * P1 & M, 23) * P2 + P3 & M
-    for byte in data[len(data) & ~3 :]:
-        value = rotate(value ^ byte * P5 & M, 11) * P1 & M
-    value = (value ^ value >> 33) * P2 & M
-    value = (value ^ value >> 29) * P3 & M
-    return value ^ value >> 32
-
-
-def digest(data):
-    return hashlib.sha256(data).digest()
 
 
 def chunks_of(size, leaf):
@@ -95,61 +30,6 @@ def chunks_of(size, leaf):
 
 def leaves_of(size):
     return -(-size // (CHUNK * LEAF))
-
-
-# --- Files and "Headers"
-
-
-def read(path, offset=0, length=None):
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            data = file.read() if length is None else file.read(length)
-    except OSError as error:
-        raise Damage(f"{path}: cannot be read: {error.strerror}") from None
-    require(length is None or len(data) == length, path, "is too short")
-    return data
-
-
-def size_of(path):
-    try:
-        return os.path.getsize(path)
-    except OSError as error:
-        raise Damage(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def names(folder, form):
-    """Matches of the names in a folder; others are ignored ("The directory")."""
-    found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [match for match in map(re.compile(form).fullmatch, found) if match]
-
-
-def take(data, at, count, where):
-    require(at + count <= len(data), where, "ends within a field")
-    return data[at : at + count], at + count
-
-
-def header(data, magic, form, where, texts=0):
-    """The fields, then the texts behind them, and the length of the header."""
-    require(len(data) >= 24 and data[:8] == magic, where, f"does not begin with {magic.decode()}")
-    version, reserved, size = struct.unpack_from("<HHI", data, 8)
-    require(24 <= size <= min(16384, len(data)), where, "the header has no possible length")
-    body, stored = data[: size - 8], data[size - 8 : size]
-    require(struct.pack("<Q", checksum(body)) == stored, where, "the header's checksum is wrong")
-    if version != 1:
-        raise Damage(f"{where}: has version {version}, unknown to this program", status=6)
-    require(reserved == 0, where, "reserved bytes of the header are not 0")
-    fields, at = take(body, 16, struct.calcsize(form), where)
-    fields = list(struct.unpack(form, fields))
-    for _ in range(texts):
-        length, at = take(body, at, 2, where)
-        text, at = take(body, at, int.from_bytes(length, "little"), where)
-        try:
-            fields.append(text.decode())
-        except UnicodeDecodeError:
-            raise Damage(f"{where}: a text is not UTF-8") from None
-    require(at == len(body), where, "the header does not end with its fields")
-    return fields, size
 
 
 # --- "Entries": a leaf is a dict from chunk of the leaf to [whole or None, {block: digest or ZERO}]
@@ -221,18 +101,19 @@ def first_root(place):
 class Delta:
     """Step 6 of "Restoring a point"."""
 
-    def __init__(self, path, epochs, place):
-        self.path, self.size, self.leaves = path, place[3], {}
-        length = size_of(path)
-        head = read(path, 0, min(16384, length))
-        fields, begin = header(head, b"US-DELTA", "<IIQIIQQQQ32s32s32s", path, 4)
-        start, end, size, _, count, _, _, index_at, index_sum, *roots = fields[:12]
+    def __init__(self, repo, path, epochs, place):
+        self.file, self.size, self.leaves = repo.open(path), place[3], {}
+        self.path = path = self.file.name
+        fields, begin = header(self.file.begin(), b"US-DELTA", "<IIQIIQQQQ32s32s32s", path, 4)
+        start, end, size, _, count, sequence, _, index_at, index_sum, *roots = fields[:12]
         self.before, self.root, leaf_digest = roots
         require((start, end) == epochs, path, "has the epochs of another delta")
         require((*fields[12:15], size) == place, path, "is of another volume or generation")
-        right = begin <= index_at and index_at + 24 * count == length and count <= leaves_of(size)
+        require(not repo.is_stale(sequence), path, "is stale")
+        right = begin <= index_at and index_at + 24 * count == self.file.size
+        right = right and count <= leaves_of(size)
         require(right, path, "the index is not at the end of the file")
-        index = read(path, index_at, 24 * count)
+        index = self.file.read(index_at, 24 * count)
         require(checksum(index) == index_sum, path, "the checksum of the index is wrong")
         self.read_index(index, begin, index_at, leaf_digest)
         if end == start + 1:
@@ -247,7 +128,7 @@ class Delta:
             require(last < leaf < leaves_of(self.size), self.path, "leaves do not ascend")
             right = offset == at and at + length <= end and length <= MAX_TABLE
             require(right, self.path, "the table of a leaf is not where it must be")
-            over_all.update(struct.pack("<II", leaf, length) + read(self.path, at, length))
+            over_all.update(struct.pack("<II", leaf, length) + self.file.read(at, length))
             self.leaves[leaf] = (offset, length, table_sum)
             last, at = leaf, at + length
         require(at == end, self.path, "something lies between tables and index")
@@ -257,7 +138,7 @@ class Delta:
         if leaf not in self.leaves:
             return {}
         offset, length, table_sum = self.leaves[leaf]
-        table, where = read(self.path, offset, length), f"{self.path}, leaf {leaf}"
+        table, where = self.file.read(offset, length), f"{self.path}, leaf {leaf}"
         require(checksum(table) == table_sum, where, "the checksum of the table is wrong")
         return decode_leaf(table, leaf, self.size, where)
 
@@ -265,13 +146,15 @@ class Delta:
 class Base:
     """Step 5 of "Restoring a point"."""
 
-    def __init__(self, path, epoch, place):
-        self.path, self.size, self.digests = path, place[3], []
-        data = read(path)
+    def __init__(self, repo, path, epoch, place):
+        file = repo.open(path)
+        self.path, self.size, self.digests = file.name, place[3], []
+        path, data = file.name, file.read()
         fields, begin = header(data, b"US-BASE ", "<IQIQQIQ32s", path, 4)
-        has_epoch, size, _, _, _, length, table_sum, self.root = fields[:8]
+        has_epoch, size, _, sequence, _, length, table_sum, self.root = fields[:8]
         require(has_epoch == epoch, path, "has the epoch of another base")
         require((*fields[8:11], size) == place, path, "is of another volume or generation")
+        require(not repo.is_stale(sequence), path, "is stale")
         table, at = data[begin:], 0
         require(len(table) == length, path, "the table is not the rest of the file")
         require(checksum(table) == table_sum, path, "the checksum of the table is wrong")
@@ -326,93 +209,140 @@ def unlz4(data, length):
         out += (copied * (matched // len(copied) + 1))[:matched]
 
 
-def records(path, on_piece, on_commit):
-    """Reads records up to the end record or the first that is wrong. Where that is, and whether all is right."""
-    size, at = size_of(path), 56
-    while size - at >= 24:
-        head = read(path, at, min(64, size - at))
-        kind, codec, zero, stored, raw, zero2 = struct.unpack_from("<BBHIII", head)
-        if kind in (1, 2) and len(head) == 64:
-            right = codec < 2 and zero == zero2 == 0 and 0 < stored <= MAX_STORED and 0 < raw <= CHUNK
-            content, end = head[24:56], at + 64 + stored
-            if not right or end > size or struct.pack("<Q", checksum(head[:56])) != head[56:]:
-                break
-            if kind == 1:
-                on_piece(content, (path, at + 64, stored, codec, raw))
-        else:
-            right = 3 <= kind <= 7 and codec == zero == raw == zero2 == 0 and stored <= MAX_RECORD
-            end = at + 24 + stored
-            if not right or end > size:
-                break
-            body = read(path, at + 24, stored)
-            if struct.pack("<Q", checksum(head[:16] + body)) != head[16:24]:
-                break
-            if kind == 6:
-                on_commit(body)
-            if kind == 7:
-                return at, True
-        at = end
-    return at, False
+class Pack:
+    """A pack or a journal segment; `keys` tells what is different in an encrypted one."""
+
+    def __init__(self, file, keys):
+        self.file, self.keys, self.cipher, self.head = file, keys, None, None
+
+    def read_header(self):
+        """id and number, as they are in the header."""
+        form = "<16sQQ8s" if self.keys.is_sealed else "<16sQQ"
+        head = self.file.begin(self.keys.pack_begin)
+        fields, _ = header(head, b"US-PACK ", form, self.file.name, version=self.keys.version)
+        self.head = head
+        if self.keys.is_sealed:
+            self.use(fields[3], fields[0])
+        return fields[:2]
+
+    def use(self, key_id, pack_id):
+        self.cipher = self.keys.pack_cipher(key_id, pack_id, self.file.name)
+
+    def records(self, on_piece, on_commit=None):
+        """Reads records up to the end record or the first that is wrong. Where that is, and whether all is right."""
+        size, at, tag = self.file.size, self.keys.pack_begin, self.keys.tag
+        while size - at >= 24:
+            head = self.file.read(at, min(64, size - at))
+            kind, codec, zero, stored, raw, zero2 = struct.unpack_from("<BBHIII", head)
+            if kind in (1, 2) and len(head) == 64:
+                right = codec < 2 and zero == 0 and 0 < raw <= CHUNK and (zero2 == 0 or tag)
+                content, end = head[24:56], at + 64 + stored
+                right = right and 0 < stored <= MAX_STORED + tag and end <= size
+                if not right or struct.pack("<Q", checksum(head[:56])) != head[56:]:
+                    break
+                if kind == 1:
+                    on_piece(content, (self, at + 64, stored, codec, raw))
+            else:
+                right = 3 <= kind <= 7 and codec == zero == 0 and (raw == 0 or tag) and zero2 == 0
+                end = at + 24 + stored
+                if not right or not tag <= stored <= MAX_RECORD + tag or end > size:
+                    break
+                body = self.file.read(at + 24, stored)
+                if struct.pack("<Q", checksum(head[:16] + body)) != head[16:24]:
+                    break
+                if self.cipher and self.head:
+                    body = self.cipher.record(head, body, at, self.head, f"{self.file.name} at {at}")
+                if kind == 6 and on_commit:
+                    on_commit(body)
+                if kind == 7:
+                    return at, True
+            at = end
+        return at, False
+
+    def read_footer(self, pack_id):
+        path, size, begin = self.file.name, self.file.size, self.keys.pack_begin
+        require(size >= begin + 64, path, "is too short")
+        trailer = self.file.read(size - 64, 64)
+        magic, end, count, pieces, raw_sum, stored_sum, key_id, footer_sum, own = struct.unpack(
+            "<8sQIIQQ8sQQ", trailer
+        )
+        right = magic == b"US-PKEND" and checksum(trailer[:56]) == own
+        require(right, path, "the trailer is damaged")
+        length = 56 * count + 2 * self.keys.tag
+        right = end >= begin and end + length + 64 == size
+        require(right and (self.keys.is_sealed or key_id == bytes(8)), path, "the trailer does not fit the file")
+        footer = self.file.read(end, length)
+        require(checksum(footer) == footer_sum, path, "the checksum of the footer is wrong")
+        if self.keys.is_sealed:
+            self.use(key_id, pack_id)
+            footer = self.cipher.footer(footer, trailer[:48], path)
+        found, last = [], b""
+        for content, _, at, flags, raw, _ in struct.iter_unpack("<32s8sIIII", footer):
+            stored, is_grant, codec = flags & (1 << 30) - 1, flags >> 30 & 1, flags >> 31
+            right = begin <= at and at + stored <= end and 0 < raw <= CHUNK
+            right = right and 0 < stored <= MAX_STORED + self.keys.tag
+            require(right and content > last, path, "an entry of the footer is wrong")
+            last = content
+            if not is_grant:
+                found.append((content, (self, at, stored, codec, raw)))
+        sums = tuple(sum(place[field] for _, place in found) for field in (4, 2))
+        right = (len(found), *sums) == (pieces, raw_sum, stored_sum)
+        require(right, path, "the trailer's sums are not those of the footer")
+        return found
+
+    def body(self, at, stored):
+        if not self.cipher:
+            return self.file.read(at, stored)
+        data = self.file.read(at - 64, 64 + stored)
+        return self.cipher.record(data[:64], data[64:], at - 64, None, self.file.name)
 
 
 class Pieces:
     """Step 8 of "Restoring a point": from digest to the places of a content in all packs."""
 
     def __init__(self, repo):
-        self.places = {}
-        for folder in names(f"{repo}/packs", r"[0-9a-f]{2}"):
-            for name in names(f"{repo}/packs/{folder[0]}", rf"({folder[0]}[0-9a-f]{{30}})\.pack"):
-                path = f"{repo}/packs/{folder[0]}/{name[0]}"
-                try:
-                    found = self.read_footer(path, name[1])
-                except Damage as damage:
-                    found = []
-                    tell(f"warning: {damage}")
-                    if damage.status == 4:
-                        records(path, lambda *piece: found.append(piece), lambda body: None)
-                for content, place in found:
+        self.places, self.piece_name = {}, repo.keys.piece_name
+        for folder in repo.names("packs", r"[0-9a-f]{2}"):
+            for name in repo.names(f"packs/{folder[0]}", rf"({folder[0]}[0-9a-f]{{30}})\.pack"):
+                pack = Pack(repo.open(f"packs/{folder[0]}/{name[0]}"), repo.keys)
+                for content, place in self.of_pack(pack, bytes.fromhex(name[1])):
                     self.places.setdefault(content, []).append(place)
 
-    def read_footer(self, path, pack):
-        (has_id, _, _), _ = header(read(path, 0, 56), b"US-PACK ", "<16sQQ", path)
-        require(has_id.hex() == pack, path, "has the id of another pack")
-        size = size_of(path)
-        require(size >= 56 + 64, path, "is too short")
-        trailer = read(path, size - 64, 64)
-        magic, end, count, pieces, raw_sum, stored_sum, zero, footer_sum, own = struct.unpack(
-            "<8sQIIQQQQQ", trailer
-        )
-        right = magic == b"US-PKEND" and checksum(trailer[:56]) == own
-        require(right, path, "the trailer is damaged")
-        right = end >= 56 and end + 56 * count + 64 == size and zero == 0
-        require(right, path, "the trailer does not fit the file")
-        footer = read(path, end, 56 * count)
-        require(checksum(footer) == footer_sum, path, "the checksum of the footer is wrong")
-        found, last = [], b""
-        for content, _, at, flags, raw, _ in struct.iter_unpack("<32s8sIIII", footer):
-            stored, is_grant, codec = flags & (1 << 30) - 1, flags >> 30 & 1, flags >> 31
-            right = 56 <= at and at + stored <= end and 0 < stored <= MAX_STORED and 0 < raw <= CHUNK
-            require(right and content > last, path, "an entry of the footer is wrong")
-            last = content
-            if not is_grant:
-                found.append((content, (path, at, stored, codec, raw)))
-        sums = tuple(sum(place[field] for _, place in found) for field in (4, 2))
-        right = (len(found), *sums) == (pieces, raw_sum, stored_sum)
-        require(right, path, "the trailer's sums are not those of the footer")
-        return found
+    def of_pack(self, pack, pack_id):
+        """By the footer; by the records where it is damaged. The header is not needed."""
+        found = []
+        try:
+            has_id, _ = pack.read_header()
+            require(has_id == pack_id, pack.file.name, "has the id of another pack")
+        except Damage as damage:
+            tell(f"warning: {damage}")
+            pack.head = None
+            if damage.status != 4:
+                return found
+        try:
+            return pack.read_footer(pack_id)
+        except Damage as damage:
+            tell(f"warning: {damage}")
+            if pack.cipher or not pack.keys.is_sealed:
+                try:
+                    pack.records(lambda *piece: found.append(piece))
+                except Damage as worse:
+                    tell(f"warning: {worse}")
+            return found
 
     def content(self, wanted, length, where):
         """The first copy that is right. `length` is what its place asks for; None: a leaf's table of a base."""
         damages, name = [], f"piece {wanted.hex()}"
-        for path, at, stored, codec, raw in self.places.get(wanted, []):
+        for pack, at, stored, codec, raw in self.places.get(wanted, []):
+            path = pack.file.name
             try:
                 right = raw <= MAX_BASE_TABLE if length is None else raw == length
                 require(right, path, f"{name} has not the length of its place")
-                body = read(path, at, stored)
+                body = pack.body(at, stored)
                 if codec:
-                    right = stored > 4 and int.from_bytes(body[:4], "little") == raw
+                    right = len(body) > 4 and int.from_bytes(body[:4], "little") == raw
                     body = unlz4(body[4:], raw) if right else b""
-                right = len(body) == raw and digest(body) == wanted
+                right = len(body) == raw and self.piece_name(body) == wanted
                 require(right, path, f"{name} is damaged")
                 for damage in damages:
                     tell(f"warning: {damage} (another copy is right)")
@@ -464,8 +394,9 @@ is_point = record_of({
 })  # fmt: skip
 
 
-def read_point(path, server, name):
-    data = read(path)
+def read_point(repo, path, server, name):
+    file = repo.open(path)
+    path, data = file.name, file.read()
     (length, body_sum), begin = header(data, b"US-POINT", "<IQ", path)
     body = data[begin:]
     right = len(body) == length and checksum(body) == body_sum
@@ -477,7 +408,7 @@ def read_point(path, server, name):
     require(is_point(point), path, "a field is missing or of a wrong type")
     held = [volume["volume"] for volume in point["volumes"]]
     require(len(held) == len(set(held)), path, "has a volume twice")
-    right = (point["id"], point["server"]) == (name, server)
+    right = (point["id"], repo.keys.server_folder(point["server"])) == (name, server)
     require(right, path, "is another point, or of another server")
     return point
 
@@ -485,9 +416,9 @@ def read_point(path, server, name):
 def point_files(repo):
     """From the ids of all sealed points to (path, server, id), by time."""
     found = {}
-    for server in names(f"{repo}/points", r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"):
-        folder = f"{repo}/points/{server[0]}"
-        for name in names(folder, r"(\+?\d{8,}T\d{6}\.\d{3}Z-[0-9a-f]{8})\.point"):
+    for server in repo.names("points", r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"):
+        folder = f"points/{server[0]}"
+        for name in repo.names(folder, r"(\+?\d{8,}T\d{6}\.\d{3}Z-[0-9a-f]{8})\.point"):
             found[name[1]] = (f"{folder}/{name[0]}", server[0], name[1])
     return dict(sorted(found.items()))
 
@@ -497,7 +428,7 @@ def point_files(repo):
 
 def watermark(path):
     """first, last and offset; last is 0 where nothing was acknowledged."""
-    data, found, why = read(path), [], None
+    data, found, why = File(path).read(), [], None
     for at in (0, 4096):
         try:
             found.append(header(data[at : at + 4096], b"US-WATER", "<QQQQ", path)[0])
@@ -508,16 +439,17 @@ def watermark(path):
     return max(found)[1:] if found else (1, 0, 0)
 
 
-def staged(journal, on_commit):
+def staged(journal, keys, on_commit):
     """Goes through the segments that count; what is wrong behind the acknowledged records is a torn tail."""
     number, last, offset = watermark(f"{journal}/watermark")
     is_whole = last > 0
     while is_whole:
         path = f"{journal}/{number:016}.segment"
         try:
-            (_, has_number, _), _ = header(read(path, 0, 56), b"US-PACK ", "<16sQQ", path)
+            segment = Pack(File(path), keys)
+            _, has_number = segment.read_header()
             require(has_number == number, path, "is another segment")
-            end, is_whole = records(path, lambda *piece: None, on_commit)
+            end, is_whole = segment.records(lambda *piece: None, on_commit)
             right = is_whole or number > last or number == last and end >= offset
             require(right, path, f"the record at {end} is damaged")
         except Damage:
@@ -527,19 +459,21 @@ def staged(journal, on_commit):
         number += 1
 
 
-def tell_staged(directory, sealed):
+def tell_staged(directory, repo, sealed):
     """Names the points that are left out; true where the journal is damaged."""
     ids = []
 
     def note(body):
         try:
-            ids.append(json.loads(body)["id"])
+            point = json.loads(body)
+            if not repo.is_stale(point["sequence"]):
+                ids.append(point["id"])
         except (ValueError, KeyError, TypeError):
             raise Damage("the body of a commit is not that of a point") from None
 
     try:
         if os.path.isdir(f"{directory}/repo") and os.path.isdir(f"{directory}/journal"):
-            staged(f"{directory}/journal", note)
+            staged(f"{directory}/journal", repo.keys, note)
     except Damage as damage:
         tell(f"error: {damage} (staged points behind this are not known)")
         return True
@@ -559,16 +493,17 @@ class Chains:
     def __init__(self, repo, point, volume):
         self.place = (point["server"], volume["volume"], volume["generation"], volume["sizeBytes"])
         self.epoch, self.root = volume["epoch"], bytes.fromhex(volume["chainRoot"])
-        identity = hashlib.sha256(volume["volume"].encode()).hexdigest()[:32]
-        within = f"{point['server']}/{identity}/{volume['generation']}"
-        self.deltas, self.bases = {}, {}
-        for name in names(f"{repo}/deltas/{within}", r"(\d{10})-(\d{10})\.delta"):
+        server, keys = point["server"], repo.keys
+        identity = keys.volume_folder(server, volume["volume"])
+        within = f"{keys.server_folder(server)}/{identity}/{volume['generation']}"
+        self.repo, self.deltas, self.bases = repo, {}, {}
+        for name in repo.names(f"deltas/{within}", r"(\d{10})-(\d{10})\.delta"):
             epochs = (int(name[1]), int(name[2]))
             if epochs[0] < epochs[1] <= self.epoch:
-                self.deltas[epochs] = f"{repo}/deltas/{within}/{name[0]}"
-        for name in names(f"{repo}/bases/{within}", r"(\d{10})\.base"):
+                self.deltas[epochs] = f"deltas/{within}/{name[0]}"
+        for name in repo.names(f"bases/{within}", r"(\d{10})\.base"):
             if int(name[1]) <= self.epoch:
-                self.bases[int(name[1])] = f"{repo}/bases/{within}/{name[0]}"
+                self.bases[int(name[1])] = f"bases/{within}/{name[0]}"
         self.found, self.damages, self.source = [], [], self.search()
 
     def way(self, start, without):
@@ -585,11 +520,11 @@ class Chains:
         """Objects of a chain, checked and linked. A delta that fails is added to `without`."""
         chain, root = [], first_root(self.place)
         if start:
-            chain.append(Base(self.bases[start], start, self.place))
+            chain.append(Base(self.repo, self.bases[start], start, self.place))
             root = chain[0].root
         for key in way:
             without.add(key)
-            chain.append(Delta(self.deltas[key], key, self.place))
+            chain.append(Delta(self.repo, self.deltas[key], key, self.place))
             require(chain[-1].before == root, chain[-1].path, "does not follow the map before it")
             root = chain[-1].root
             without.discard(key)
@@ -670,42 +605,62 @@ class Image:
         return content
 
 
-def check_format(directory):
-    """Step 1. Gives the repository's folder."""
+def open_repository(directory, key):
+    """Step 1. `key`: None, or an option and its file."""
     repo = f"{directory}/repo" if os.path.isdir(f"{directory}/repo") else directory
     path = f"{repo}/format.json"
     try:
-        found = json.loads(read(path))
+        found = json.loads(File(path).read())
     except (Damage, ValueError) as error:
         raise Failure(6, f"{path}: not a repository: {error}") from None
-    wanted = {"format": "understudy repository", "version": 1, "digest": "sha-256"}
-    wanted |= {"chunkBytes": CHUNK, "chunksPerLeaf": LEAF}
+    found = found if isinstance(found, dict) else {}
+    is_sealed = found.get("version") == 2
+    wanted = {"format": "understudy repository", "version": 2 if is_sealed else 1}
+    wanted |= {"digest": "sha-256", "chunkBytes": CHUNK, "chunksPerLeaf": LEAF}
     for name, value in wanted.items():
-        if not isinstance(found, dict) or found.get(name) != value:
+        if found.get(name) != value:
             raise Failure(6, f"{path}: {name} is not {value}")
-    return repo
+    if not is_sealed:
+        if key:
+            raise Failure(6, f"{path}: the repository is not encrypted, and a key was given")
+        return Repository(repo, Clear())
+    kind = found.get("encryption")
+    kind = kind if isinstance(kind, dict) else {}
+    if kind.get("cipher") != "aes-256-gcm" or kind.get("names") not in ("hmac-sha-256", "sha-256"):
+        raise Failure(6, f"{path}: encryption is not one that this program knows")
+    if not key:
+        raise Failure(6, f"{path}: the repository is encrypted: give --key-file or --passphrase-file")
+    import sealed
+
+    return Repository(repo, sealed.Keys(repo, found, *key))
 
 
-def list_points(directory):
-    files, is_damaged = point_files(check_format(directory)), False
+def list_points(key, directory):
+    repo = open_repository(directory, key)
+    files, is_damaged = point_files(repo), repo.is_damaged
     for path, server, name in files.values():
         try:
-            point = read_point(path, server, name)
+            point = read_point(repo, path, server, name)
+            if repo.is_stale(point["sequence"]):
+                tell(f"left out: point {name} is stale")
+                continue
             volumes = [f"{volume['volume']}={volume['sizeBytes']}" for volume in point["volumes"]]
-            print(name, server, point["time"], *volumes)
+            print(name, point["server"], point["time"], *volumes)
         except Damage as damage:
             tell(f"error: {damage}")
             is_damaged = True
-    return 4 if tell_staged(directory, files) or is_damaged else 0
+    return 4 if tell_staged(directory, repo, files) or is_damaged else 0
 
 
-def restore(directory, wanted, volume_name, out):
-    repo = check_format(directory)
+def restore(key, directory, wanted, volume_name, out):
+    repo = open_repository(directory, key)
     files = point_files(repo)
     if wanted not in files:
-        tell_staged(directory, files)
-        raise Failure(5, f"there is no sealed point {wanted}")
-    point = read_point(*files[wanted])
+        tell_staged(directory, repo, files)
+        raise Failure(4 if repo.is_damaged else 5, f"there is no sealed point {wanted}")
+    point = read_point(repo, *files[wanted])
+    if repo.is_stale(point["sequence"]):
+        raise Failure(5, f"point {wanted} is stale: a service has made it that had lost the repository")
     for volume in point["volumes"]:
         if volume["volume"] == volume_name:
             write_image(Image(repo, point, volume), out)
@@ -732,13 +687,20 @@ def write_image(image, out):
             os.remove(unfinished)
 
 
+USAGE = """usage: reader.py [--key-file FILE | --passphrase-file FILE] COMMAND
+       COMMAND: list DIRECTORY | restore DIRECTORY POINT VOLUME OUT"""
+
+
 def main(words):
     try:
+        key = None
+        if len(words) > 2 and words[0] in ("--key-file", "--passphrase-file"):
+            key, words = words[:2], words[2:]
         if len(words) == 2 and words[0] == "list":
-            return list_points(words[1])
+            return list_points(key, words[1])
         if len(words) == 5 and words[0] == "restore":
-            return restore(*words[1:])
-        raise Failure(2, "usage: reader.py list DIRECTORY | restore DIRECTORY POINT VOLUME OUT")
+            return restore(key, *words[1:])
+        raise Failure(2, USAGE)
     except (Failure, OSError) as failure:
         tell(f"error: {failure}")
         return getattr(failure, "status", 3)
