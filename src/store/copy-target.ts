@@ -147,8 +147,7 @@ async function admit(place: CopyPlace, paths: Paths, sourceId: string): Promise<
 /** Empty, or with the folders that a copy makes before anything else. */
 async function assertEmpty(place: CopyPlace, paths: Paths): Promise<void> {
   const { disk } = place;
-  const { packs, deltas, bases, index, points, condemned } = paths;
-  const folders = [packs, deltas, bases, index, points, condemned];
+  const folders = repository.repositoryFolders(paths);
   for (const { name } of await disk.list(place.repo)) {
     if (STRANGERS.includes(name)) continue;
     const path = `${place.repo}/${name}`;

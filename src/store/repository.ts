@@ -30,12 +30,16 @@ export async function createFormat(core: Core, format: Format, more: object = {}
 }
 
 export async function makeFolders(disk: Disk, paths: Paths): Promise<void> {
-  const { repo, journal, open, temporary, packs, deltas, bases, index, points, condemned } = paths;
-  for (const folder of [journal, open, temporary, repo, packs, deltas, bases, index, points]) {
-    await makeFolder(disk, folder);
-  }
-  for (const folder of [condemned, paths.holds, paths.policies]) await makeFolder(disk, folder);
+  const { repo, journal, open, temporary } = paths;
+  const folders = [journal, open, temporary, repo, ...repositoryFolders(paths)];
+  for (const folder of folders) await makeFolder(disk, folder);
 }
+
+/** The folders that a repository has from its beginning. */
+export const repositoryFolders = (paths: Paths): string[] => {
+  const { packs, deltas, bases, index, points, condemned, holds, policies } = paths;
+  return [packs, deltas, bases, index, points, condemned, holds, policies];
+};
 
 /** Files of a former run that never got their names. */
 export async function clearTemporaries(disk: Disk, paths: Paths): Promise<void> {
