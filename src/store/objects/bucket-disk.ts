@@ -218,7 +218,13 @@ export class BucketDisk implements Disk {
     const batch: Batch = { changes: new ListingChanges(), after: [] };
     let result: T;
     try {
-      result = await bundles.together(() => this.batches.run(batch, step));
+      // What is listed can be read: the listing changes in the same instant as the bundles do.
+      result = await bundles.together(
+        () => this.batches.run(batch, step),
+        () => {
+          if (this.kept !== null) batch.changes.applyTo(this.kept);
+        },
+      );
     } catch (error) {
       // Some of it may be there: whoever relies on a name asks.
       for (const name of batch.changes.names) {
@@ -227,7 +233,6 @@ export class BucketDisk implements Disk {
       }
       throw error;
     }
-    if (this.kept !== null) batch.changes.applyTo(this.kept);
     for (const finish of batch.after) await finish();
     return result;
   }

@@ -140,13 +140,13 @@ export class BundledObjects implements ObjectStore {
 
   /**
    * All that `step` puts and removes is durable once this resolves. If it rejects, nothing of it is, or,
-   * where an answer was lost, all that it puts: `bytes` tells.
+   * where an answer was lost, all that it puts: `bytes` tells. `onDurable` is called before anything goes.
    */
-  async together<T>(step: () => Promise<T>): Promise<T> {
+  async together<T>(step: () => Promise<T>, onDurable?: () => void): Promise<T> {
     if (this.batches.getStore() !== undefined) return step();
     const batch = emptyBatch();
     const result = await this.batches.run(batch, step);
-    await this.mutex.run(() => this.write(batch));
+    await this.mutex.run(() => this.write(batch, onDurable));
     for (const name of batch.alone) await this.objects.remove(name);
     return result;
   }
@@ -316,7 +316,7 @@ export class BundledObjects implements ObjectStore {
   }
 
   /** One bundle, or none, for what a batch has done; then those that it replaces go. */
-  private async write(batch: Batch): Promise<void> {
+  private async write(batch: Batch, onDurable?: () => void): Promise<void> {
     const { put, removed } = batch;
     if (this.isUnsure) await this.relearn();
     const replaced = new Set([...removed].flatMap((name) => this.holders.get(name) ?? []));
@@ -331,10 +331,11 @@ export class BundledObjects implements ObjectStore {
     if (members.size === 0 && gone.length <= 1) {
       for (const name of gone) await this.objects.remove(name);
       this.forget(gone);
-      return;
+      return onDurable?.();
     }
     const successor = await this.putBundle(members, gone);
-    if (successor === null) return this.write(batch);
+    if (successor === null) return this.write(batch, onDurable);
+    onDurable?.();
     const isCleared = await this.clear(gone);
     if (isCleared) successor.replaces = [];
     // Without members it stands only for what it replaces.
