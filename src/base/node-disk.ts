@@ -198,6 +198,20 @@ async function missingFolders(path: string): Promise<string[]> {
   return missing;
 }
 
+/**
+ * Not `recursive`: where a file system takes no folder and says so by ENOENT (/proc), Node goes on for ever.
+ * Somebody else may have made it meanwhile.
+ */
+async function makeOne(path: string): Promise<void> {
+  try {
+    await call(path, (end) => fs.mkdir(path, 0o700, end));
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.code !== 'ERR_DISK_EXISTS') throw error;
+    const stats = await call<fs.Stats>(path, (end) => fs.stat(path, end));
+    if (!stats.isDirectory()) throw error;
+  }
+}
+
 async function syncDirectory(path: string): Promise<void> {
   const fd = await call<number>(path, (end) => fs.open(path, fs.constants.O_RDONLY, end));
   try {
@@ -218,7 +232,7 @@ export const nodeDisk: Disk = {
   /** Makes what is missing above it too, and makes those names durable. */
   async makeDirectory(path) {
     for (const folder of await missingFolders(path)) {
-      await call(folder, (end) => fs.mkdir(folder, { recursive: true, mode: 0o700 }, end));
+      await makeOne(folder);
       await syncDirectory(dirname(folder));
     }
   },

@@ -24,6 +24,22 @@ diskSuite('faulty', async () => {
   return { disk, root: '/data' };
 });
 
+describe('the real disk', () => {
+  it('says so where no folder can be made, and ends', async () => {
+    await expect(nodeDisk.makeDirectory('/proc/understudy/x')).rejects.toMatchObject({
+      code: 'ERR_DISK_NOT_FOUND',
+    });
+  });
+
+  it('takes a folder that two make at once, and no file in its place', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'understudy-disk-'));
+    roots.push(root);
+    await Promise.all([1, 2, 3].map(() => nodeDisk.makeDirectory(join(root, 'a/b'))));
+    await (await nodeDisk.open(join(root, 'c'), 'create')).close();
+    await expect(nodeDisk.makeDirectory(join(root, 'c/d'))).rejects.toThrow();
+  });
+});
+
 describe('faulty disk', () => {
   it('keeps what was synced and may forget the rest, contents and names', async () => {
     let forgotten = 0;
