@@ -238,10 +238,12 @@ export class Rewrite {
   private readonly core: Core;
   private readonly writer: PackWriter;
   private readonly done: PackInfo[] = [];
+  private isOver = false;
 
   constructor(core: Core) {
     this.core = core;
     this.writer = new PackWriter(core);
+    core.index.beginRewrite();
   }
 
   /** A pack with a damaged piece among `entries` is left alone: check reports it. */
@@ -262,10 +264,17 @@ export class Rewrite {
   async finish(mayCondemn: (pack: PackInfo) => boolean = () => true): Promise<void> {
     await this.writer.finish();
     for (const pack of this.done) if (mayCondemn(pack)) await condemn(this.core, pack.id);
+    this.end();
   }
 
   async abandon(): Promise<void> {
+    this.end();
     await this.writer.abandon();
+  }
+
+  private end(): void {
+    if (!this.isOver) this.core.index.endRewrite();
+    this.isOver = true;
   }
 }
 

@@ -37,6 +37,9 @@ export class PieceIndex {
     this.salvaged = new DigestTable(salt);
   }
 
+  private rewrites = 0;
+  private readonly sealedMeanwhile: number[] = [];
+
   /** Entries in memory that an index object could hold. */
   get publishedCount(): number {
     return this.published.count;
@@ -54,8 +57,26 @@ export class PieceIndex {
     this.segments.delete(pack);
   }
 
+  /**
+   * While packs are rewritten a content that was found in a segment is found there: the other pack that has
+   * it may be about to go. To be ended by `endRewrite`.
+   */
+  beginRewrite(): void {
+    this.rewrites += 1;
+  }
+
+  endRewrite(): void {
+    this.rewrites -= 1;
+    if (this.rewrites > 0) return;
+    for (const pack of this.sealedMeanwhile.splice(0)) this.publishSegment(pack);
+  }
+
   /** The segment lies in the repository now. */
   publishSegment(pack: number): void {
+    if (this.rewrites > 0) {
+      this.sealedMeanwhile.push(pack);
+      return;
+    }
     const table = this.segments.get(pack);
     if (table === undefined) return;
     this.addPublished(pack, table.entries());

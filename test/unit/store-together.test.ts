@@ -9,12 +9,15 @@ import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { toHex } from '../../src/store/checksum.ts';
+import { BucketDisk } from '../../src/store/objects/bucket-disk.ts';
+import { BundledObjects } from '../../src/store/objects/bundled-objects.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { withKeys } from './support/key-mode.ts';
+import { MemoryObjects } from './support/memory-objects.ts';
 import { readsAs, tinySettings } from './support/store-life.ts';
 import { commit, drain, type Expected, SourceVolume, sync } from './support/store-world.ts';
 
@@ -25,33 +28,50 @@ const START = 1_700_000_000_000;
 class Together {
   readonly random: Random;
   readonly disk = new FaultyDisk();
+  private readonly objects = new MemoryObjects();
+  private readonly isBucket: boolean;
   readonly points: Expected[] = [];
   readonly dropped = new Set<string>();
   store!: Store;
   private working = 0;
   private readonly seed: number;
 
-  constructor(seed: number) {
+  constructor(seed: number, isBucket: boolean) {
     this.seed = seed;
+    this.isBucket = isBucket;
     this.random = new Random(seed);
     const pace = this.random.fork();
     this.disk.delay = async () => {
       for (let i = pace.below(3); i > 0; i -= 1) await new Promise((go) => setImmediate(go));
     };
+    this.objects.delay = this.disk.delay;
   }
 
   async open(): Promise<void> {
     const chance = this.random.fork();
+    const clock = new VirtualClock();
     this.store = await openStore({
       ...withKeys,
-      disk: this.disk.mount(),
-      clock: new VirtualClock(),
+      ...(this.isBucket ? this.bucket(clock) : { disk: this.disk.mount() }),
+      clock,
       randomBytes: (count) => chance.bytes(count),
       root: '/data',
       catalog: new MemoryCatalog(),
       log: silentLog,
       settings: { ...tinySettings, segmentBytes: 150_000 },
     });
+  }
+
+  private bucket(clock: VirtualClock) {
+    const failed = (name: string, error: Error) => {
+      throw new Error(`${name}: ${error.message}`);
+    };
+    const bundles = new BundledObjects(this.objects, { onDamage: failed, onLeft: failed });
+    const disk = new BucketDisk({
+      ...{ local: this.disk.mount(), root: 's3://bucket', objects: bundles, bundles },
+      ...{ clock, mirror: '/data/mirror' },
+    });
+    return { disk, repo: 's3://bucket', onAlone: () => disk.keepListing() };
   }
 
   async run(): Promise<void> {
@@ -144,10 +164,13 @@ class Together {
 }
 
 describe('everything at once', () => {
-  it('keeps every point right', async () => {
+  it.each([
+    ['in a directory', false],
+    ['in a bucket', true],
+  ])('keeps every point right, %s', async (_, isBucket) => {
     for (const seed of SEEDS) {
       try {
-        await new Together(seed).run();
+        await new Together(seed, isBucket).run();
       } catch (error) {
         const replay = `STORE_TOGETHER_SEEDS=${seed} npx vitest run ${FILE}`;
         throw new Error(`seed ${seed}; replay: ${replay}`, { cause: error });

@@ -283,13 +283,12 @@ export class BucketDisk implements Disk {
   }
 
   private async doubting<T>(name: string, run: () => Promise<T>): Promise<T> {
-    this.doubtful.add(name);
     try {
       const result = await run();
       this.doubtful.delete(name);
       return result;
     } catch (error) {
-      this.doubtful.add(name); // somebody may have asked while it was under way
+      this.doubtful.add(name);
       throw error;
     }
   }
@@ -301,6 +300,8 @@ export class BucketDisk implements Disk {
       const isNear = other === name || other.startsWith(`${name}/`) || dirname(other) === name;
       if (!isNear || !this.isKept(other)) continue;
       const bytes = await this.objects.bytes(other);
+      // What was put or removed meanwhile is newer than the answer.
+      if (!this.doubtful.has(other)) continue;
       if (bytes === null) this.kept!.remove(other);
       else this.kept!.add(other, bytes);
       this.doubtful.delete(other);

@@ -29,6 +29,8 @@ export class MemoryObjects implements ObjectStore {
   /** While set, every request fails so. */
   cutOff: ErrorCode | null = null;
   nowMs = 0;
+  /** Before each request and after it: others may come in between. */
+  delay: () => Promise<void> = async () => undefined;
   /** Called before each request; may throw. */
   before: (kind: Request, name: string, count: number) => void = () => undefined;
   /** Called after each request has had its effect; may throw: the answer is lost. */
@@ -106,7 +108,9 @@ export class MemoryObjects implements ObjectStore {
     const count = this.requests.length;
     if (this.cutOff !== null) throw unavailable(name, this.cutOff);
     this.before(kind, name, count);
+    await this.delay();
     const result = await run();
+    await this.delay();
     this.after(kind, name, count);
     return result;
   }
