@@ -13,7 +13,8 @@ export default defineConfig({
           include: [
             'test/unit/store-{beside,copy,copy-crash,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
           ],
-          env: { TEST_ENCRYPTED: '1' },
+          // The plain runs take more calls; STORE_CRASH_STRIDE=1 takes every one.
+          env: { TEST_ENCRYPTED: '1', STORE_CRASH_STRIDE: process.env.STORE_CRASH_STRIDE ?? '61' },
           setupFiles: ['test/unit/support/key-mode-setup.ts'],
           testTimeout: 300_000,
         },

@@ -11,7 +11,7 @@ import { FaultyDisk } from './support/faulty-disk.ts';
 import type { Request } from './support/memory-objects.ts';
 import { readableOf, readsAs } from './support/store-life.ts';
 
-const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 31);
+const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 47);
 const SEEDS = (process.env.STORE_CRASH_SEEDS ?? '1,2').split(',').map(Number);
 
 const large = { segmentBytes: 64 * 2 ** 20, smallPackBytes: 100_000 };

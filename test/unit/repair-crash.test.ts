@@ -24,7 +24,7 @@ const KINDS = [
   'index-page',
   'condemned-mark',
 ];
-const STRIDE = Number(process.env.REPAIR_CRASH_STRIDE ?? 3);
+const STRIDE = Number(process.env.REPAIR_CRASH_STRIDE ?? 7);
 
 /** Puts a fixture on the disk, durably. */
 async function put(disk: FaultyDisk, kind: string, root: string): Promise<void> {
