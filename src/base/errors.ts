@@ -113,7 +113,11 @@ export const errorCatalogue = {
     'Give rules as all=1h,10m=1d,1h=1w,1d=30d, or a preset: drs, gfs.',
   ),
   ERR_DATA_IN_USE: spec('operational', 6, 'Another staging service uses this data directory.'),
-  ERR_DATA_FORMAT: spec('operational', 6, 'Not a data directory of this version of understudy.'),
+  ERR_DATA_FORMAT: spec(
+    'operational',
+    6,
+    'Check the directory or s3://BUCKET/PREFIX; it must be of this version of understudy.',
+  ),
   ERR_REPOSITORY_IN_USE: spec(
     'operational',
     6,

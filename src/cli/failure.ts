@@ -23,7 +23,16 @@ function causeText(error: Error): string {
   if (!(cause instanceof Error) || cause.message === '' || error.message.includes(cause.message)) {
     return '';
   }
-  return `: ${singleLine(cause.message)}`;
+  return `: ${singleLine(withoutCall(cause))}`;
+}
+
+/** Of "ENOENT: no such file or directory, open '/x'" what the line does not say yet. */
+function withoutCall(cause: NodeJS.ErrnoException): string {
+  const { code, syscall, message } = cause;
+  if (code === undefined || syscall === undefined || !message.startsWith(`${code}: `))
+    return message;
+  const end = message.lastIndexOf(`, ${syscall}`);
+  return message.slice(code.length + 2, end < 0 ? undefined : end);
 }
 
 /** `verbose` adds the stack, causes included. */

@@ -83,7 +83,9 @@ export class Copies {
       ({ place: { name } }) => name === asked || name === resolve(asked),
     );
     if (found === undefined) {
-      const message = `staging was not started with --copy-to ${to}`;
+      const message =
+        `staging was not started with --copy-to ${to}; ` +
+        'with --repo points are copied without the service';
       throw new UnderstudyError('ERR_COPY_PLACE', message, { path: to });
     }
     if (this.running !== null) {

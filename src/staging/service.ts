@@ -139,7 +139,9 @@ export async function runStaging(options: StagingOptions): Promise<RunningStagin
   ended.promise.catch(() => undefined);
   const onBroken = (error: UnderstudyError) => {
     options.log.error(error.message, { code: error.code, ...error.context });
-    shutDown().then(() => ended.reject(error), ended.reject);
+    const end = () => ended.reject(error);
+    // What cannot be closed any more has this very cause: it is what must be told.
+    shutDown().then(end, end);
   };
   try {
     const core = await openCore(options, onBroken, undo);
@@ -213,6 +215,8 @@ async function openCore(
   const servers = new Servers({ ...ports, newId: randomUUID, onBroken });
   await servers.load();
   store.watchRescans((server) => servers.rescan(server));
+  // Also where no agent is there to find out: a service that cannot write any more does not go on.
+  store.watchFailure((error) => servers.broken(error));
   undo.push(() => servers.stop());
   const guard = await ClockGuard.open({
     ...{ disk: nodeDisk, folder, clock, log },

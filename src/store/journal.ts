@@ -72,6 +72,7 @@ export class Journal {
   /** Syncs one after the other; the end of a segment takes its turn among them. */
   private readonly syncs = new Mutex();
   private failure: UnderstudyError | null = null;
+  private onStopped: (error: UnderstudyError) => void = () => undefined;
 
   constructor(options: JournalOptions) {
     if (!(options.segmentBytes <= MAX_SEGMENT_BYTES)) {
@@ -140,9 +141,16 @@ export class Journal {
         cause,
       );
       this.options.onFailed(this.failure);
+      this.onStopped(this.failure);
     }
     this.rejectAll(this.failure);
     return this.failure;
+  }
+
+  /** Called once it has failed, also where nobody asks for anything; at once where it has already. */
+  watchFailure(listener: (error: UnderstudyError) => void): void {
+    this.onStopped = listener;
+    if (this.failure?.code === 'ERR_STORE_FAILED') listener(this.failure);
   }
 
   /** What comes later is refused, and what waits; a write that is under way is let end. */

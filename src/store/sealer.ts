@@ -44,6 +44,8 @@ export class Sealer {
   private isRunning = false;
   private running: Promise<void> = Promise.resolve();
   private isClosed = false;
+  /** The last try failed, and was told. */
+  private isWaiting = false;
   private timer: Timer | null = null;
   /** Ends the wait for space on the disk. */
   private wake: () => void = () => undefined;
@@ -131,10 +133,13 @@ export class Sealer {
       if (!isPassing(error)) throw error;
       const level = needsHelp(error) ? 'error' : 'warn';
       this.core.log[level]('sealing waits', { code: error.code, error: error.message });
+      this.isWaiting = true;
       for (const { reject } of this.waiters.splice(0)) reject(error);
       if (!this.isClosed) await this.pause();
       return;
     }
+    if (this.isWaiting) this.core.log.info('sealing goes on');
+    this.isWaiting = false;
     this.core.onSealed();
     this.queue.shift();
     this.sealedUpTo = segment.sequence;

@@ -180,6 +180,14 @@ export class DirectoryStore extends DirectoryReader implements Store {
     this.damage.listen(listener);
   }
 
+  watchFailure(listener: (error: UnderstudyError) => void): void {
+    this.core.journal.watchFailure((error) => {
+      const { cause } = error;
+      const isLeaseLost = cause instanceof UnderstudyError && cause.code === 'ERR_LEASE_LOST';
+      listener(isLeaseLost ? cause : error);
+    });
+  }
+
   copies(): KnownCopy[] {
     return this.core.copyNotes.all();
   }

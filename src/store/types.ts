@@ -3,6 +3,7 @@
  * bytes are specified in FORMAT.md; nothing here tells how they lie.
  */
 import type { Disk } from '../base/disk.ts';
+import type { UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import type {
   CutInfo,
@@ -439,5 +440,10 @@ export interface Store {
    * told that nothing is held, so that it is scanned again.
    */
   watchRescans(listener: (server: ServerId) => void): void;
+  /**
+   * Called once when the store has stopped for good, at once where it has already: ERR_STORE_FAILED, or
+   * ERR_LEASE_LOST where another service has taken the repository.
+   */
+  watchFailure(listener: (error: UnderstudyError) => void): void;
   close(): Promise<void>;
 }

@@ -1,10 +1,12 @@
 /** What the commands of checks, repairs and the scrub print, and the words they take. */
 import { describe, expect, it } from 'vitest';
 import { renderLast } from '../../src/cli/commands/repo-check-last.ts';
+import { renderKeys } from '../../src/cli/commands/repo-key.ts';
 import { renderRebuilt } from '../../src/cli/commands/repo-rebuild-catalog.ts';
 import { renderRepair } from '../../src/cli/commands/repo-repair.ts';
 import { parseRate } from '../../src/cli/commands/staging-scrub.ts';
 import type { ApiScrub } from '../../src/staging/api-types.ts';
+import type { StoredKey } from '../../src/store/keys/repository-keys.ts';
 
 const finding = {
   kind: 'damaged-piece',
@@ -42,7 +44,9 @@ describe('a repair', () => {
     expect(renderRepair({ ...plan, before: [], steps: [], after: [] })).toContain(
       'nothing to repair',
     );
-    expect(renderRepair(plan)).toMatch(/^would: a.pack: copied\n1 findings; give --yes/);
+    expect(renderRepair(plan)).toMatch(/^would: a.pack: copied\n1 findings; give --yes to do it$/);
+    const helpless = { ...plan, steps: [{ ...step, isPossible: false }] };
+    expect(renderRepair(helpless)).toMatch(/1 findings, 1 steps cannot be done; .*--from/);
     expect(renderRepair({ ...plan, isDryRun: false, after: [] })).toContain('all repaired');
     const cannot = { ...plan, isDryRun: false, steps: [{ ...step, isPossible: false }] };
     expect(renderRepair(cannot)).toMatch(/^cannot: .*\n1 findings are left and hurt 1 points/);
@@ -51,6 +55,20 @@ describe('a repair', () => {
   it('of the catalog tells what only the old one knew', () => {
     const rebuilt = { points: 1, servers: 1, volumes: 2, found: 0, forgotten: ['x'] };
     expect(renderRebuilt(rebuilt)).toMatch(/1 point of 1 server and 2 volumes;.*\n.*\nx$/);
+  });
+});
+
+describe('the keys', () => {
+  it('are shown once for what opens them, with the number of their files', () => {
+    const key = {
+      ...{ id: 'aa', repository: 'r', purpose: 'root', domain: '', number: 1, createdMs: 0 },
+      ...{ salt: '', sealed: '', master: { kind: 'kms', blob: '' } },
+    } as unknown as StoredKey;
+    const files = [key, key, { ...key, purpose: 'data', master: { kind: 'root', id: 'aa' } }];
+    const lines = renderKeys(files as StoredKey[]).split('\n');
+    expect(lines).toHaveLength(3);
+    expect(lines[1]).toMatch(/^aa +root .* kms +2$/);
+    expect(lines[2]).toMatch(/root key aa +1$/);
   });
 });
 

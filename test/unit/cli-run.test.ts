@@ -8,6 +8,7 @@ import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { errorCatalogue, UnderstudyError } from '../../src/base/errors.ts';
+import { diskError } from '../../src/base/node-disk.ts';
 import { allCommands } from '../../src/cli/command.ts';
 import { commandGroups } from '../../src/cli/commands/index.ts';
 import { describeFailure } from '../../src/cli/failure.ts';
@@ -97,6 +98,15 @@ describe('describeFailure', () => {
     );
     expect(describeFailure(error, false).lines[0]).toBe(
       'error: reading /dev/x: no such device really [offset 5] (ERR_BUG)',
+    );
+  });
+
+  it('of a system call says each thing once', () => {
+    const message = "EEXIST: file already exists, open '/etc/key'";
+    const call = { code: 'EEXIST', syscall: 'open', path: '/etc/key' };
+    const error = diskError(Object.assign(new Error(message), call), '/etc/key');
+    expect(describeFailure(error, false).lines[0]).toBe(
+      'error: open of /etc/key: EEXIST: file already exists (ERR_DISK_EXISTS)',
     );
   });
 

@@ -309,9 +309,15 @@ describe('two services on one repository', () => {
     const paused = new PausedClock(clock);
     const first = await settled(clock, open('first', paused, 5));
     paused.isPaused = true;
+    const told: string[] = [];
+    first.watchFailure((error) => told.push(error.code));
     const second = await settled(clock, open('second', clock, 6));
     paused.resume();
     await clock.runUntil(clock.monotonicMs() + 1000);
+    // Also where nobody asks for anything; and to whoever begins to listen later.
+    expect(told).toEqual(['ERR_LEASE_LOST']);
+    first.watchFailure((error) => told.push(error.code));
+    expect(told).toHaveLength(2);
     const volume = new SourceVolume('/dev/b', 70_000, 'b'.repeat(32));
     const late = first.beginIngest('late', [volume.description]).then(async (ingest) => {
       volume.write(random, 0, 70_000);

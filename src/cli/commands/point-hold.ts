@@ -63,12 +63,13 @@ export const hold: CommandSpec = {
 export const release: CommandSpec = {
   path: ['point', 'release'],
   summary: 'End the hold of a point: the rules decide about it again',
-  positionals: [{ name: 'point', describe: 'Id of the point' }],
-  options: [...operatorOptions, jsonOption],
+  positionals,
+  options: [...operatorOptions, ...atOptions, serverOption, jsonOption],
   examples: [{ line: 'understudy point release ID', does: 'the case is closed' }],
   async run(context, settings) {
     const client = await connect(context, settings);
-    const path = `${pointPath(settings.text('point'))}/release`;
+    const { id } = await findPoint(client, pointChoice(settings));
+    const path = `${pointPath(id)}/release`;
     const done = await client.call<ApiReleased>('POST', path);
     if (settings.flag('json')) context.print(JSON.stringify(done, null, 2));
     else context.print(`${done.released} is not held any more`);

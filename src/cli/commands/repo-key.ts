@@ -90,6 +90,27 @@ const shown = ({ id, purpose, domain, number, createdMs, master }: StoredKey) =>
   master: 'id' in master ? `${wordFor[master.kind]} ${master.id}` : master.kind,
 });
 
+/** One row for what opens a key, however many files say so: each key lies in two of them. */
+export function renderKeys(objects: readonly StoredKey[]): string {
+  const files = new Map<string, number>();
+  for (const object of objects) {
+    const row = JSON.stringify(shown(object));
+    files.set(row, (files.get(row) ?? 0) + 1);
+  }
+  const rows = [...files].map(([row, count]) => ({
+    ...(JSON.parse(row) as ReturnType<typeof shown>),
+    count,
+  }));
+  return renderTable(rows, [
+    { title: 'KEY', cell: ({ id }) => id },
+    { title: 'FOR', cell: ({ purpose }) => purpose },
+    { title: 'DOMAIN', cell: ({ domain }) => domain },
+    { title: 'MADE', cell: ({ created }) => created },
+    { title: 'OPENED BY', cell: ({ master }) => master },
+    { title: 'FILES', cell: ({ count }) => String(count), alignRight: true },
+  ]);
+}
+
 const list: CommandSpec = {
   path: ['repo', 'key', 'list'],
   summary: 'Show the keys of a repository and what opens them; needs no key itself',
@@ -98,15 +119,8 @@ const list: CommandSpec = {
   async run(context, settings) {
     await withKeys(context, settings, async ({ objects, damage }) => {
       const keys = objects.map(shown);
-      const table = renderTable(keys, [
-        { title: 'key', cell: ({ id }) => id },
-        { title: 'for', cell: ({ purpose }) => purpose },
-        { title: 'domain', cell: ({ domain }) => domain },
-        { title: 'made', cell: ({ created }) => created },
-        { title: 'opened by', cell: ({ master }) => master },
-      ]);
       const told = damage.map(({ message }) => message);
-      answer(context, settings, { keys, damage: told }, [table, ...told].join('\n'));
+      answer(context, settings, { keys, damage: told }, [renderKeys(objects), ...told].join('\n'));
     });
     return 0;
   },

@@ -26,10 +26,9 @@ export function renderRepair({ isDryRun, before, steps, after }: RepairReport): 
   });
   const cannot = steps.filter(({ isPossible }) => !isPossible).length;
   if (isDryRun) {
-    const rest = cannot === 0 ? '' : `, ${cannot} without help`;
-    lines.push(
-      `${before.length} findings${rest}; give --yes to do it, --from a true copy to take from`,
-    );
+    const rest = cannot === 0 ? '' : `, ${cannot} steps cannot be done`;
+    const from = cannot === 0 ? '' : ', --from a true copy that has what is missing';
+    lines.push(`${before.length} findings${rest}; give --yes to do it${from}`);
   } else if (after.length === 0) {
     lines.push(`${before.length} findings, all repaired: a check of every byte finds nothing`);
   } else {

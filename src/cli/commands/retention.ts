@@ -89,7 +89,7 @@ const run: CommandSpec = {
     }
     if (!settings.flag('yes')) {
       const { drop } = await planOf(client, undefined, false);
-      await context.confirm(`Drop ${drop.length} points?`);
+      if (drop.length > 0) await context.confirm(`Drop ${drop.length} points?`);
     }
     const done = await client.call<ApiRetentionRun>('POST', '/v1/retention/run');
     context.print(
