@@ -3,6 +3,7 @@
  * starts the background work. Refuses what it cannot trust (P4) with one clear error, and then nothing is
  * running. The world (disk, clock, chance, catalog) is injected: node-store.ts gives the real one.
  */
+import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { lastPoints } from '../model/retention.ts';
 import { toHex } from './checksum.ts';
@@ -68,13 +69,27 @@ async function openLocked(options: StoreOptions, known: string | null): Promise<
 }
 
 /** Where format.json is lost nothing is made anew: what lies there, and its keys, may be all that is left. */
-async function assertEmpty({ disk }: StoreOptions, paths: Paths): Promise<void> {
+async function assertEmpty({ disk, leaseBy }: StoreOptions, paths: Paths): Promise<void> {
   const { packs, deltas, bases, points, format: path } = paths;
   for (const folder of [packs, deltas, bases, points]) {
     if ((await disk.list(folder)).length === 0) continue;
     const message = `${path}: it is missing, and there is something in ${folder}: put it back`;
     throw new UnderstudyError('ERR_DATA_FORMAT', message, { path });
   }
+  if (leaseBy !== undefined) await assertNoStranger(disk, paths);
+}
+
+/** What a repository that was begun and not finished may have, besides its folders; and what disks have. */
+const BEGUN: readonly string[] = ['lease', 'terms', 'keys', 'probe', '.temporary', 'lost+found'];
+
+/** A place outside of the data directory was named by hand: the wrong one is full of something else. */
+async function assertNoStranger(disk: Disk, paths: Paths): Promise<void> {
+  const { repo } = paths;
+  const own = [...repository.repositoryFolders(paths), ...BEGUN.map((name) => `${repo}/${name}`)];
+  const stranger = (await disk.list(repo)).find(({ name }) => !own.includes(`${repo}/${name}`));
+  if (stranger === undefined) return;
+  const message = `${repo}: this is no repository, and it has "${stranger.name}": name an empty place`;
+  throw new UnderstudyError('ERR_DATA_FORMAT', message, { path: repo });
 }
 
 const vaultWorld = ({ disk, randomBytes, clock }: StoreOptions, paths: Paths): VaultWorld => ({

@@ -330,3 +330,28 @@ describe('two services on one repository', () => {
     await settled(clock, second.close());
   });
 });
+
+describe('a place that was named by hand', () => {
+  it('is refused where something else lies there, and taken where a making was cut short', async () => {
+    const clock = new VirtualClock();
+    const disk = new FaultyDisk();
+    const openOn = (place: FaultyDisk) =>
+      openStore({
+        disk: place.mount(),
+        clock,
+        randomBytes: (count) => new Random(1).bytes(count),
+        ...{ root: '/data', repo: '/repo', catalog: new MemoryCatalog(), log: silentLog },
+        leaseBy: { holder: holderOf(1), host: 'host-1' },
+      });
+    const open = () => openOn(disk);
+    await disk.mount().makeDirectory('/repo/packs');
+    await disk.mount().makeDirectory('/repo/photos');
+    await expect(open()).rejects.toEqual(code('ERR_DATA_FORMAT'));
+    await expect(open()).rejects.toThrow('photos');
+    expect((await disk.mount().list('/repo')).map(({ name }) => name)).toEqual(['packs', 'photos']);
+    const empty = new FaultyDisk();
+    await empty.mount().makeDirectory('/repo/packs');
+    await empty.mount().makeDirectory('/repo/lease');
+    await settled(clock, (await openOn(empty)).close());
+  });
+});
