@@ -29,7 +29,7 @@ import type { ServerPolicy } from './policies.ts';
 import type { Removal } from './removal.ts';
 import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
-import type { PointHold } from './types.ts';
+import type { PointHold, SealingTrouble } from './types.ts';
 
 export interface StoreSettings extends PaceSettings {
   /** A journal segment, and so a pack, is ended at this size. */
@@ -185,6 +185,8 @@ export interface Core {
   /** How fast that may go. */
   readonly pace: Pace;
   nextSequence: number;
+  /** What keeps segments from being sealed. */
+  sealingWaits: SealingTrouble | null;
   /** Called when a point has been committed. */
   onStaged: () => void;
   /** Called when a segment has been sealed. */

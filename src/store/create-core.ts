@@ -108,6 +108,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     terms: new Terms(),
     journal: undefined as unknown as Journal,
     nextSequence: 1,
+    sealingWaits: null,
     onStaged: () => undefined,
     onSealed: () => undefined,
     nextFile: 0,

@@ -44,8 +44,6 @@ export class Sealer {
   private isRunning = false;
   private running: Promise<void> = Promise.resolve();
   private isClosed = false;
-  /** The last try failed, and was told. */
-  private isWaiting = false;
   private timer: Timer | null = null;
   /** Ends the wait for space on the disk. */
   private wake: () => void = () => undefined;
@@ -133,13 +131,15 @@ export class Sealer {
       if (!isPassing(error)) throw error;
       const level = needsHelp(error) ? 'error' : 'warn';
       this.core.log[level]('sealing waits', { code: error.code, error: error.message });
-      this.isWaiting = true;
+      const { code, message } = error;
+      const sinceMs = this.core.sealingWaits?.sinceMs ?? this.core.clock.wallMs();
+      this.core.sealingWaits = { code, message, sinceMs };
       for (const { reject } of this.waiters.splice(0)) reject(error);
       if (!this.isClosed) await this.pause();
       return;
     }
-    if (this.isWaiting) this.core.log.info('sealing goes on');
-    this.isWaiting = false;
+    if (this.core.sealingWaits !== null) this.core.log.info('sealing goes on');
+    this.core.sealingWaits = null;
     this.core.onSealed();
     this.queue.shift();
     this.sealedUpTo = segment.sequence;

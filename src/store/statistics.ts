@@ -23,6 +23,7 @@ export async function statisticsOf(core: Core, servers: number): Promise<StoreSt
     packs,
     journalBytes: core.isReadOnly ? await segmentBytes(core) : core.journal.activeBytes,
     dedupeHits: core.dedupeHits,
+    sealingWaits: core.sealingWaits,
   };
 }
 

@@ -323,6 +323,15 @@ export interface StoreStatistics {
   readonly packs: number;
   readonly journalBytes: number;
   readonly dedupeHits: number;
+  /** Why points wait in the journal and are not sealed; null where nothing is in the way. */
+  readonly sealingWaits: SealingTrouble | null;
+}
+
+export interface SealingTrouble {
+  readonly code: string;
+  readonly message: string;
+  /** By staging's clock. */
+  readonly sinceMs: number;
 }
 
 /** Distinct contents: how many, their bytes uncompressed, and as stored. */

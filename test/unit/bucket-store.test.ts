@@ -145,10 +145,12 @@ describe.each([
       for (let i = 0; i < 3; i += 1) await life.writeAndCommit(ingest);
       await life.clock.runUntil(life.clock.monotonicMs() + 60_000);
       expect((await life.store!.point(id)).state).toBe('staged');
+      expect((await life.store!.statistics()).sealingWaits).toMatchObject({ code });
       expect(life.objects.requests.length).toBeGreaterThan(10);
       life.objects.cutOff = null;
       await life.clock.runUntil(life.clock.monotonicMs() + 60_000);
       expect((await life.store!.point(id)).state).toBe('sealed');
+      expect((await life.store!.statistics()).sealingWaits).toBeNull();
       await expectAll(life);
       await expectOffline(life);
       await ingest.close();

@@ -111,6 +111,13 @@ async function showLast(context: CommandContext, settings: Settings): Promise<nu
   return scrub.findings.some(isHarm) ? EXIT_CORRUPTION : 0;
 }
 
+/** Only where something is in the way. */
+const sealingOf = ({ sealingWaits }: StoreStatistics): [string, string][] => {
+  if (sealingWaits === null) return [];
+  const { code, message, sinceMs } = sealingWaits;
+  return [['sealing waits', `since ${new Date(sinceMs).toISOString()}: ${message} (${code})`]];
+};
+
 export function renderStatistics(figures: StoreStatistics): string {
   const ratio = figures.storedBytes > 0 ? figures.logicalBytes / figures.storedBytes : 0;
   return renderFields([
@@ -121,6 +128,7 @@ export function renderStatistics(figures: StoreStatistics): string {
     ['on disk', `${formatSize(figures.storedBytes)} in ${figures.packs} packs`],
     ['images per byte on disk', ratio.toFixed(1)],
     ['journal', formatSize(figures.journalBytes)],
+    ...sealingOf(figures),
     ['dedupe hits', String(figures.dedupeHits)],
   ]);
 }

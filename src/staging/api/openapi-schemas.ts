@@ -225,8 +225,14 @@ export const schemas: Readonly<Record<string, Schema>> = {
     packs: count('Packs'),
     journalBytes: count('Bytes in the journal'),
     dedupeHits: count('Contents that came again'),
+    sealingWaits: orNull(reference('SealingTrouble')),
     receivedBytes: count('Bytes over the wire since staging began'),
     usage: orNull(reference('Usage')),
+  }),
+  SealingTrouble: object({
+    code: text('Code of the error'),
+    message: text('What keeps points from being sealed; it is tried again'),
+    sinceMs: count('Since when, ms since 1970'),
   }),
   ...usageSchemas,
   Status: object({

@@ -243,6 +243,7 @@ export function fakeBackend(
       storedBytes: 100,
       packs: 1,
       journalBytes: 0,
+      sealingWaits: null,
       dedupeHits: 5,
     }),
   };
