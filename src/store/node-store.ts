@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { CatalogClient } from './catalog-client.ts';
@@ -38,6 +39,9 @@ export async function openNodeStore(
 ): Promise<Store> {
   const root = resolve(data);
   await nodeDisk.makeDirectory(root);
+  if (!(await nodeDisk.exists(`${root}/.`))) {
+    throw new UnderstudyError('ERR_DISK_EXISTS', `${root}: this is no directory`, { path: root });
+  }
   const isElsewhere = place !== undefined && place.objects !== null;
   return openStore({
     disk: place?.disk ?? nodeDisk,

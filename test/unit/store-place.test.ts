@@ -1,5 +1,5 @@
 /** Where a repository lies: directories beside the data directory, what is refused, old packs in cold classes. */
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -91,6 +91,14 @@ describe('a repository in another directory', () => {
     await expect(mixed).rejects.toMatchObject({ code: 'ERR_DATA_FORMAT' });
     const own = await openServicePlace(data, join(data, 'repo'), {}, world);
     expect(own.objects).toBeNull();
+  });
+});
+
+describe('a data directory', () => {
+  it('is refused where a file is in its place', async () => {
+    const file = join(folder, 'file');
+    await writeFile(file, 'x');
+    await expect(openNodeStore(file, silentLog)).rejects.toThrow('no directory');
   });
 });
 
