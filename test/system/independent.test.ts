@@ -134,7 +134,9 @@ describe('a reader written from the documents alone', () => {
       const ids = lines.map((line) => line.split(' ')[0]!);
       const [ours, theirs] = [scratch.path('ours'), scratch.path('theirs')];
       let compared = 0;
-      for (const line of lines) {
+      // The newest ones and the oldest: what lies between is more of the same (all of them with --full).
+      const some = process.env.TEST_FULL ? lines : [...lines.slice(0, 3), ...lines.slice(-3)];
+      for (const line of some) {
         const [point, , , ...volumes] = line.split(' ');
         for (const volume of volumes.map((each) => each.slice(0, each.lastIndexOf('=')))) {
           const words = ['--repo', data, '--point', point!, '--volume', volume, '--out', ours];
