@@ -61,7 +61,7 @@ function sampleOf<Item>(items: readonly Item[], count: number): Item[] {
 }
 
 describe('kill -9', () => {
-  const rounds = scaled(12, 100);
+  const rounds = scaled(6, 100);
 
   it(`of staging and agent, ${rounds} rounds under load, loses nothing acknowledged`, async () => {
     await withScratch('kill', async (scratch) => {
@@ -127,7 +127,7 @@ describe('the network', () => {
 
   it('cut again and again: the agent comes back and goes on', async () => {
     await withWire('cut', async (wire, staging) => {
-      for (let round = 0; round < scaled(5, 30); round += 1) {
+      for (let round = 0; round < scaled(3, 30); round += 1) {
         await pause(randomInt(20, 700));
         wire.cut();
       }

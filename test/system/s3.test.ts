@@ -218,8 +218,10 @@ describe.each([
   it('comes to the right end whichever request fails in a way that may pass', async () => {
     const count = await requests();
     expect(count).toBeGreaterThanOrEqual(length > MIB ? 5 : 1);
-    for (const failure of passing) {
-      for (let n = 1; n <= count; n += 1) {
+    // Of an upload in parts every other request, where not all are asked for: the ways take turns.
+    const step = process.env.TEST_FULL === '1' || count < 5 ? 1 : 2;
+    for (const [i, failure] of passing.entries()) {
+      for (let n = 1 + (i % step); n <= count; n += step) {
         const { through, direct } = await setup(failure === 'no-answer' ? impatient : {});
         proxy.reset((at) => (at === n ? failure : null));
         const what = `${failure} at ${n}: ${proxy.seen[n - 1]}`;
