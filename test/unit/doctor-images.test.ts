@@ -8,8 +8,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { compareReleases } from '../../src/agent/doctor/gather-kernels.ts';
 import { listInitramfs } from '../../src/agent/doctor/initramfs.ts';
-import { readTable } from '../../src/model/doctor/partition-table.ts';
-import { cpioOf, imageOf, tableOf } from './support/recorded-machine.ts';
+import { cpioOf, imageOf } from './support/recorded-machine.ts';
 
 let folder: string;
 let path: string;
@@ -74,52 +73,6 @@ describe('listInitramfs', () => {
         });
       }),
       { numRuns: 200 },
-    );
-  });
-});
-
-describe('readTable', () => {
-  const types = ['c12a7328-f81f-11d2-ba4b-00a0c93ec93b', '21686148-6449-6e6f-744e-656564454649'];
-
-  it.each([512, 4096])('reads a GPT with sectors of %i bytes', (sectorBytes) => {
-    const bytes = tableOf({ kind: 'gpt', bootCode: true, types }, sectorBytes);
-    const table = { disk: 'a', kind: 'gpt', hasBootCode: true, types };
-    expect(readTable('a', bytes, sectorBytes)).toEqual(table);
-  });
-
-  it('reads what sfdisk writes', () => {
-    writeFileSync(path, Buffer.alloc(8 * 2 ** 20));
-    const script = 'label: gpt\nsize=1M, type=21686148-6449-6E6F-744E-656564454649\ntype=linux\n';
-    execFileSync('sfdisk', ['-q', path], { input: script });
-    const head = execFileSync('head', ['-c', '65536', path]);
-    expect(readTable('a', head, 512)).toMatchObject({
-      kind: 'gpt',
-      types: ['21686148-6449-6e6f-744e-656564454649', '0fc63daf-8483-4772-8e79-3d69d8477de4'],
-    });
-    execFileSync('sfdisk', ['-q', path], { input: 'label: dos\ntype=83,bootable\n' });
-    const mbr = execFileSync('head', ['-c', '65536', path]);
-    expect(readTable('a', mbr, 512)).toMatchObject({ kind: 'mbr', types: ['83'] });
-  });
-
-  it('finds none in a disk without, and none in a file system with the same signature', () => {
-    const none = { kind: 'none', types: [] };
-    expect(readTable('a', Buffer.alloc(65536), 512)).toMatchObject(none);
-    const vfat = Buffer.alloc(65536);
-    vfat.writeUInt16LE(0xaa55, 510);
-    expect(readTable('a', vfat, 512)).toMatchObject(none);
-    expect(readTable('a', Buffer.alloc(0), 512)).toMatchObject(none);
-  });
-
-  it('never fails, whatever lies there', () => {
-    const any = fc.uint8Array({ minLength: 512, maxLength: 3000 });
-    fc.assert(
-      fc.property(any, fc.nat({ max: 2 ** 31 }), (bytes, at) => {
-        const gpt = tableOf({ kind: 'gpt', bootCode: false, types });
-        gpt.set(bytes, at % 40_000);
-        gpt[446 + 4] = 0xee;
-        gpt.writeUInt16LE(0xaa55, 510);
-        expect(readTable('a', gpt, 512).disk).toBe('a');
-      }),
     );
   });
 });

@@ -137,6 +137,12 @@ describe('the boot mode', () => {
     expect(() => bootModeOf(bootDisk(kind), 'vda')).toThrow(why);
   });
 
+  it('refuses a disk whose GPT is gone', () => {
+    const disk = bootDisk({ table: 'gpt' });
+    disk.fill(0, 512, 1024);
+    expect(() => bootModeOf(disk, 'vda')).toThrow('damaged');
+  });
+
   it('of a hostile disk is a mode or a refusal, and nothing else', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(2047), fc.nat(255)), { maxLength: 60 }), (changes) => {

@@ -7,7 +7,7 @@ import type {
   MountFacts,
   TableFacts,
 } from '../../model/doctor/facts.ts';
-import { readTable, TABLE_BYTES } from '../../model/doctor/partition-table.ts';
+import { readPartitionTable, TABLE_BYTES } from '../../model/partition-table.ts';
 import type { Tree } from './tree.ts';
 
 const SECTOR_BYTES = 512;
@@ -71,13 +71,15 @@ export async function gatherTables(
     if (kind !== 'disk') continue;
     // The kernel writes "!" where a name has a slash.
     const head = await tree.head(`/dev/${name.replaceAll('!', '/')}`, TABLE_BYTES);
-    tables.push(
-      head === null
-        ? { disk: name, kind: 'unreadable', hasBootCode: false, types: [] }
-        : readTable(name, head, sectorBytes),
-    );
+    tables.push(tableFacts(name, head, sectorBytes));
   }
   return tables;
+}
+
+function tableFacts(disk: string, head: Uint8Array | null, sectorBytes: number): TableFacts {
+  if (head === null) return { disk, kind: 'unreadable', hasBootCode: false, types: [] };
+  const { kind, hasBootCode, types } = readPartitionTable(head, sectorBytes);
+  return { disk, kind, hasBootCode, types };
 }
 
 const unescaped = (text: string): string =>

@@ -1,9 +1,9 @@
 /** From firmware to kernel: partition table, boot code, ESP, boot loader, kernel command line. Pure. */
 import type { Finding } from '../machine.ts';
+import { partitionTypes } from '../partition-table.ts';
 import { found } from './catalogue.ts';
 import { devicePath, disksBeneath, isHardwareName, mountAt } from './devices.ts';
 import type { MachineFacts, TableFacts, TextFile } from './facts.ts';
-import { partitionTypes } from './partition-table.ts';
 
 export function judgeBoot(facts: MachineFacts): Finding[] {
   const chain = [...judgeTable(facts), ...judgeLoader(facts)];

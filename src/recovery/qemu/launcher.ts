@@ -6,8 +6,9 @@
 import { type Clock, sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration } from '../../base/units.ts';
+import { TABLE_BYTES } from '../../model/partition-table.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
-import { type BootFacts, bootFacts, HEAD_BYTES } from '../boot-mode.ts';
+import { type BootFacts, bootFacts } from '../boot-mode.ts';
 import type { CheckResult, Launch, LaunchEnd, Launcher, LaunchOptions } from '../launcher.ts';
 import { removeMade } from '../made.ts';
 import { type ChooseAcceleration, createAccelerationChoice } from './accelerator.ts';
@@ -70,7 +71,7 @@ async function bootDisk(
   for (const [index, { volume }] of point.volumes.entries()) {
     const image = await openImage(volume);
     try {
-      const facts = bootFacts(await image.read(0, Math.min(HEAD_BYTES, image.sizeBytes)));
+      const facts = bootFacts(await image.read(0, Math.min(TABLE_BYTES, image.sizeBytes)));
       if (facts.mode !== null) return { index, facts };
       seen.push({ index, facts });
     } finally {
