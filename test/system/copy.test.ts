@@ -5,15 +5,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { runCommandLine } from '../../src/cli/run.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
 import { Random } from '../simulation/random.ts';
 import { type S3Server, startS3 } from '../tools/s3-server.ts';
+import { runLine } from '../unit/support/command-line.ts';
 import { commit, drain, SourceVolume, sync } from '../unit/support/store-world.ts';
 
 let server: S3Server;
@@ -27,19 +25,7 @@ afterAll(async () => {
   if (folder !== '') rmSync(folder, { recursive: true, force: true });
 });
 
-async function run(...line: string[]): Promise<{ exitCode: number; out: string; err: string }> {
-  let out = '';
-  let err = '';
-  const exitCode = await runCommandLine(line, {
-    stdout: { write: (text) => (out += text) },
-    stderr: { write: (text) => (err += text) },
-    stdin: Readable.from([]),
-    environment: {},
-    clock: systemClock,
-    stop: new AbortController().signal,
-  });
-  return { exitCode, out, err };
-}
+const run = (...line: string[]) => runLine(line);
 
 const random = new Random(7);
 const volume = new SourceVolume('/dev/vda', 40 * CHUNK_BYTES, 'c'.repeat(32));

@@ -9,7 +9,7 @@ import { Random } from '../simulation/random.ts';
 import { BucketLife } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import type { Request } from './support/memory-objects.ts';
-import { readableOf, readsAs } from './support/store-life.ts';
+import { outcomeOf, readableOf, readsAs } from './support/store-life.ts';
 
 const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 47);
 const SEEDS = (process.env.STORE_CRASH_SEEDS ?? '1,2').split(',').map(Number);
@@ -37,21 +37,6 @@ async function expectOffline(life: BucketLife, what = ''): Promise<void> {
     if (ids.has(point.id)) expect(await readsAs(offline, point), what).toBe(true);
   }
   await offline.close();
-}
-
-/** Runs a life; what waits for the bucket waits on the clock. */
-async function outcome(life: BucketLife, run: Promise<void> = life.run()): Promise<unknown> {
-  let isOver = false;
-  const ended = run
-    .catch((reason: unknown) => reason)
-    .finally(() => {
-      isOver = true;
-    });
-  while (!isOver) {
-    await new Promise((resolve) => setImmediate(resolve));
-    await life.clock.runUntil(life.clock.monotonicMs() + 100);
-  }
-  return ended;
 }
 
 describe.each([
@@ -114,7 +99,7 @@ describe.each([
             what = `seed ${seed}, request ${n}: ${kind} ${name}`;
             throw new UnderstudyError('ERR_OBJECTS_UNAVAILABLE', what);
           };
-          const error = await outcome(life);
+          const error = await outcomeOf(life);
           // Whoever asked may be told; nobody is told that the store has failed.
           if (error !== undefined) {
             expect((error as UnderstudyError).code, what).toBe('ERR_OBJECTS_UNAVAILABLE');

@@ -7,33 +7,9 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import { Random } from '../simulation/random.ts';
 import { BucketLife } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { readsAs } from './support/store-life.ts';
+import { expectAcknowledged, outcomeOf, readsAs } from './support/store-life.ts';
 
 const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 37);
-
-/** Runs a life; what waits for room waits on the clock. */
-async function outcome(life: BucketLife): Promise<unknown> {
-  let isOver = false;
-  const run = life.run().catch((reason: unknown) => reason);
-  const ended = run.finally(() => {
-    isOver = true;
-  });
-  while (!isOver) {
-    await new Promise((resolve) => setImmediate(resolve));
-    await life.clock.runUntil(life.clock.monotonicMs() + 100);
-  }
-  return ended;
-}
-
-async function expectAcknowledged(life: BucketLife, what: string): Promise<void> {
-  const store = life.store!;
-  const listed = new Set((await store.points({})).map(({ id }) => id));
-  for (const point of life.acknowledged) {
-    if (life.dropping.has(point.id) && !listed.has(point.id)) continue;
-    expect(await readsAs(store, point), what).toBe(true);
-  }
-  expect((await store.check({ readData: true })).findings, what).toEqual([]);
-}
 
 describe.each([
   ['object by object', false],
@@ -45,7 +21,7 @@ describe.each([
     for (let call = 24; call < quiet.disk.calls; call += STRIDE) {
       const life = new BucketLife(new FaultyDisk(), 4, hasBundles);
       life.disk.failAt(call, 'ERR_DISK_FULL');
-      const error = await outcome(life);
+      const error = await outcomeOf(life);
       const what = `call ${call}`;
       if (error !== undefined) {
         expect((error as UnderstudyError).code, what).toMatch(/ERR_STORE_FAILED|ERR_DISK_FULL/);

@@ -2,15 +2,13 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { runCommandLine } from '../../src/cli/run.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { runStaging } from '../../src/staging/service.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
 import { Random } from '../simulation/random.ts';
+import { runLine } from './support/command-line.ts';
 import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
 
 let folder = '';
@@ -22,19 +20,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-async function run(...line: string[]): Promise<{ exitCode: number; out: string; err: string }> {
-  let out = '';
-  let err = '';
-  const exitCode = await runCommandLine(line, {
-    stdout: { write: (text) => (out += text) },
-    stderr: { write: (text) => (err += text) },
-    stdin: Readable.from([]),
-    environment: {},
-    clock: systemClock,
-    stop: new AbortController().signal,
-  });
-  return { exitCode, out, err };
-}
+const run = (...line: string[]) => runLine(line);
 
 /** A data directory with so many points of one server; returns their ids. */
 async function makePoints(count: number): Promise<string[]> {

@@ -4,35 +4,16 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { errorCatalogue, UnderstudyError } from '../../src/base/errors.ts';
 import { diskError } from '../../src/base/node-disk.ts';
 import { allCommands } from '../../src/cli/command.ts';
 import { commandGroups } from '../../src/cli/commands/index.ts';
 import { describeFailure } from '../../src/cli/failure.ts';
-import { runCommandLine } from '../../src/cli/run.ts';
+import { runLine } from './support/command-line.ts';
 
-interface Ran {
-  exitCode: number;
-  out: string;
-  err: string;
-}
-
-async function run(line: string[], environment: Record<string, string> = {}): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const exitCode = await runCommandLine(line, {
-    stdout: { write: (text) => (out += text) },
-    stderr: { write: (text) => (err += text) },
-    stdin: Readable.from([]),
-    environment,
-    clock: systemClock,
-    stop: new AbortController().signal,
-  });
-  return { exitCode, out, err };
-}
+const run = (line: string[], environment: Record<string, string> = {}) =>
+  runLine(line, environment);
 
 const commands = commandGroups.flatMap(allCommands);
 

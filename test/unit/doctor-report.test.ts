@@ -3,15 +3,12 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ROUND_MS, startRounds } from '../../src/agent/doctor/rounds.ts';
-import { systemClock } from '../../src/base/clock.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { createLog, silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { MIB } from '../../src/base/units.ts';
-import { runCommandLine } from '../../src/cli/run.ts';
 import type { MachineReport } from '../../src/model/machine.ts';
 import { decodeMessage, encodeMessage } from '../../src/protocol/codec.ts';
 import { MAX_FINDINGS } from '../../src/protocol/limits.ts';
@@ -20,6 +17,7 @@ import { createApiHandler } from '../../src/staging/api/handler.ts';
 import { Machines } from '../../src/staging/machines.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { AgentWorld } from './support/agent-world.ts';
+import { runLine } from './support/command-line.ts';
 import { fakeBackend, fakeMachine } from './support/fake-backend.ts';
 import { ScriptedAgent } from './support/scripted-agent.ts';
 import { hello, makeWorld, settled, useFolder } from './support/servers-world.ts';
@@ -219,16 +217,8 @@ describe('server show', () => {
     const url = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
     const tokenFile = join(folder.path, 'token');
     writeFileSync(tokenFile, 'a-token');
-    let out = '';
     const where = ['--staging', url, '--token-file', tokenFile];
-    const code = await runCommandLine(['server', 'show', 'web1', ...where, ...extra], {
-      stdout: { write: (text) => (out += text) },
-      stderr: { write: () => true },
-      stdin: Readable.from([]),
-      environment: {},
-      clock: systemClock,
-      stop: new AbortController().signal,
-    });
+    const { exitCode: code, out } = await runLine(['server', 'show', 'web1', ...where, ...extra]);
     return { code, out };
   }
 

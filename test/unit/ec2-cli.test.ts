@@ -2,14 +2,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { differencesOf, pointImage } from '../../src/cli/point-image.ts';
 import type { RestClient } from '../../src/cli/rest-client.ts';
-import { runCommandLine } from '../../src/cli/run.ts';
 import type { Extent } from '../../src/model/geometry.ts';
+import { runLine } from './support/command-line.ts';
 
 const PIECE = 2 ** 20;
 
@@ -98,15 +96,7 @@ describe('options', () => {
 
   const service = () => ['--staging', 'http://127.0.0.1:1', '--token-file', join(folder, 'token')];
   async function refusal(line: string[]): Promise<{ exitCode: number; err: string }> {
-    let err = '';
-    const exitCode = await runCommandLine(line, {
-      stdout: { write: () => undefined },
-      stderr: { write: (text) => (err += text) },
-      stdin: Readable.from([]),
-      environment: {},
-      clock: systemClock,
-      stop: new AbortController().signal,
-    });
+    const { exitCode, err } = await runLine(line);
     expect(err).toMatch(/^error: .+\nhint: .+\n$/);
     return { exitCode, err };
   }

@@ -11,40 +11,16 @@ import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { full, HookedDisk } from './support/hooked-disk.ts';
 import { keys } from './support/key-mode.ts';
-import { readsAs, StoreLife } from './support/store-life.ts';
+import { expectAcknowledged, outcomeOf, StoreLife } from './support/store-life.ts';
 
 const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 37);
 const SEEDS = (process.env.STORE_CRASH_SEEDS ?? '4,5').split(',').map(Number);
-
-async function expectAcknowledged(life: StoreLife, what: string): Promise<void> {
-  const store = life.store!;
-  const listed = new Set((await store.points({})).map(({ id }) => id));
-  for (const point of life.acknowledged) {
-    if (life.dropping.has(point.id) && !listed.has(point.id)) continue;
-    expect(await readsAs(store, point), what).toBe(true);
-  }
-  expect((await store.check({ readData: true })).findings, what).toEqual([]);
-}
-
-/** Runs a life; what waits for room waits on the clock. */
-async function outcome(life: StoreLife): Promise<unknown> {
-  let isOver = false;
-  const run = life.run().catch((reason: unknown) => reason);
-  const ended = run.finally(() => {
-    isOver = true;
-  });
-  while (!isOver) {
-    await new Promise((resolve) => setImmediate(resolve));
-    await life.clock.runUntil(life.clock.monotonicMs() + 100);
-  }
-  return ended;
-}
 
 async function failAt(seed: number, call: number): Promise<void> {
   const disk = new FaultyDisk();
   const life = new StoreLife(disk, seed);
   disk.failAt(call, 'ERR_DISK_FULL');
-  const error = await outcome(life);
+  const error = await outcomeOf(life);
   const what = `seed ${seed}, call ${call}`;
   if (error !== undefined) {
     expect(error, what).toBeInstanceOf(UnderstudyError);

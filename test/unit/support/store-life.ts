@@ -194,3 +194,32 @@ export async function readableOf(
   }
   return ids;
 }
+
+/** Runs a life to its end, and returns why it ended early, if it did; what waits, waits on the clock. */
+export async function outcomeOf(
+  life: StoreLife,
+  run: Promise<void> = life.run(),
+): Promise<unknown> {
+  let isOver = false;
+  const ended = run
+    .catch((reason: unknown) => reason)
+    .finally(() => {
+      isOver = true;
+    });
+  while (!isOver) {
+    await new Promise((resolve) => setImmediate(resolve));
+    await life.clock.runUntil(life.clock.monotonicMs() + 100);
+  }
+  return ended;
+}
+
+/** Every point that was acknowledged, and not dropped since, reads right, and a check finds nothing. */
+export async function expectAcknowledged(life: StoreLife, what: string): Promise<void> {
+  const store = life.store!;
+  const listed = new Set((await store.points({})).map(({ id }) => id));
+  for (const point of life.acknowledged) {
+    if (life.dropping.has(point.id) && !listed.has(point.id)) continue;
+    expect(await readsAs(store, point), what).toBe(true);
+  }
+  expect((await store.check({ readData: true })).findings, what).toEqual([]);
+}
