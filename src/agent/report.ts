@@ -2,7 +2,7 @@
  * What an operator is told of the state: names of the field, lag, progress, what is left. Pure.
  */
 import { CHUNK_BYTES } from '../model/geometry.ts';
-import type { CutInfo, ReplicationState } from '../model/replication.ts';
+import { type CutInfo, type ReplicationState, worstState } from '../model/replication.ts';
 import type { TrackerBackend } from '../native/types.ts';
 import type { VolumeStatus } from '../protocol/messages.ts';
 import type { AgentPorts, AgentVolume } from './ports.ts';
@@ -63,23 +63,6 @@ export function stateOf(state: AgentState, volume: VolumeState): ReplicationStat
     volume.health.pendingBytes > 4 * state.settings.drainThresholdBytes;
   return isBehind ? 'backlog' : 'continuous';
 }
-
-const severity: readonly ReplicationState[] = [
-  'continuous',
-  'paused',
-  'creating-recovery-point',
-  'backlog',
-  'rescan',
-  'initial-sync',
-  'initiating',
-  'stalled',
-  'disconnected',
-  'stopped',
-];
-
-/** The server's state: that of the volume that is farthest from continuous. */
-export const worstState = (states: readonly ReplicationState[]): ReplicationState =>
-  severity[Math.max(0, ...states.map((each) => severity.indexOf(each)))]!;
 
 export const syncedBytes = (volume: VolumeState): number =>
   Math.min(

@@ -31,6 +31,24 @@ export const replicationStates = [
 ] as const;
 export type ReplicationState = (typeof replicationStates)[number];
 
+/** From the best to the worst. */
+const severity: readonly ReplicationState[] = [
+  'continuous',
+  'creating-recovery-point',
+  'paused',
+  'backlog',
+  'rescan',
+  'initial-sync',
+  'initiating',
+  'stalled',
+  'disconnected',
+  'stopped',
+];
+
+/** The server's state: that of the volume that is farthest from continuous. */
+export const worstState = (states: readonly ReplicationState[]): ReplicationState =>
+  severity[Math.max(0, ...states.map((each) => severity.indexOf(each)))]!;
+
 /** How a recovery point was cut; see ARCHITECTURE.md, "The cut". */
 export type CutMethod = 'validated' | 'scan' | 'frozen' | 'logged';
 

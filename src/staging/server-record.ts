@@ -3,27 +3,13 @@
  * Kept in memory, rebuilt from the store at start; told by the REST API.
  */
 import type { UnderstudyError } from '../base/errors.ts';
-import type { ReplicationState, VolumeId } from '../model/replication.ts';
+import { type VolumeId, worstState } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import { isPassing } from '../store/passing.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { ApiServer, ApiServerVolume } from './api-types.ts';
 import type { Holder } from './register.ts';
 import type { Session } from './session.ts';
-
-/** From the best to the worst. */
-const severity: readonly ReplicationState[] = [
-  'continuous',
-  'creating-recovery-point',
-  'paused',
-  'backlog',
-  'rescan',
-  'initial-sync',
-  'initiating',
-  'stalled',
-  'disconnected',
-  'stopped',
-];
 
 interface VolumeRecord {
   readonly volume: VolumeId;
@@ -111,7 +97,7 @@ export class ServerRecord {
     return {
       server: this.server,
       connected,
-      state: worst(volumes.map(({ state }) => state)),
+      state: worstState(volumes.map(({ state }) => state)),
       lagMs: this.newestWholeMs === null ? null : Math.max(0, nowMs - this.newestWholeMs),
       backlogBytes: volumes.reduce((sum, { backlogBytes }) => sum + backlogBytes, 0),
       hardwareId: holder?.hardwareId ?? '',
@@ -153,6 +139,3 @@ export class ServerRecord {
     this.session = null;
   }
 }
-
-const worst = (states: readonly ReplicationState[]): ReplicationState =>
-  severity[Math.max(0, ...states.map((state) => severity.indexOf(state)))]!;

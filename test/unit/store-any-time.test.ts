@@ -5,18 +5,21 @@
  */
 import { createCipheriv } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { silentLog } from '../../src/base/log.ts';
 import { planChain } from '../../src/model/fold-plan.ts';
 import { BLOCK_BYTES, CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { parseBaseName, parseDeltaName } from '../../src/store/layout.ts';
-import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
-import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { readsAs } from './support/store-life.ts';
-import { commit, drain, type Expected, SourceVolume, sync } from './support/store-world.ts';
+import {
+  commit,
+  drain,
+  type Expected,
+  openWithoutGrace,
+  SourceVolume,
+  sync,
+} from './support/store-world.ts';
 
 const POINTS = 180;
 const WRITES = 8;
@@ -40,13 +43,7 @@ class Hour {
   private written = 0;
 
   async open(): Promise<void> {
-    this.store = await openStore({
-      disk: this.disk.mount(),
-      clock: new VirtualClock(),
-      randomBytes: (count) => this.random.bytes(count),
-      ...{ root: '/data', catalog: new MemoryCatalog(), log: silentLog },
-      settings: { graceMs: 0 },
-    });
+    this.store = await openWithoutGrace(this.disk, this.random);
   }
 
   /** `POINTS` points, each of so many blocks somewhere in the first `blocks`. */

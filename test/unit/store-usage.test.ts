@@ -6,14 +6,11 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES, CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
-import { openStore } from '../../src/store/open-store.ts';
 import type { Ingest, Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
-import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
+import { commit, drain, openWithoutGrace, SourceVolume, sync } from './support/store-world.ts';
 
 const CHUNKS = 20;
 const T = 1_700_000_000_000;
@@ -25,13 +22,7 @@ class World {
   private seconds = 0;
 
   async open(): Promise<void> {
-    this.store = await openStore({
-      disk: this.disk.mount(),
-      clock: new VirtualClock(),
-      randomBytes: (count) => this.random.bytes(count),
-      ...{ root: '/data', catalog: new MemoryCatalog(), log: silentLog },
-      settings: { graceMs: 0 },
-    });
+    this.store = await openWithoutGrace(this.disk, this.random);
   }
 
   /** A server whose volume begins with `shared` chunks of the one image, and has `own` of its own. */

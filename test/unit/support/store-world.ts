@@ -4,11 +4,16 @@
  */
 import { createCipheriv, createHash } from 'node:crypto';
 import { compressSync } from 'lz4-napi';
+import { silentLog } from '../../../src/base/log.ts';
 import { type IndexedEntry, type Piece, patchEntry, wholeEntry } from '../../../src/model/entry.ts';
 import { BLOCK_BYTES, CHUNK_BYTES, chunkCount, chunkLength } from '../../../src/model/geometry.ts';
 import type { CutInfo } from '../../../src/model/replication.ts';
-import type { Ingest, VerifiedPiece, VolumeDescription } from '../../../src/store/types.ts';
+import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
+import { openStore } from '../../../src/store/open-store.ts';
+import type { Ingest, Store, VerifiedPiece, VolumeDescription } from '../../../src/store/types.ts';
 import type { Random } from '../../simulation/random.ts';
+import { VirtualClock } from '../../simulation/virtual-clock.ts';
+import type { FaultyDisk } from './faulty-disk.ts';
 
 export const sha256 = (bytes: Uint8Array): Uint8Array =>
   new Uint8Array(createHash('sha256').update(bytes).digest());
@@ -166,3 +171,13 @@ export async function commit(
   const contents = new Map(volumes.map(({ volume, content }) => [volume, content.slice()]));
   return { id: outcome.point.id, timeMs, contents };
 }
+
+/** A store at /data of a disk that takes the power; what it drops may be collected at once. */
+export const openWithoutGrace = (disk: FaultyDisk, random: Random): Promise<Store> =>
+  openStore({
+    disk: disk.mount(),
+    clock: new VirtualClock(),
+    randomBytes: (count) => random.bytes(count),
+    ...{ root: '/data', catalog: new MemoryCatalog(), log: silentLog },
+    settings: { graceMs: 0 },
+  });
