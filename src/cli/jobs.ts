@@ -30,7 +30,7 @@ export async function follow(
   first: ApiJob,
   isReached: (job: ApiJob) => boolean,
 ): Promise<ApiJob> {
-  const progress = context.progress(first.target);
+  const progress = context.progress(first.target === '' ? first.kind : first.target);
   let job = first;
   while (!isReached(job) && !isOver(job) && !context.stop.aborted) {
     await sleep(context.clock, POLL_MS);
@@ -72,20 +72,31 @@ function checkText({ check }: ApiJob): string {
   return `${check.passed ? 'passed' : 'failed'} in ${formatDuration(check.bootMs)}`;
 }
 
+const orDash = (text: string): string => (text === '' ? '-' : text);
+
 export const jobColumns: readonly Column<ApiJob>[] = [
   { title: 'JOB', cell: (job) => job.id },
-  { title: 'SERVER', cell: (job) => job.server },
-  { title: 'POINT', cell: (job) => job.point },
-  { title: 'TARGET', cell: (job) => job.target },
+  { title: 'KIND', cell: ({ kind }) => kind },
+  { title: 'SERVER', cell: ({ server }) => orDash(server) },
+  { title: 'POINT', cell: ({ point }) => orDash(point) },
+  { title: 'TARGET', cell: ({ target }) => orDash(target) },
   { title: 'STATE', cell: stateText },
   { title: 'CHECK', cell: checkText },
 ];
 
+function subjectFields({ server, point, pointTime, target }: ApiJob): [string, string][] {
+  if (point === '') return server === '' ? [] : [['server', server]];
+  return [
+    ['point', `${point} of ${server}, ${pointTime}`],
+    ['target', target],
+  ];
+}
+
 export function renderJob(job: ApiJob): string {
   const fields: [string, string][] = [
     ['job', job.id],
-    ['point', `${job.point} of ${job.server}, ${job.pointTime}`],
-    ['target', job.target],
+    ['kind', job.kind],
+    ...subjectFields(job),
     ['state', stateText(job)],
   ];
   if (job.check !== null) {

@@ -10,9 +10,12 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import type { Launch, LaunchEnd, Launcher, Made } from '../../src/recovery/launcher.ts';
+import type { LaunchOptions, Runner, Work } from '../../src/recovery/runner.ts';
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import { makeImageGrant, pointOfGrant } from '../../src/staging/jobs/image-grant.ts';
+import type { Job } from '../../src/staging/jobs/job-state.ts';
 import { Jobs, type ShownJob } from '../../src/staging/jobs/jobs.ts';
+import { readRecord, writeRecord } from '../../src/staging/jobs/record-file.ts';
 import { type FakeBackend, fakeBackend } from './support/fake-backend.ts';
 
 const POINT = '20261120T103107.123Z-00000002';
@@ -41,8 +44,27 @@ class ScriptedLauncher implements Launcher {
   }
 }
 
+/** Jobs of kind plan that end when they are told to; what they did is noted. */
+class ScriptedRunner implements Runner {
+  readonly kind = 'plan';
+  readonly works: Work[] = [];
+  readonly cleaned: string[][] = [];
+
+  async check(options: Readonly<Record<string, unknown>>): Promise<LaunchOptions> {
+    if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'no such plan');
+    return { ...(options as LaunchOptions), completed: true };
+  }
+  run(work: Work): Promise<LaunchEnd> {
+    this.works.push(work);
+    return untilTold(work);
+  }
+  async clean(made: readonly Made[]): Promise<void> {
+    this.cleaned.push(made.map(({ name }) => name));
+  }
+}
+
 /** Comes up, then runs until it is stopped or left. */
-async function untilTold(launch: Launch): Promise<LaunchEnd> {
+async function untilTold(launch: Work): Promise<LaunchEnd> {
   await launch.making(OVERLAY);
   await launch.remember({ startedMs: 1 });
   await launch.up({ serial: 'socat' });
@@ -59,11 +81,13 @@ async function untilTold(launch: Launch): Promise<LaunchEnd> {
 
 let root: string;
 let launcher: ScriptedLauncher;
+let runner: ScriptedRunner;
 let backend: FakeBackend;
 let open: Jobs[];
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'ujobs-'));
   launcher = new ScriptedLauncher();
+  runner = new ScriptedRunner();
   backend = fakeBackend(new Uint8Array(4096));
   open = [];
 });
@@ -78,7 +102,7 @@ async function start(disk: Disk = nodeDisk): Promise<Jobs> {
   });
   const jobs = await Jobs.open({
     ...{ disk, dataDir: join(root, 'data'), clock: systemClock, log: silentLog, door },
-    ...{ store: backend.store, launchers: [launcher] },
+    ...{ store: backend.store, launchers: [launcher], runners: () => [runner] },
     newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
   });
   open.push(jobs);
@@ -250,12 +274,72 @@ describe('after a restart of staging', () => {
     });
     const jobs = await Jobs.open({
       ...{ disk: nodeDisk, dataDir: join(root, 'data'), clock: systemClock, log, door },
-      ...{ store: backend.store, launchers: [launcher], newId: () => '00000000' },
+      ...{ store: backend.store, launchers: [launcher], runners: () => [] },
+      newId: () => '00000000',
     });
     open.push(jobs);
     expect(jobs.list().map(({ id }) => id)).toEqual([other.id]);
     expect(errors[0]).toContain('damaged');
     expect(existsSync(path)).toBe(true);
+  });
+});
+
+describe('a job that is no launch', () => {
+  const plan = (options = {}) => ({ kind: 'plan' as const, server: '', options });
+
+  it('is run, left, run again, stopped and cleaned up by the runner of its kind, without a point', async () => {
+    const before = await start();
+    const { id } = await before.startWork(plan({ file: 'p' }));
+    await until(before, id, isUp);
+    expect(before.find(id)).toMatchObject({
+      ...{ kind: 'plan', target: '', server: '', point: '', pointTime: '' },
+      options: { file: 'p', completed: true },
+    });
+    expect(backend.openReaders()).toBe(0);
+    await before.close();
+    const jobs = await start();
+    await expect.poll(() => runner.works.length).toBe(2);
+    expect(runner.works[1]).toMatchObject({ kind: 'plan', notes: { startedMs: 1 } });
+    await jobs.stop(id);
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id).outcome).toBe('done');
+    expect(runner.cleaned).toEqual([['overlay']]);
+    expect(launcher.launches).toEqual([]);
+  });
+
+  it('is refused as its runner says, or where there is none', async () => {
+    const jobs = await start();
+    await expect(jobs.startWork(plan({ bad: true }))).rejects.toMatchObject({
+      ...{ code: 'ERR_LAUNCH_OPTIONS', message: 'no such plan' },
+    });
+    const failback = { kind: 'failback' as const, server: 'web1', options: {} };
+    await expect(jobs.startWork(failback)).rejects.toMatchObject({ code: 'ERR_LAUNCH_OPTIONS' });
+    expect(jobs.list()).toEqual([]);
+  });
+});
+
+describe('a launch', () => {
+  it('is told whether it is a drill or a failover', async () => {
+    const jobs = await start();
+    for (const kind of ['drill', 'failover'] as const) {
+      const { id } = await jobs.start({ ...drill(), kind });
+      await until(jobs, id, isUp);
+      expect(jobs.find(id).kind).toBe(kind);
+      expect(launcher.launches.at(-1)).toMatchObject({ kind, server: 'web1' });
+    }
+  });
+
+  it('whose record a former version wrote is a drill', async () => {
+    const before = await start();
+    const { id } = await before.start(drill());
+    await until(before, id, isUp);
+    await before.close();
+    const path = join(root, 'data/jobs', id, 'job.json');
+    const { kind: _new, ...former } = await readRecord<Job>(nodeDisk, path, 'understudy-job 1');
+    await writeRecord(nodeDisk, path, 'understudy-job 1', former);
+    const jobs = await start();
+    expect(jobs.find(id)).toMatchObject({ kind: 'drill', state: 'running' });
+    await expect.poll(() => launcher.launches.length).toBe(2);
   });
 });
 

@@ -208,13 +208,9 @@ const list: CommandSpec = {
   async run(context, settings) {
     const client = await connect(context, settings);
     const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
-      query: { active: settings.flag('all') ? undefined : 'true', limit: 1000 },
+      query: { kind: 'drill', active: settings.flag('all') ? undefined : 'true', limit: 1000 },
     });
-    printJobs(
-      context,
-      jobs.filter((job) => job.kind === 'drill'),
-      settings.flag('json'),
-    );
+    printJobs(context, jobs, settings.flag('json'));
     return 0;
   },
 };

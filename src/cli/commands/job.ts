@@ -1,4 +1,5 @@
-/** `understudy job ...`: launches as jobs: their states, logs and ends. */
+/** `understudy job ...`: jobs of every kind: their states, logs and ends. */
+import { jobKinds } from '../../recovery/runner.ts';
 import type { ApiJob } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { follow, isUp, jobPath, jobPositional, printJobs, renderJob, reportJob } from '../jobs.ts';
@@ -12,6 +13,7 @@ const list: CommandSpec = {
   options: [
     ...operatorOptions,
     { name: 'server', type: 'text', value: 'NAME', describe: 'Only jobs of this source server' },
+    { name: 'kind', type: 'text', choices: jobKinds, describe: 'Only jobs of this kind' },
     { name: 'active', type: 'flag', describe: 'Only jobs that are not over and cleaned up' },
     { name: 'limit', type: 'count', value: 'N', describe: 'At most so many', default: 50 },
     jsonOption,
@@ -22,6 +24,7 @@ const list: CommandSpec = {
     const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
       query: {
         server: settings.optionalText('server'),
+        kind: settings.optionalText('kind'),
         active: settings.flag('active') ? 'true' : undefined,
         limit: Math.min(MAX_JOBS, settings.number('limit')),
       },
@@ -138,6 +141,6 @@ const remove: CommandSpec = {
 
 export const jobGroup: CommandGroup = {
   word: 'job',
-  summary: 'Jobs: what was launched, how it went, what it left',
+  summary: 'Jobs: drills, failovers and what else was begun: how it went, what it left',
   commands: [list, show, wait, cancel, log, remove],
 };

@@ -1,4 +1,5 @@
 /** Schemas of jobs in the OpenAPI document: a part of openapi-schemas.ts, held by the same test. */
+import { jobKinds } from '../../recovery/runner.ts';
 import { jobStates } from '../jobs/job-state.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
@@ -50,11 +51,11 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
   },
   Job: object({
     id: text('Sorts by time'),
-    kind: choice(['drill']),
-    target: text('qemu, export or ec2'),
-    server: text('Source server'),
-    point: text('Recovery point'),
-    pointTime: text('T of the point, ISO 8601'),
+    kind: choice(jobKinds),
+    target: text('Of a launch: qemu, export or ec2; else empty'),
+    server: text('Source server; empty where the job is about several'),
+    point: text('Recovery point; empty where the job is no launch of one'),
+    pointTime: text('T of the point, ISO 8601; empty without one'),
     options: map('Of the target, defaults filled in'),
     state: choice(jobStates),
     outcome: orNull(outcome),

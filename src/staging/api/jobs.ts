@@ -1,5 +1,6 @@
 /** Routes of jobs: launches of recovery points, their states, logs and evidence. */
 import { UnderstudyError } from '../../base/errors.ts';
+import { jobKinds } from '../../recovery/runner.ts';
 import type { ApiJob } from '../api-types.ts';
 import { type Call, integerOf, type Route } from './route.ts';
 
@@ -19,10 +20,12 @@ async function startDrill({ backend, body }: Call): Promise<ApiJob> {
 async function list({ backend, query }: Call): Promise<{ jobs: ApiJob[] }> {
   const limit = integerOf(query.get('limit'), 'limit', DEFAULT_LIMIT, MAX_LIMIT);
   const server = query.get('server');
+  const kind = query.get('kind');
   const isActive = query.get('active') === 'true';
   const jobs = backend.jobs
     .list()
     .filter((job) => server === null || job.server === server)
+    .filter((job) => kind === null || job.kind === kind)
     .filter((job) => !isActive || job.state !== 'cleaned');
   return { jobs: jobs.slice(0, limit) };
 }
@@ -67,6 +70,11 @@ export const jobRoutes: readonly Route[] = [
     summary: 'Jobs, newest first.',
     query: [
       { name: 'server', description: 'Only jobs of this server', schema: { type: 'string' } },
+      {
+        name: 'kind',
+        description: 'Only jobs of this kind',
+        schema: { type: 'string', enum: [...jobKinds] },
+      },
       {
         name: 'active',
         description: 'Only jobs that are not over and cleaned up',

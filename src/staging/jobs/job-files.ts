@@ -28,6 +28,7 @@ export interface BootCheck extends CheckResult {
   readonly time: string;
 }
 
+const formerJob = { kind: 'drill' } as const;
 const encoder = new TextEncoder();
 
 export class JobFiles {
@@ -51,7 +52,8 @@ export class JobFiles {
       // A folder without a record: the crash came before the job was anything.
       if (!isDirectory || !(await this.disk.exists(path))) continue;
       try {
-        jobs.push(await readRecord<Job>(this.disk, path, JOB));
+        // Records only grow: what a former version did not write has its value here.
+        jobs.push({ ...formerJob, ...(await readRecord<Job>(this.disk, path, JOB)) });
       } catch (error) {
         if (!(error instanceof UnderstudyError)) throw error;
         log.error(error.message, { code: error.code, ...error.context });

@@ -10,6 +10,7 @@
  *      +---cancel--> (ending) --ended/failed--> cancelled
  */
 import type { CheckResult, LaunchOptions, Made } from '../../recovery/launcher.ts';
+import type { JobKind } from '../../recovery/runner.ts';
 
 export type JobState = 'planned' | 'running' | 'done' | 'failed' | 'cancelled' | 'cleaned';
 export type JobOutcome = 'done' | 'failed' | 'cancelled';
@@ -26,11 +27,14 @@ export interface JobError {
 export interface Job {
   /** Sorts by time. */
   readonly id: string;
-  readonly kind: 'drill';
+  readonly kind: JobKind;
+  /** Of a launch: the launcher's word. Else empty. */
   readonly target: string;
+  /** Empty where the job is about several. */
   readonly server: string;
+  /** Empty where the job is no launch of a point. */
   readonly point: string;
-  /** T of the point, ISO 8601. */
+  /** T of the point, ISO 8601; empty without one. */
   readonly pointTime: string;
   readonly options: LaunchOptions;
   readonly state: JobState;
@@ -68,7 +72,7 @@ export type JobEvent =
   | { readonly type: 'cleanFailed'; readonly message: string };
 
 export type JobEffect =
-  /** Hold the point and run the launcher. */
+  /** Hold the point, where there is one, and run the launcher or runner. */
   | { readonly type: 'launch' }
   /** Tell the running launcher to end. */
   | { readonly type: 'endLaunch' }

@@ -8,6 +8,7 @@ import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Launch, Launcher } from '../../recovery/launcher.ts';
+import type { LaunchEnd, LaunchKind, Made, Runner, Work, WorkKind } from '../../recovery/runner.ts';
 import type { ImageReader, Store } from '../../store/types.ts';
 import { errorBody } from '../api/errors.ts';
 import type { ImageDoor } from './image-door.ts';
@@ -21,14 +22,26 @@ export interface JobsPorts {
   readonly log: Log;
   readonly store: Store;
   readonly launchers: readonly Launcher[];
+  /** Of the jobs that are no launches; a runner may start other jobs. */
+  readonly runners: (jobs: Jobs) => readonly Runner[];
   readonly door: ImageDoor;
   /** Hex digits that no other job has. */
   readonly newId: () => string;
 }
 
 export interface LaunchRequest {
+  /** Else a drill. */
+  readonly kind?: LaunchKind;
   readonly point: string;
   readonly target: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** A job that is no launch. */
+export interface WorkRequest {
+  readonly kind: WorkKind;
+  /** Empty where it is about several. */
+  readonly server: string;
   readonly options: Readonly<Record<string, unknown>>;
 }
 
@@ -44,6 +57,8 @@ const KEPT_JOBS = 500;
 /** Longest part of a piece of evidence that is told. */
 const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
 const EVIDENCE = /^(?:console\.log|qemu\.log|disk\d+\.log|screenshot\.(?:png|ppm))$/;
+
+type JobSubject = Pick<Job, 'kind' | 'target' | 'server' | 'point' | 'pointTime' | 'options'>;
 
 interface Live {
   job: Job;
@@ -71,11 +86,13 @@ export class Jobs {
   private readonly ports: JobsPorts;
   private readonly files: JobFiles;
   private readonly jobs = new Map<string, Live>();
+  private readonly runners: readonly Runner[];
   private isClosing = false;
 
   private constructor(ports: JobsPorts) {
     this.ports = ports;
     this.files = new JobFiles(ports.disk, ports.dataDir);
+    this.runners = ports.runners(this);
   }
 
   /** Loads what is on disk and goes on with it. Once it resolves the points of open jobs are held. */
@@ -104,34 +121,24 @@ export class Jobs {
   }
 
   /** ERR_LAUNCH_*, ERR_POINT_NOT_FOUND: refused before anything is made. Runs on after it resolves. */
-  async start({ point: id, target, options }: LaunchRequest): Promise<ShownJob> {
+  async start(request: LaunchRequest): Promise<ShownJob> {
     this.refuseWhenClosing();
-    const { store, clock, newId } = this.ports;
+    const { kind = 'drill', point: id, target } = request;
+    const { store } = this.ports;
     const launcher = this.launcherOf(target);
     const point = await store.point(id);
-    const checked = await launcher.check(options, point, (volume) => store.openImage(id, volume));
-    const createdAt = new Date(clock.wallMs()).toISOString();
-    const live = liveOf({
-      id: `${createdAt.replace(/[-:]|\.\d+/g, '')}-${newId().slice(0, 8)}`,
-      kind: 'drill',
-      target,
-      ...{ server: point.server, point: id, pointTime: point.time, options: checked },
-      ...{ state: 'planned', outcome: null, ending: null, phase: 'planned', access: null },
-      ...{ check: null, error: null, cleanError: null, made: [], notes: {} },
-      ...{ createdAt, endedAt: null },
-    });
-    await this.hold(live);
-    try {
-      this.refuseWhenClosing();
-      await this.files.save(live.job);
-    } catch (error) {
-      this.release(live);
-      throw error;
-    }
-    this.jobs.set(live.job.id, live);
-    await this.settle(live, { type: 'begin' });
-    await this.forgetOldest();
-    return this.shown(live);
+    const options = await launcher.check(request.options, point, (volume) =>
+      store.openImage(id, volume),
+    );
+    const { server, time: pointTime } = point;
+    return this.add({ kind, target, server, point: id, pointTime, options });
+  }
+
+  /** A job that is no launch: refused as its runner says, before anything is made. */
+  async startWork({ kind, server, options: given }: WorkRequest): Promise<ShownJob> {
+    this.refuseWhenClosing();
+    const options = await this.runnerOf(kind).check(given, server);
+    return this.add({ kind, target: '', server, point: '', pointTime: '', options });
   }
 
   /** Newest first. */
@@ -211,6 +218,49 @@ export class Jobs {
     throw new UnderstudyError('ERR_JOB_NOT_FOUND', `no job "${id}"`);
   }
 
+  /** What runs the job, and cleans up after it. */
+  private workerOf(job: Job): { run(live: Live): Promise<LaunchEnd>; clean: Runner['clean'] } {
+    const { kind, target } = job;
+    if (kind === 'drill' || kind === 'failover') {
+      const launcher = this.launcherOf(target);
+      return {
+        run: async (live) => launcher.run(await this.launchOf(live, kind)),
+        clean: (made) => launcher.clean(made),
+      };
+    }
+    const runner = this.runnerOf(kind);
+    return { run: (live) => runner.run(this.workOf(live)), clean: (made) => runner.clean(made) };
+  }
+
+  private runnerOf(kind: WorkKind): Runner {
+    const found = this.runners.find((runner) => runner.kind === kind);
+    if (found !== undefined) return found;
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `this service runs no jobs of kind "${kind}"`);
+  }
+
+  private async add(what: JobSubject): Promise<ShownJob> {
+    const { clock, newId } = this.ports;
+    const createdAt = new Date(clock.wallMs()).toISOString();
+    const id = `${createdAt.replace(/[-:]|\.\d+/g, '')}-${newId().slice(0, 8)}`;
+    const live = liveOf({
+      ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
+      ...{ access: null, check: null, error: null, cleanError: null, made: [], notes: {} },
+      ...{ createdAt, endedAt: null },
+    });
+    await this.hold(live);
+    try {
+      this.refuseWhenClosing();
+      await this.files.save(live.job);
+    } catch (error) {
+      this.release(live);
+      throw error;
+    }
+    this.jobs.set(id, live);
+    await this.settle(live, { type: 'begin' });
+    await this.forgetOldest();
+    return this.shown(live);
+  }
+
   private launcherOf(target: string): Launcher {
     const found = this.ports.launchers.find((launcher) => launcher.target === target);
     if (found !== undefined) return found;
@@ -243,7 +293,7 @@ export class Jobs {
   }
 
   private async hold(live: Live): Promise<void> {
-    if (live.holds.length > 0) return;
+    if (live.holds.length > 0 || live.job.point === '') return;
     const { store } = this.ports;
     const { volumes } = await store.point(live.job.point);
     for (const { volume } of volumes) {
@@ -305,7 +355,7 @@ export class Jobs {
     let event: JobEvent | null;
     try {
       await this.hold(live);
-      const end = await this.launcherOf(live.job.target).run(await this.launchOf(live));
+      const end = await this.workerOf(live.job).run(live);
       event = end === 'done' ? { type: 'ended' } : null;
     } catch (error) {
       // What stopping staging has interrupted is gone on with when it starts.
@@ -327,11 +377,10 @@ export class Jobs {
     this.ports.log.warn('a launch failed', { job: live.job.id, cause });
   }
 
-  private async clean(live: Live, made: Job['made']): Promise<void> {
-    const { target, id } = live.job;
+  private async clean(live: Live, made: readonly Made[]): Promise<void> {
     try {
-      await this.launcherOf(target).clean(made);
-      this.ports.door.forget(`${this.ports.door.folder}/${id}`);
+      await this.workerOf(live.job).clean(made);
+      this.ports.door.forget(`${this.ports.door.folder}/${live.job.id}`);
       this.release(live);
       await this.settle(live, { type: 'cleaned' });
     } catch (error) {
@@ -340,21 +389,18 @@ export class Jobs {
     }
   }
 
-  private async launchOf(live: Live): Promise<Launch> {
-    const { clock, store, door, dataDir } = this.ports;
-    const { id, options, made, notes } = live.job;
-    const point = await store.point(live.job.point);
-    const runFolder = `${door.folder}/${id}`;
+  private workOf(live: Live): Work {
+    const { clock, door, dataDir } = this.ports;
+    const { id, kind, server, options, made, notes } = live.job;
     const tell = (event: JobEvent) => this.apply(live, event);
     return {
-      ...{ jobId: id, options, made, notes, point, clock, runFolder },
+      ...{ jobId: id, kind, server, options, made, notes, clock },
+      runFolder: `${door.folder}/${id}`,
       folder: this.files.folder(id),
       workFolder: `${this.files.folder(id)}/work`,
       productFolder: `${dataDir}/exports/${id}`,
       stop: live.stop.signal,
       leave: live.leave.signal,
-      openImage: (volume) => store.openImage(point.id, volume),
-      imageAddress: (volume) => door.address(point.id, volume, runFolder),
       making: (thing) => tell({ type: 'making', made: thing }),
       remember: (changed) => tell({ type: 'notes', notes: changed }),
       say: (line) => this.say(live, line),
@@ -363,11 +409,23 @@ export class Jobs {
         live.progress = { done, total };
       },
       up: (access) => tell({ type: 'up', access }),
+    };
+  }
+
+  private async launchOf(live: Live, kind: LaunchKind): Promise<Launch> {
+    const { clock, store, door } = this.ports;
+    const work = this.workOf(live);
+    const point = await store.point(live.job.point);
+    return {
+      ...work,
+      ...{ kind, point },
+      openImage: (volume) => store.openImage(point.id, volume),
+      imageAddress: (volume) => door.address(point.id, volume, work.runFolder),
       checked: async (check) => {
-        const { server } = live.job;
+        const { server, id: job } = live.job;
         const time = new Date(clock.wallMs()).toISOString();
-        await this.files.saveCheck({ ...check, point: point.id, server, job: id, time });
-        await tell({ type: 'checked', check });
+        await this.files.saveCheck({ ...check, point: point.id, server, job, time });
+        await this.apply(live, { type: 'checked', check });
       },
     };
   }

@@ -54,7 +54,16 @@ export function launchOf(
   const folder = join(root, 'job');
   mkdirSync(folder, { recursive: true });
   return {
-    ...{ jobId: 'job-1', options, point, folder, clock: systemClock, ...signals },
+    ...{
+      jobId: 'job-1',
+      kind: 'drill',
+      server: point.server,
+      options,
+      point,
+      folder,
+      clock: systemClock,
+      ...signals,
+    },
     ...{ made: record.made, notes: record.notes },
     workFolder: join(folder, 'work'),
     runFolder: join(root, 'run'),
