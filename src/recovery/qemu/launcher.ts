@@ -11,7 +11,7 @@ import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { type BootFacts, bootFacts } from '../boot-mode.ts';
 import type { CheckResult, Launch, LaunchEnd, Launcher, LaunchOptions } from '../launcher.ts';
 import { removeMade } from '../made.ts';
-import { type ChooseAcceleration, createAccelerationChoice } from './accelerator.ts';
+import { createAccelerationChoice } from './accelerator.ts';
 import { vmPaths } from './command.ts';
 import { ConsoleReader } from './console.ts';
 import { findFirmware } from './firmware.ts';
@@ -26,17 +26,21 @@ import {
   startVm,
   takeScreenshot,
   type Vm,
+  type VmMeans,
   vncOf,
 } from './vm.ts';
 
 const LOOK_MS = 250;
 
-export function createQemuLauncher(clock: Clock): Launcher {
-  const choose = createAccelerationChoice(clock);
+export function createQemuLauncher(
+  clock: Clock,
+  prepareDisks: VmMeans['prepareDisks'] = null,
+): Launcher {
+  const means = { choose: createAccelerationChoice(clock), prepareDisks };
   return {
     target: 'qemu',
     check,
-    run: (launch) => run(launch, choose),
+    run: (launch) => run(launch, means),
     clean: (made) => removeMade(made, clock),
   };
 }
@@ -84,11 +88,11 @@ async function bootDisk(
   throw new UnderstudyError('ERR_LAUNCH_NOT_BOOTABLE', message);
 }
 
-async function run(launch: Launch, choose: ChooseAcceleration): Promise<LaunchEnd> {
+async function run(launch: Launch, means: VmMeans): Promise<LaunchEnd> {
   const { options } = launch;
   const found = await findVm(launch);
   if (found === null) launch.say(`boots by ${options.firmware} (${options.bootSeen})`);
-  const vm = found ?? (await startVm(launch, choose));
+  const vm = found ?? (await startVm(launch, means));
   try {
     await launch.up(accessOf(launch));
     return await new Watch(vm, launch).untilEnd();

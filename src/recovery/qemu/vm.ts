@@ -18,6 +18,17 @@ import { claimPort } from './probe.ts';
 import { lastWords, runProgram, startProgram } from './programs.ts';
 import { Qmp } from './qmp.ts';
 
+/**
+ * What is done to the disks between overlay and boot: it writes to the overlays alone, in whatever way it
+ * likes, and leaves nothing open. Called once for the disks of a launch: not when they are found again.
+ */
+export type PrepareDisks = (launch: Launch, disks: readonly VmDisk[]) => Promise<void>;
+
+export interface VmMeans {
+  readonly choose: ChooseAcceleration;
+  readonly prepareDisks: PrepareDisks | null;
+}
+
 export interface Vm {
   readonly qmp: Qmp;
   /** Wall clock, when QEMU was started. */
@@ -54,9 +65,9 @@ export async function findVm(launch: Launch): Promise<Vm | null> {
   return { qmp, startedMs, probePort: Number(notes.probePort ?? 0) };
 }
 
-export async function startVm(launch: Launch, choose: ChooseAcceleration): Promise<Vm> {
+export async function startVm(launch: Launch, means: VmMeans): Promise<Vm> {
   const { options, clock, runFolder, workFolder } = launch;
-  const { accelerator, reason } = await choose(String(options.accel));
+  const { accelerator, reason } = await means.choose(String(options.accel));
   const slow = accelerator === 'tcg' ? ', emulated: it boots slowly' : '';
   launch.say(`accelerator ${accelerator} (${reason})${slow}`);
   // What a life that was killed on its way here has left.
@@ -68,6 +79,7 @@ export async function startVm(launch: Launch, choose: ChooseAcceleration): Promi
   const probe = probeOf(options);
   const probePort = probe.kind === 'console' ? 0 : await claimPort('127.0.0.1', 0);
   const spec = await specOf(launch, accelerator, probePort);
+  if (means.prepareDisks !== null) await means.prepareDisks(launch, spec.disks);
   await launch.phase('starting the virtual machine');
   const { pidfile, qmp: qmpPath } = vmPaths(runFolder);
   await launch.making({ kind: 'process', name: pidfile });
