@@ -64,8 +64,9 @@ export async function makeWorld(
   durability: Durability = 'local',
 ): Promise<World> {
   const network = createMemoryNetwork(clock);
-  const register = await Register.open(nodeDisk, folder.path);
-  const machines = await Machines.open(nodeDisk, folder.path, silentLog);
+  const disk = counted(nodeDisk);
+  const register = await Register.open(disk, folder.path);
+  const machines = await Machines.open(disk, folder.path, silentLog);
   const broken: UnderstudyError[] = [];
   let ids = 0;
   const servers = new Servers({
@@ -92,4 +93,36 @@ export const patchOf = (text: string, volume = 0, seq = 0): Patch => ({
   entries: [{ index: 0, count: 1, entry: wholeEntry(digestOf(text)) }],
   pieces: [rawPiece(text)],
 });
-export const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+let callsUnderWay = 0;
+
+/** The same object; its asynchronous calls count as under way until they are answered. */
+function counted<T extends object>(of: T): T {
+  return new Proxy(of, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key);
+      if (typeof value !== 'function') return value;
+      return async (...given: unknown[]) => {
+        callsUnderWay += 1;
+        try {
+          const answer: unknown = await value.apply(target, given);
+          return key === 'open' ? counted(answer as object) : answer;
+        } finally {
+          callsUnderWay -= 1;
+        }
+      };
+    },
+  });
+}
+
+const QUIET_TURNS = 50;
+
+/** Once nothing is under way on the disk and nothing more has come of it, however slow the machine is. */
+export async function settled(): Promise<void> {
+  // What is on a timer of the network.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  for (let quiet = 0; quiet < QUIET_TURNS; quiet += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (callsUnderWay > 0) quiet = 0;
+  }
+}
