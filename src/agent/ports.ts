@@ -12,7 +12,7 @@ import type { Pipeline } from './pipeline.ts';
 import type { AgentSettings } from './state-types.ts';
 
 export interface AgentVolume {
-  /** As the operator gave it. */
+  /** As the operator called it: its path, or NAME of NAME=PATH. */
   readonly name: string;
   readonly device: Device;
   readonly tracked: TrackedVolume;

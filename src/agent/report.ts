@@ -31,6 +31,8 @@ export interface CutOutcome {
 }
 export interface AgentVolumeStatus {
   readonly volume: string;
+  /** Where it is here and now. */
+  readonly path: string;
   readonly state: ReplicationState;
   readonly reason: string;
   readonly sizeBytes: number;
@@ -147,10 +149,11 @@ function volumeStatus(
   state: AgentState,
   volume: VolumeState,
   now: Instant,
-  { tracked, isScanned }: AgentVolume,
+  { device, tracked, isScanned }: AgentVolume,
 ): AgentVolumeStatus {
   return {
     volume: volume.name,
+    path: device.path,
     state: stateOf(state, volume),
     reason: volume.reason,
     sizeBytes: volume.sizeBytes,

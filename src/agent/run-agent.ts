@@ -29,11 +29,12 @@ import { defaultSettings } from './replication-state.ts';
 import type { AgentStatus } from './report.ts';
 import { DEFAULT_RUN_DIRECTORY, serveStatus } from './status-socket.ts';
 import { volumeFacts } from './volume-facts.ts';
+import { type NamedVolume, nameVolumes } from './volume-names.ts';
 import { createWorkerPipeline } from './worker-pipeline.ts';
 
 export interface RunAgentOptions {
   readonly server: string;
-  /** Paths of block devices or regular files; recovery points name the volumes so. */
+  /** Block devices or regular files: PATH, or NAME=PATH (volume-names.ts). */
   readonly volumes: readonly string[];
   readonly dialer: Dialer;
   readonly cutIntervalMs: number;
@@ -65,24 +66,29 @@ const MIN_BUFFERS = 8;
 /** Throws what refuses the volumes or the tracker (ERR_DEVICE_*, ERR_TRACKER_*), ERR_AGENT_RUNNING. */
 export async function runAgent(options: RunAgentOptions): Promise<RunningAgent> {
   checkServerName(options.server);
-  admit(options.volumes.map((path) => volumeFacts(path)));
+  const volumes = nameVolumes(options.volumes);
+  admit(volumes.map(({ path }) => volumeFacts(path)));
   const undo: (() => unknown)[] = [];
   try {
-    return await start(options, undo);
+    return await start(options, volumes, undo);
   } catch (error) {
     for (const each of undo.reverse()) await each();
     throw error;
   }
 }
 
-async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise<RunningAgent> {
+async function start(
+  options: RunAgentOptions,
+  volumes: readonly NamedVolume[],
+  undo: (() => unknown)[],
+): Promise<RunningAgent> {
   const { server, log } = options;
   tuneHeap();
   let agent: Agent | null = null;
   const directory = options.runDirectory ?? DEFAULT_RUN_DIRECTORY;
   const socket = await serveStatus(directory, server, () => agent?.status() ?? null);
   undo.push(() => socket.close());
-  const devices = options.volumes.map((path) => {
+  const devices = volumes.map(({ path }) => {
     const device = openDevice(path);
     undo.push(() => device.close());
     return device;
@@ -101,7 +107,7 @@ async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise
   const ended = Promise.withResolvers<void>();
   // Whoever runs the agent hears of it; without a listener it is not an unhandled rejection.
   ended.promise.catch(() => undefined);
-  const { core, stop } = startCore(options, devices, tracker, (error) => {
+  const { core, stop } = startCore(options, { volumes, devices, tracker }, (error) => {
     log.error(error.message, { code: error.code, ...error.context });
     void shutDown().then(() => ended.reject(error), ended.reject);
   });
@@ -111,10 +117,14 @@ async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise
     for (const each of undo.splice(0).reverse()) await each();
   };
   core.start();
-  const { volumes, clock = systemClock } = options;
+  const { clock = systemClock } = options;
   const rounds = startRounds({
     ...{ clock, log },
-    look: (timeMs) => runDoctor({ timeMs, volumes }),
+    look: async (timeMs) => {
+      const report = await runDoctor({ timeMs, volumes: volumes.map(({ path }) => path) });
+      const boot = volumes.find(({ path }) => path === report.bootVolume);
+      return { ...report, bootVolume: boot?.name ?? '' };
+    },
     tell: (report) => core.tellMachine(report),
   });
   undo.push(() => rounds.stop());
@@ -128,10 +138,16 @@ async function start(options: RunAgentOptions, undo: (() => unknown)[]): Promise
   };
 }
 
+interface Opened {
+  readonly volumes: readonly NamedVolume[];
+  /** In the order of the volumes, as the tracker's. */
+  readonly devices: readonly Device[];
+  readonly tracker: Tracker;
+}
+
 function startCore(
   options: RunAgentOptions,
-  devices: readonly Device[],
-  tracker: Tracker,
+  { volumes, devices, tracker }: Opened,
   onGivenUp: (error: UnderstudyError) => void,
 ): { core: Agent; stop: () => Promise<void> } {
   const total = options.bufferBytes ?? DEFAULT_BUFFERS_BYTES;
@@ -148,7 +164,7 @@ function startCore(
     buffers,
     createEngine: (events) => createEngine({ tracker, buffers, events }),
     volumes: devices.map((device, index) => ({
-      name: device.path,
+      name: volumes[index]!.name,
       device,
       tracked: tracker.volumes[index]!,
       isScanned: tracker.backend === 'scan',

@@ -26,8 +26,10 @@ const runOptions: readonly OptionSpec[] = [
   {
     name: 'volume',
     type: 'list',
-    value: 'DEV...',
-    describe: 'Block devices (or regular files) to replicate, all cut at one instant',
+    value: '[NAME=]DEV...',
+    describe:
+      'Block devices (or regular files) to replicate, all cut at one instant; points know them by NAME ' +
+      '(else by DEV); root-disk as DEV is the whole disk of the root file system',
     required: true,
   },
   serverOption,
@@ -64,6 +66,10 @@ const run: CommandSpec = {
         'understudy agent run --staging https://staging:7007 --ca ca.pem ' +
         '--token-file token --volume /dev/vda /dev/vdb',
       does: 'replicate two disks, a point every 5 s',
+    },
+    {
+      line: 'understudy agent run --config /etc/understudy.json --volume root=root-disk data=/dev/vdb',
+      does: 'by names that survive a change of bus: vda here, nvme0n1 on a recovery instance',
     },
     {
       line: 'understudy agent run --config /etc/understudy.json --cut-interval 1s --bandwidth 20MiB',

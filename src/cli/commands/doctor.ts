@@ -66,11 +66,14 @@ export function renderFindings(findings: readonly Finding[]): string {
 /** Those given; else those of the agent that runs here; null where there is neither. */
 async function volumesOf(settings: Settings): Promise<readonly string[] | null> {
   const given = settings.list('volume');
-  if (given.length > 0) return given;
+  if (given.length > 0) {
+    const { nameVolumes } = await import('../../agent/volume-names.ts');
+    return nameVolumes(given).map(({ path }) => path);
+  }
   const { DEFAULT_RUN_DIRECTORY, readStatus } = await import('../../agent/status-socket.ts');
   try {
     const status = await readStatus(DEFAULT_RUN_DIRECTORY, settings.text('server'));
-    return status.volumes.map(({ volume }) => volume);
+    return status.volumes.map(({ path }) => path);
   } catch (error) {
     const isAlone = error instanceof UnderstudyError && error.code === 'ERR_AGENT_NOT_RUNNING';
     if (isAlone) return null;
