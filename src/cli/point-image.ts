@@ -1,10 +1,10 @@
 /**
- * A volume at a point, read from the service by ranges, as the EC2 target wants it: where it has data, and in
- * what it differs from another point, both found from the digests that the service tells for every MiB.
+ * A volume at a point, read from the service by ranges, as the EC2 target wants it: where it has data, found
+ * from the digests that the service tells for every MiB, and where it differs from another point.
  */
 import type { Extent } from '../model/geometry.ts';
 import type { BlockImage } from '../recovery/ec2/block-image.ts';
-import type { ApiDigests } from '../staging/api-types.ts';
+import type { ApiDifferences, ApiDigests } from '../staging/api-types.ts';
 import { volumePath } from './operator.ts';
 import type { RestClient } from './rest-client.ts';
 
@@ -44,32 +44,17 @@ export async function pointImage(
   };
 }
 
-/** All pieces of an image, ascending. */
-async function* piecesOf(client: RestClient, point: string, volume: string): AsyncGenerator<Piece> {
-  for (let offset: number | null = 0; offset !== null; ) {
-    const page: ApiDigests = await digestsOf(client, point, volume, offset);
-    yield* page.pieces;
-    offset = page.next;
-  }
-}
-
-/** Where two points of a volume differ: pieces that changed, appeared, or became zero. */
+/** Where a volume differs between two points, as the service tells it. */
 export async function* differencesOf(
   client: RestClient,
   points: { readonly from: string; readonly to: string },
   volume: string,
 ): AsyncGenerator<Extent> {
-  const before = piecesOf(client, points.from, volume);
-  const after = piecesOf(client, points.to, volume);
-  let old = await before.next();
-  let now = await after.next();
-  while (old.done !== true || now.done !== true) {
-    const oldAt = old.done === true ? Number.POSITIVE_INFINITY : old.value.offset;
-    const nowAt = now.done === true ? Number.POSITIVE_INFINITY : now.value.offset;
-    const piece = (nowAt <= oldAt ? now.value : old.value) as Piece;
-    const isSame = oldAt === nowAt && (old.value as Piece).digest === (now.value as Piece).digest;
-    if (!isSame) yield { offset: piece.offset, length: piece.length };
-    if (oldAt <= nowAt) old = await before.next();
-    if (nowAt <= oldAt) now = await after.next();
+  const path = `${volumePath(points.to, volume)}/differences`;
+  for (let offset: number | null = 0; offset !== null; ) {
+    const query = { from: points.from, offset };
+    const page: ApiDifferences = await client.call<ApiDifferences>('GET', path, { query });
+    yield* page.extents;
+    offset = page.next;
   }
 }

@@ -3,6 +3,7 @@
  * OpenAPI document says the same in public. Answers only grow. Errors are
  * `{ "error": { "code": "ERR_...", "message": "...", "hint": "..." } }` with a status that fits the kind.
  */
+import type { Extent } from '../model/geometry.ts';
 import type { Finding as MachineFinding, MachineReport, Severity } from '../model/machine.ts';
 import type { ReplicationState } from '../model/replication.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
@@ -103,6 +104,12 @@ export interface ApiPointRequested {
 
 /** GET /v1/points/:point/volumes/:volume/digests?offset=N: what an export is resumed and verified by. */
 export type ApiDigests = PieceDigests & { sizeBytes: number };
+
+/** GET /v1/points/:point/volumes/:volume/differences?from=POINT&offset=N. */
+export interface ApiDifferences {
+  extents: Extent[];
+  next: number | null;
+}
 
 /** GET /v1/statistics. */
 export type ApiStatistics = StoreStatistics & {

@@ -3,6 +3,7 @@
  * in common. A reader holds its point against retention until it is closed.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import type { Extent } from '../model/geometry.ts';
 import type { VolumeId } from '../model/replication.ts';
 import type { CatalogPoint } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
@@ -11,6 +12,7 @@ import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
 import type { DamageNotes } from './damage-notes.ts';
 import { ChainImage } from './image.ts';
+import { imageDifferences } from './image-differences.ts';
 import { shownPoint } from './point-format.ts';
 import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
 
@@ -49,7 +51,31 @@ export class DirectoryReader {
     return listed(await this.find(id), this.core);
   }
 
-  async openImage(pointId: string, volume: VolumeId): Promise<ImageReader> {
+  openImage(pointId: string, volume: VolumeId): Promise<ImageReader> {
+    return this.chainImage(pointId, volume);
+  }
+
+  /** Both points are held until the iteration has ended. */
+  async *differences(
+    from: string,
+    to: string,
+    volume: VolumeId,
+    offset = 0,
+  ): AsyncGenerator<Extent> {
+    const older = await this.chainImage(from, volume);
+    try {
+      const newer = await this.chainImage(to, volume);
+      try {
+        yield* imageDifferences(older, newer, offset);
+      } finally {
+        newer.close();
+      }
+    } finally {
+      older.close();
+    }
+  }
+
+  private async chainImage(pointId: string, volume: VolumeId): Promise<ChainImage> {
     const { record } = await this.find(pointId);
     const found = record.volumes.find((candidate) => candidate.volume === volume);
     if (found === undefined) {

@@ -19,6 +19,7 @@ import { equalBytes, toHex } from './checksum.ts';
 import type { Core } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, type OpenLeaf, openLeaf } from './leaf.ts';
+import { LeafFile } from './leaf-file.ts';
 import { type LeafSource, mergedLeafNumbers } from './leaf-source.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 import type { ImageReader } from './types.ts';
@@ -122,6 +123,21 @@ export class ChainImage implements ImageReader {
     if (this.isClosed) return;
     this.isClosed = true;
     this.life?.release();
+  }
+
+  /** What is known of the chunks of a leaf; null: they are all zero. */
+  entries(leaf: number): Promise<OpenLeaf | null> {
+    this.assertOpen();
+    return this.leaf(leaf);
+  }
+
+  /** What tells of a leaf, oldest first: the same things tell the same, in any image. */
+  tellers(leaf: number): unknown[] {
+    return this.chain.sources.flatMap((source): unknown[] => {
+      if (source instanceof Base) return [toHex(source.table[leaf] ?? new Uint8Array())];
+      if (!source.has(leaf)) return [];
+      return [source instanceof LeafFile ? source.path : source];
+    });
   }
 
   private assertOpen(): void {

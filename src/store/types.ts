@@ -5,6 +5,7 @@
 import type { Disk } from '../base/disk.ts';
 import type { UnderstudyError } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
+import type { Extent } from '../model/geometry.ts';
 import type {
   CutInfo,
   Generation,
@@ -399,6 +400,11 @@ export interface Store {
    * ERR_VOLUME_NOT_FOUND.
    */
   openImage(pointId: string, volume: VolumeId): Promise<ImageReader>;
+  /**
+   * Where a volume differs between two points: stretches, ascending, from the chunk that holds `offset` on.
+   * Told by the maps: costs about what has changed. ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND.
+   */
+  differences(from: string, to: string, volume: VolumeId, offset?: number): AsyncGenerator<Extent>;
   /**
    * Which points the rules (of servers without a policy of their own) would drop, which stay and why. The
    * newest whole point of a server always stays.

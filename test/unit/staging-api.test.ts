@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createApiHandler, createRoutes } from '../../src/staging/api/handler.ts';
 import { parseRange } from '../../src/staging/api/range.ts';
+import type { ApiDifferences } from '../../src/staging/api-types.ts';
 import { makeImageGrant } from '../../src/staging/jobs/image-grant.ts';
 import { FAR, type FakeBackend, fakeBackend, VOLUME } from './support/fake-backend.ts';
 
@@ -57,6 +58,29 @@ describe('authorisation', () => {
         expect(await codeOf(response)).toBe('ERR_UNAUTHORIZED');
       }
     }
+  });
+});
+
+describe('differences', () => {
+  const OLDER = '20261120T103102.123Z-00000001';
+  const path = IMAGE_PATH.replace(/image$/, 'differences');
+  const ask = async (query: string) =>
+    fetch(`${await serve()}${path}${query}`, { headers: bearer });
+
+  it('come a page at a time, and none twice', async () => {
+    const offsets: number[] = [];
+    for (let next: number | null = 0; next !== null; ) {
+      const response = await ask(`?from=${OLDER}&offset=${next}`);
+      const page = (await response.json()) as ApiDifferences;
+      offsets.push(...page.extents.map(({ offset }) => offset));
+      next = page.next;
+    }
+    expect(offsets).toEqual(Array.from({ length: 1200 }, (_, at) => at * 131_072));
+  });
+
+  it('need a point that is there', async () => {
+    expect(await codeOf(await ask(''))).toBe('ERR_API_REQUEST');
+    expect(await codeOf(await ask('?from=none'))).toBe('ERR_POINT_NOT_FOUND');
   });
 });
 
@@ -255,6 +279,9 @@ describe('the OpenAPI document', () => {
       '/v1/servers/{server}/keep': { keep: 'all=1h' },
       '/v1/drills': { point: POINT },
     };
+    const queries: Record<string, string> = {
+      '/v1/points/{point}/volumes/{volume}/differences': `?from=${POINT}`,
+    };
     let job = '';
     for (const route of createRoutes()) {
       expect(document.paths[route.path]?.[route.method.toLowerCase()]).toBeDefined();
@@ -265,7 +292,12 @@ describe('the OpenAPI document', () => {
         .replace('{server}', 'web1')
         .replace('{job}', job);
       const sent = route.method === 'POST' ? { body: JSON.stringify(bodies[route.path]) } : {};
-      const answer = await fetch(url + path, { method: route.method, headers: bearer, ...sent });
+      const query = queries[route.path] ?? '';
+      const answer = await fetch(url + path + query, {
+        method: route.method,
+        headers: bearer,
+        ...sent,
+      });
       expect(answer.status, path).toBe(route.status);
       const value = (await answer.json()) as { jobId?: string };
       job = value.jobId ?? job;

@@ -8,6 +8,7 @@ import { grantedPoint, isAuthorized } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
 import { copyRoutes } from './copies.ts';
+import { differenceRoutes } from './differences.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
 import { imageRoutes } from './images.ts';
 import { jobRoutes } from './jobs.ts';
@@ -28,6 +29,7 @@ export const createRoutes = (): readonly Route[] => [
   ...retentionRoutes,
   ...copyRoutes,
   ...imageRoutes,
+  ...differenceRoutes,
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,
 ];

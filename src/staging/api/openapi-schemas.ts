@@ -306,6 +306,10 @@ export const schemas: Readonly<Record<string, Schema>> = {
     next: orNull(count('`offset` of the next page')),
     sizeBytes: count('Size of the image'),
   }),
+  Differences: object({
+    extents: list(object({ offset: count('Offset'), length: count('Length') }), 'Ascending'),
+    next: orNull(count('`offset` of the next page')),
+  }),
   CopyRequest: {
     type: 'object',
     required: ['to'],

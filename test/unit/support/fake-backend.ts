@@ -215,6 +215,15 @@ export function fakeBackend(
       open += 1;
       return reader();
     },
+    async *differences(from, to, _volume, offset = 0) {
+      await find(from);
+      await find(to);
+      const chunks = from === to ? 0 : 1200;
+      for (let at = 0; at < chunks; at += 1) {
+        const extent = { offset: at * 131_072, length: 65_536 };
+        if (extent.offset + extent.length > offset) yield extent;
+      }
+    },
     servers: async () => [{ server: 'web1', volumes: [], newestPoint: points[0]! }],
     estimateFreed: async () => ({ contents: 1, storedBytes: 2, mapBytes: 3, isEstimate: true }),
     policies: () => [],
