@@ -47,6 +47,7 @@ class ScriptedLauncher implements Launcher {
 /** Jobs of kind plan that end when they are told to; what they did is noted. */
 class ScriptedRunner implements Runner {
   readonly kind = 'plan';
+  jobs: Jobs | null = null;
   readonly works: Work[] = [];
   readonly cleaned: string[][] = [];
 
@@ -102,7 +103,11 @@ async function start(disk: Disk = nodeDisk): Promise<Jobs> {
   });
   const jobs = await Jobs.open({
     ...{ disk, dataDir: join(root, 'data'), clock: systemClock, log: silentLog, door },
-    ...{ store: backend.store, launchers: [launcher], runners: () => [runner] },
+    ...{ store: backend.store, launchers: [launcher] },
+    runners: (jobs) => {
+      runner.jobs = jobs;
+      return [runner];
+    },
     newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
   });
   open.push(jobs);
@@ -305,6 +310,28 @@ describe('a job that is no launch', () => {
     expect(jobs.find(id).outcome).toBe('done');
     expect(runner.cleaned).toEqual([['overlay']]);
     expect(launcher.launches).toEqual([]);
+  });
+
+  it('that starts another one as staging starts: it is launched once, by an id of its own', async () => {
+    const before = await start();
+    const { id } = await before.startWork(plan());
+    // Sorted behind it: jobs are begun one after the other, and these are still to come.
+    const ids = [1, 2, 3, 4, 5, 6].map((number) => `${id}.${number}`);
+    for (const each of ids) await before.start({ ...drill(), id: each });
+    for (const each of ids) await until(before, each, isUp);
+    await before.close();
+    launcher.launches.length = 0;
+    const child = `${id}.7`;
+    runner.run = async (work) => {
+      await runner.jobs!.start({ ...drill(), id: child });
+      return untilTold(work);
+    };
+    const jobs = await start();
+    await until(jobs, child, isUp);
+    expect(launcher.launches.map(({ jobId }) => jobId).sort()).toEqual([...ids, child]);
+    await expect(jobs.start({ ...drill(), id: child })).rejects.toMatchObject({
+      code: 'ERR_JOB_STATE',
+    });
   });
 
   it('is refused as its runner says, or where there is none', async () => {

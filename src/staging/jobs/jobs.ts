@@ -8,8 +8,16 @@ import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Launch, Launcher } from '../../recovery/launcher.ts';
-import type { LaunchEnd, LaunchKind, Made, Runner, Work, WorkKind } from '../../recovery/runner.ts';
-import type { ImageReader, Store } from '../../store/types.ts';
+import type {
+  LaunchEnd,
+  LaunchKind,
+  LaunchOptions,
+  Made,
+  Runner,
+  Work,
+  WorkKind,
+} from '../../recovery/runner.ts';
+import type { ImageReader, ListedPoint, Store } from '../../store/types.ts';
 import { errorBody } from '../api/errors.ts';
 import type { ImageDoor } from './image-door.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';
@@ -35,6 +43,8 @@ export interface LaunchRequest {
   readonly point: string;
   readonly target: string;
   readonly options: Readonly<Record<string, unknown>>;
+  /** Remembered by whoever asks, so that it finds the job again; else a new one. */
+  readonly id?: string;
 }
 
 /** A job that is no launch. */
@@ -99,7 +109,8 @@ export class Jobs {
   static async open(ports: JobsPorts): Promise<Jobs> {
     const jobs = new Jobs(ports);
     for (const job of await jobs.files.load(ports.log)) jobs.jobs.set(job.id, liveOf(job));
-    for (const live of jobs.jobs.values()) {
+    // A runner that goes on may start others meanwhile: those have begun.
+    for (const live of [...jobs.jobs.values()]) {
       if (live.job.state === 'cleaned') continue;
       if (!hasEnded(live.job)) await jobs.hold(live).catch(() => undefined); // tried again, and told, by the launch
       await jobs.settle(live, { type: 'begin' });
@@ -123,15 +134,26 @@ export class Jobs {
   /** ERR_LAUNCH_*, ERR_POINT_NOT_FOUND: refused before anything is made. Runs on after it resolves. */
   async start(request: LaunchRequest): Promise<ShownJob> {
     this.refuseWhenClosing();
-    const { kind = 'drill', point: id, target } = request;
-    const { store } = this.ports;
-    const launcher = this.launcherOf(target);
-    const point = await store.point(id);
-    const options = await launcher.check(request.options, point, (volume) =>
-      store.openImage(id, volume),
-    );
+    const { kind = 'drill', target, id } = request;
+    const { point, options } = await this.check(request);
     const { server, time: pointTime } = point;
-    return this.add({ kind, target, server, point: id, pointTime, options });
+    return this.add({ kind, target, server, point: point.id, pointTime, options }, id);
+  }
+
+  /** What `start` would refuse is refused; the point, and the options completed. Makes nothing. */
+  async check(request: LaunchRequest): Promise<{ point: ListedPoint; options: LaunchOptions }> {
+    const { store } = this.ports;
+    const launcher = this.launcherOf(request.target);
+    const point = await store.point(request.point);
+    const openImage = (volume: string) => store.openImage(point.id, volume);
+    return { point, options: await launcher.check(request.options, point, openImage) };
+  }
+
+  /** For jobs whose ids are remembered before they are started. */
+  newId(): string {
+    const { clock, newId } = this.ports;
+    const time = new Date(clock.wallMs()).toISOString();
+    return `${time.replace(/[-:]|\.\d+/g, '')}-${newId().slice(0, 8)}`;
   }
 
   /** A job that is no launch: refused as its runner says, before anything is made. */
@@ -238,10 +260,9 @@ export class Jobs {
     throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `this service runs no jobs of kind "${kind}"`);
   }
 
-  private async add(what: JobSubject): Promise<ShownJob> {
-    const { clock, newId } = this.ports;
-    const createdAt = new Date(clock.wallMs()).toISOString();
-    const id = `${createdAt.replace(/[-:]|\.\d+/g, '')}-${newId().slice(0, 8)}`;
+  private async add(what: JobSubject, id = this.newId()): Promise<ShownJob> {
+    if (this.jobs.has(id)) throw new UnderstudyError('ERR_JOB_STATE', `there is a job ${id}`);
+    const createdAt = new Date(this.ports.clock.wallMs()).toISOString();
     const live = liveOf({
       ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
       ...{ access: null, check: null, error: null, cleanError: null, made: [], notes: {} },
