@@ -3,12 +3,8 @@ import { UnderstudyError } from '../base/errors.ts';
 import { cleanUp } from '../recovery/ec2/cleanup.ts';
 import { dryRun } from '../recovery/ec2/dry-run.ts';
 import { iamPolicyText } from '../recovery/ec2/iam-policy.ts';
-import {
-  chooseBootMode,
-  type LaunchedInstance,
-  launchInstance,
-  rootFirst,
-} from '../recovery/ec2/launch.ts';
+import { type LaunchedInstance, launchInstance } from '../recovery/ec2/launch.ts';
+import { chooseBootMode, rootFirst } from '../recovery/ec2/launch-choices.ts';
 import { type LaunchPlan, parsePlan } from '../recovery/ec2/launch-plan.ts';
 import { prestage as bringUp, type ChainRecord } from '../recovery/ec2/prestage.ts';
 import type { ListedPoint } from '../store/types.ts';

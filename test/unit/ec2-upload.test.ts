@@ -1,34 +1,25 @@
 /** Volumes as EBS snapshots, against the strict double: equal to the byte, whatever happens on the way. */
 import { randomBytes } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { sleep, systemClock } from '../../src/base/clock.ts';
-import type { AwsConnection } from '../../src/recovery/ec2/aws-connection.ts';
 import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
 import { checkSnapshot } from '../../src/recovery/ec2/snapshot-check.ts';
 import { type UploadOptions, uploadSnapshot } from '../../src/recovery/ec2/upload.ts';
-import type { UploadRequest } from '../../src/recovery/ec2/upload-record.ts';
-import { type AwsDouble, type Fault, startAwsDouble } from '../tools/aws-double.ts';
+import type { UploadRecord, UploadRequest } from '../../src/recovery/ec2/upload-record.ts';
+import type { Fault } from '../tools/aws-double.ts';
 import { BLOCK_BYTES } from '../tools/ebs-double.ts';
 import {
-  connectTo,
   differences,
+  expectKilled,
   hurriedClock,
   imageOf,
-  memoryJournal,
+  killAt,
+  memoryRecord,
+  useAwsWorld,
   useKey,
 } from './support/aws-world.ts';
 
-let double: AwsDouble;
-let aws: AwsConnection;
-beforeEach(async () => {
-  useKey();
-  double = await startAwsDouble();
-  aws = connectTo(double);
-});
-afterEach(async () => {
-  aws.close();
-  await double.stop();
-});
+const world = useAwsWorld();
 
 /** Twelve blocks and a bit: data, a hole, a block that is zero but for its last byte, an odd end. */
 function sample(): Buffer {
@@ -51,11 +42,11 @@ const request: UploadRequest = {
 };
 
 const upload = (content: Buffer, over: Partial<UploadOptions> = {}) =>
-  uploadSnapshot(aws, {
+  uploadSnapshot(world.aws, {
     image: imageOf(content),
     request,
     changed: null,
-    journal: memoryJournal(),
+    journal: memoryRecord<UploadRecord>(),
     lane: new PutQuota(hurriedClock, 1e6).lane(),
     stop: new AbortController().signal,
     concurrency: 4,
@@ -63,14 +54,14 @@ const upload = (content: Buffer, over: Partial<UploadOptions> = {}) =>
   });
 
 const check = (content: Buffer, snapshotId: string, share = 1) =>
-  checkSnapshot(aws, {
+  checkSnapshot(world.aws, {
     ...{ image: imageOf(content), snapshotId, share },
     stop: new AbortController().signal,
   });
 
 /** The volume that AWS would make of the snapshot: the image, and zeros behind it. */
 function expectVolume(snapshotId: string, content: Buffer): void {
-  const volume = double.ebs.volume(snapshotId, content.length);
+  const volume = world.double.ebs.volume(snapshotId, content.length);
   expect(volume.subarray(0, content.length).equals(content)).toBe(true);
   expect(volume.subarray(content.length).every((byte) => byte === 0)).toBe(true);
 }
@@ -95,7 +86,7 @@ describe('a full upload', () => {
     const content = sample();
     const done = await upload(content);
     expectVolume(done.snapshotId, content);
-    const snapshot = double.ebs.snapshots.get(done.snapshotId)!;
+    const snapshot = world.double.ebs.snapshots.get(done.snapshotId)!;
     expect([...snapshot.blocks.keys()].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 7, 9, 12]);
     expect(done.putBlocks).toBe(7);
     expect(snapshot.tags).toEqual({ 'understudy-job': 'job-1' });
@@ -110,21 +101,23 @@ describe('a full upload', () => {
   });
 
   it('waits until the snapshot is completed', async () => {
-    double.ebs.settings.completionMs = 200;
+    world.double.ebs.settings.completionMs = 200;
     const done = await upload(sample());
-    expect(double.ebs.snapshots.get(done.snapshotId)!.state).toBe('completed');
-    expect(double.calls.filter((call) => call === 'DescribeSnapshots').length).toBeGreaterThan(2);
+    expect(world.double.ebs.snapshots.get(done.snapshotId)!.state).toBe('completed');
+    expect(
+      world.double.calls.filter((call) => call === 'DescribeSnapshots').length,
+    ).toBeGreaterThan(2);
   });
 
   it('asks for encryption, and a second run with the same record makes nothing', async () => {
     const kmsKeyArn = 'arn:aws:kms:us-east-1:123456789012:key/abc';
-    const journal = memoryJournal();
+    const journal = memoryRecord<UploadRecord>();
     const over = { request: { ...request, encryption: { kmsKeyArn } }, journal };
     const content = sample();
     const first = await upload(content, over);
-    expect(double.ebs.snapshots.get(first.snapshotId)!.kmsKeyArn).toBe(kmsKeyArn);
+    expect(world.double.ebs.snapshots.get(first.snapshotId)!.kmsKeyArn).toBe(kmsKeyArn);
     expect(await upload(content, over)).toEqual(first);
-    expect(double.calls.filter((call) => call === 'StartSnapshot')).toHaveLength(1);
+    expect(world.double.calls.filter((call) => call === 'StartSnapshot')).toHaveLength(1);
   });
 });
 
@@ -138,7 +131,7 @@ describe('a delta over a parent', () => {
     expectVolume(parent.snapshotId, before);
     expect(child.putBlocks).toBe(4);
     // It lives on when the parent is deleted.
-    double.ebs.snapshots.delete(parent.snapshotId);
+    world.double.ebs.snapshots.delete(parent.snapshotId);
     expectVolume(child.snapshotId, after);
     expect((await check(after, child.snapshotId)).readBlocks).toBe(8);
   });
@@ -152,7 +145,7 @@ describe('a delta over a parent', () => {
       ...over,
       request: { ...over.request!, encryption },
     });
-    expect(double.ebs.snapshots.get(child.snapshotId)!.kmsKeyArn).toBe(encryption.kmsKeyArn);
+    expect(world.double.ebs.snapshots.get(child.snapshotId)!.kmsKeyArn).toBe(encryption.kmsKeyArn);
   });
 
   it('says that a parent is gone', async () => {
@@ -173,38 +166,28 @@ describe('killed at any call', () => {
       const parent = await upload(before);
       // Upper bound of the calls of one run; the last one runs through.
       for (let at = 1; at < 12; at += 1) {
-        const journal = memoryJournal();
+        const journal = memoryRecord<UploadRecord>();
         const key = `job-${at}-${isDone} /dev/vda`;
         const delta = childOf(parent.snapshotId, before, after);
         const options = { ...delta, request: { ...delta.request!, key }, journal, concurrency: 2 };
-        const stop = new AbortController();
-        const first = double.calls.length;
-        double.fault = (_call, number) => {
-          if (number < first + at) return undefined;
-          journal.isKilled = true;
-          stop.abort(new Error('killed'));
-          return { kind: 'drop', isDone };
-        };
-        await upload(after, { ...options, stop: stop.signal }).catch((error) => {
-          expect(String(error)).toContain('killed');
-        });
-        double.fault = () => undefined;
-        journal.isKilled = false;
+        const { stop, revive } = killAt(world, at, isDone, journal);
+        await upload(after, { ...options, stop }).catch(expectKilled);
+        revive();
         const done = await upload(after, options);
         expectVolume(done.snapshotId, after);
         expect(done.putBlocks).toBe(4);
         // Its parent, and one for each round: none was begun twice.
-        expect(double.ebs.snapshots.size).toBe(1 + at);
+        expect(world.double.ebs.snapshots.size).toBe(1 + at);
       }
     },
   );
 
   it('in the middle of many blocks, it does not begin anew', async () => {
     const content = randomBytes(40 * BLOCK_BYTES);
-    const journal = memoryJournal();
+    const journal = memoryRecord<UploadRecord>();
     const stop = new AbortController();
     let puts = 0;
-    double.fault = (call) => {
+    world.double.fault = (call) => {
       puts += call === 'PutSnapshotBlock' ? 1 : 0;
       if (puts === 30) stop.abort(new Error('cancelled'));
       return undefined;
@@ -219,22 +202,22 @@ describe('killed at any call', () => {
 
   it('a snapshot that AWS gave up meanwhile is deleted and begun anew', async () => {
     const content = sample();
-    const journal = memoryJournal();
+    const journal = memoryRecord<UploadRecord>();
     const stop = new AbortController();
-    double.fault = (call) => {
+    world.double.fault = (call) => {
       if (call === 'CompleteSnapshot') stop.abort(new Error('killed'));
       return undefined;
     };
     await expect(upload(content, { journal, stop: stop.signal })).rejects.toThrow('killed');
-    const [old] = double.ebs.snapshots.keys();
-    double.ebs.snapshots.get(old!)!.isSealed = false;
-    double.ebs.settings.nowMs = () => Date.now() + 61 * 60_000;
-    double.fault = () => undefined;
+    const [old] = world.double.ebs.snapshots.keys();
+    world.double.ebs.snapshots.get(old!)!.isSealed = false;
+    world.double.ebs.settings.nowMs = () => Date.now() + 61 * 60_000;
+    world.double.fault = () => undefined;
     const notes: string[] = [];
     const done = await upload(content, { journal, onNote: (text) => notes.push(text) });
     expect(notes).toEqual([`${old} is in state error: its upload begins anew`]);
     expect(done.snapshotId).not.toBe(old);
-    expect(double.ebs.snapshots.has(old!)).toBe(false);
+    expect(world.double.ebs.snapshots.has(old!)).toBe(false);
     expectVolume(done.snapshotId, content);
   });
 });
@@ -251,7 +234,7 @@ describe('refusals', () => {
     ['too slow a block', refuse(400, 'ValidationException', 'WRITE_REQUEST_TIMEOUT')],
     ['no answer', { kind: 'drop', isDone: true } as const],
   ])('%s at every third call: it goes on, and the volume is right', async (_name, fault) => {
-    double.fault = (call, number) =>
+    world.double.fault = (call, number) =>
       number % 3 === 0 && (fault.kind === 'drop' || /Put/.test(call)) ? fault : undefined;
     const content = sample();
     const done = await upload(content);
@@ -264,7 +247,7 @@ describe('refusals', () => {
     ['PutSnapshotBlock', refuse(400, 'ValidationException', 'INVALID_BLOCK'), 'ERR_AWS_REFUSED'],
     ['PutSnapshotBlock', refuse(500, 'InternalServerException'), 'ERR_AWS_UNAVAILABLE'],
   ])('%s refused: one clear line with its code', async (call, fault, code) => {
-    double.fault = (name) => (name === call ? fault : undefined);
+    world.double.fault = (name) => (name === call ? fault : undefined);
     await expect(upload(sample())).rejects.toMatchObject({
       code,
       message: expect.stringMatching(new RegExp(`^${call} .*(Exception|Error)`)),
@@ -273,42 +256,37 @@ describe('refusals', () => {
 
   it('a key that is not known is said so', async () => {
     useKey('AKIAOTHER');
-    aws.close();
-    aws = connectTo(double);
+    world.reconnect();
     await expect(upload(sample())).rejects.toMatchObject({ code: 'ERR_AWS_CREDENTIALS' });
   });
 
   it('waiting for its turn is no part of the time that an answer may take', async () => {
-    aws.close();
-    aws = connectTo(
-      double,
-      { answerMs: 50, retry: { tries: 1, firstMs: 1, capMs: 1 } },
-      systemClock,
-    );
+    const once = { tries: 1, firstMs: 1, capMs: 1 };
+    world.reconnect({ answerMs: 50, retry: once }, systemClock);
     const asked = { call: 'PutSnapshotBlock', subject: '', stop: new AbortController().signal };
     const turn = () => sleep(systemClock, 200);
-    expect(await aws.ask({ ...asked, turn }, async () => 'put')).toBe('put');
-    await expect(aws.ask(asked, turn)).rejects.toMatchObject({
+    expect(await world.aws.ask({ ...asked, turn }, async () => 'put')).toBe('put');
+    await expect(world.aws.ask(asked, turn)).rejects.toMatchObject({
       code: 'ERR_AWS_UNAVAILABLE',
       message: expect.stringContaining('no answer for 50 ms'),
     });
   });
 
   it('too many pending snapshots', async () => {
-    double.ebs.settings.pendingLimit = 0;
+    world.double.ebs.settings.pendingLimit = 0;
     await expect(upload(sample())).rejects.toMatchObject({ code: 'ERR_AWS_QUOTA' });
   });
 
   it('a snapshot that was deleted in the middle', async () => {
-    double.fault = (call) => {
-      if (call === 'CompleteSnapshot') double.ebs.snapshots.clear();
+    world.double.fault = (call) => {
+      if (call === 'CompleteSnapshot') world.double.ebs.snapshots.clear();
       return undefined;
     };
     await expect(upload(sample())).rejects.toMatchObject({ code: 'ERR_EC2_SNAPSHOT_GONE' });
   });
 
   it('a record of another upload is not gone on with', async () => {
-    const journal = memoryJournal();
+    const journal = memoryRecord<UploadRecord>();
     await upload(sample(), { journal });
     const other = { ...request, parentSnapshotId: 'snap-1' };
     await expect(
@@ -321,7 +299,7 @@ describe('reading back', () => {
   it('finds a block that differs, one that is missing and one too many', async () => {
     const content = sample();
     const { snapshotId } = await upload(content);
-    const { blocks } = double.ebs.snapshots.get(snapshotId)!;
+    const { blocks } = world.double.ebs.snapshots.get(snapshotId)!;
     const kept = blocks.get(9)!;
     blocks.set(9, Buffer.from(kept).fill(1, 100, 101));
     await expect(check(content, snapshotId)).rejects.toMatchObject({ code: 'ERR_EC2_MISMATCH' });
@@ -336,7 +314,7 @@ describe('reading back', () => {
 
   it('of a part reads no more than that, over pages', async () => {
     const content = randomBytes(30 * BLOCK_BYTES);
-    double.ebs.settings.pageBlocks = 7;
+    world.double.ebs.settings.pageBlocks = 7;
     const { snapshotId } = await upload(content);
     const { heldBlocks, readBlocks } = await check(content, snapshotId, 0.3);
     expect(heldBlocks).toBe(30);

@@ -25,6 +25,8 @@ export interface ChainWish {
   readonly encryption: ChainEncryption | null;
   /** False where EC2 does not know the head's snapshot as completed any more. */
   readonly isHeadThere: boolean;
+  /** True where something is laid over the point's image: then the head itself is not what is wanted. */
+  readonly isPrepared?: boolean;
   /** False where the differences between the head's point and this one are not known any more. */
   readonly isDeltaKnown: boolean;
 }
@@ -46,7 +48,8 @@ export type ChainStep =
 export function planStep(head: ChainHead | null, wish: ChainWish): ChainStep {
   const reason = newChainReason(head, wish);
   if (head === null || reason !== null) return { kind: 'full', reason: reason ?? 'first' };
-  if (head.point === wish.point) return { kind: 'keep', snapshotId: head.snapshotId };
+  if (head.point === wish.point && wish.isPrepared !== true)
+    return { kind: 'keep', snapshotId: head.snapshotId };
   return { kind: 'delta', parentSnapshotId: head.snapshotId, fromPoint: head.point };
 }
 

@@ -5,12 +5,14 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Extent } from '../../model/geometry.ts';
+import { type ImageOverlay, merged, overlaid } from '../image-overlay.ts';
 import type { AwsConnection } from './aws-connection.ts';
 import { type BlockImage, sizeGiB } from './block-image.ts';
-import { type BootMode, bootModeOfImage } from './boot-mode.ts';
+import type { BootMode } from './boot-mode.ts';
 import { type ChainHead, type ChainStep, planStep } from './chain.ts';
 import { Ec2Calls } from './ec2-calls.ts';
 import { waitForInstance } from './instance-wait.ts';
+import { chooseBootMode, chooseType, rootFirst } from './launch-choices.ts';
 import type { LaunchPlan } from './launch-plan.ts';
 import {
   fittingLaunch,
@@ -21,7 +23,6 @@ import {
 } from './launch-record.ts';
 import type { PutQuota } from './put-quota.ts';
 import { type LaunchFacts, registerImageRequest, runInstancesRequest } from './requests.ts';
-import { defaultFamilies, rightSize, whyNot } from './right-size.ts';
 import { checkSnapshot } from './snapshot-check.ts';
 import { tagsOf } from './tags.ts';
 import { uploadSnapshot } from './upload.ts';
@@ -34,6 +35,8 @@ export interface VolumeSource {
   readonly head?: ChainHead | null;
   /** What differs between the head's point and this one; undefined: not known. */
   readonly changed?: () => AsyncIterable<Extent> | Iterable<Extent>;
+  /** Laid over the image: the instance gets the prepared disk, the chain keeps the point's. */
+  readonly overlay?: ImageOverlay;
 }
 
 export interface LaunchOptions {
@@ -77,44 +80,6 @@ export async function launchInstance(
   return new InstanceLaunch(aws, options).run();
 }
 
-/** The point's volumes, the one that boots first. ERR_EC2_PLAN where the plan names another one. */
-export function rootFirst<T extends { volume: string }>(
-  volumes: readonly T[],
-  rootVolume: string | null,
-): T[] {
-  if (rootVolume === null) return [...volumes];
-  const root = volumes.find(({ volume }) => volume === rootVolume);
-  if (root !== undefined) return [root, ...volumes.filter((other) => other !== root)];
-  const names = volumes.map(({ volume }) => volume).join(', ');
-  const message = `rootVolume: the point has no volume ${rootVolume}; it has ${names}`;
-  throw new UnderstudyError('ERR_EC2_PLAN', message);
-}
-
-/** By the plan, or by the disk itself; machines of ARM have no BIOS. */
-export async function chooseBootMode(plan: LaunchPlan, root: VolumeSource): Promise<BootMode> {
-  if (plan.bootMode !== 'auto') return plan.bootMode;
-  const found = await bootModeOfImage(root.image, root.volume);
-  return plan.architecture === 'arm64' ? 'uefi' : found;
-}
-
-/** By the plan, or by the rule; looked at before anything is made. ERR_EC2_INSTANCE_TYPE. */
-export async function chooseType(
-  ec2: Ec2Calls,
-  plan: LaunchPlan,
-  bootMode: BootMode,
-): Promise<string> {
-  const wanted = { architecture: plan.architecture, bootMode };
-  if (plan.instanceType === null) {
-    const families = plan.families ?? defaultFamilies[plan.architecture];
-    return rightSize(await ec2.instanceTypes(families), plan.source!, wanted);
-  }
-  const type = await ec2.instanceType(plan.instanceType);
-  const why = type === null ? 'this region does not offer it' : whyNot(type, wanted);
-  if (why === null) return plan.instanceType;
-  const message = `instance type ${plan.instanceType}: ${why}`;
-  throw new UnderstudyError('ERR_EC2_INSTANCE_TYPE', message);
-}
-
 class InstanceLaunch {
   private readonly aws: AwsConnection;
   private readonly options: LaunchOptions;
@@ -129,7 +94,7 @@ class InstanceLaunch {
     this.aws = aws;
     this.options = options;
     this.ec2 = new Ec2Calls(aws, options.stop);
-    this.sources = rootFirst(options.sources, options.plan.rootVolume);
+    this.sources = rootFirst(options.sources, options.plan.rootVolume).map(prepared);
     const volumes = this.sources.map(({ volume }) => volume);
     this.record = newLaunch({ ...namesOf(options), volumes });
   }
@@ -185,6 +150,7 @@ class InstanceLaunch {
   /** The snapshot of one volume: made, taken up again, or the head of its chain as it is. */
   private async snapshot(source: VolumeSource, stop: AbortSignal): Promise<void> {
     const { volume } = source;
+    await this.giveUpOther(source);
     const held = this.volumeRecord(volume);
     if (held.snapshotId === null) {
       const step = await this.step(source);
@@ -200,8 +166,25 @@ class InstanceLaunch {
     await this.save((record) => withVolume(record, volume, { isChecked: true }));
   }
 
+  /** What was uploaded of another preparation of the disk is of no use: it is deleted, then forgotten. */
+  private async giveUpOther(source: VolumeSource): Promise<void> {
+    const { upload, snapshotId } = this.volumeRecord(source.volume);
+    if (this.record.imageId !== null) return;
+    const isRight =
+      upload === null ? !isPrepared(source) : upload.request.key === this.keyOf(source);
+    if (isRight || (upload === null && snapshotId === null)) return;
+    if (upload?.snapshotId) await this.ec2.deleteSnapshot(upload.snapshotId);
+    const nothing = { upload: null, snapshotId: null, isChecked: false };
+    await this.save((record) => withVolume(record, source.volume, nothing));
+  }
+
+  private keyOf({ volume, overlay }: VolumeSource): string {
+    return `${this.options.job} ${volume}${overlay === undefined ? '' : ` ${overlay.id}`}`;
+  }
+
   /** What an upload was begun as stays; else the chain decides. */
-  private async step({ volume, image, head = null, changed }: VolumeSource): Promise<ChainStep> {
+  private async step(source: VolumeSource): Promise<ChainStep> {
+    const { volume, image, head = null, changed } = source;
     const begun = this.volumeRecord(volume).upload;
     if (begun !== null) {
       const parent = begun.request.parentSnapshotId;
@@ -215,6 +198,7 @@ class InstanceLaunch {
       encryption: this.options.plan.encryption,
       isHeadThere: there?.State === 'completed',
       isDeltaKnown: changed !== undefined,
+      isPrepared: isPrepared(source),
     });
     if (head !== null && step.kind === 'full') {
       this.options.onNote(
@@ -253,10 +237,11 @@ class InstanceLaunch {
     return done.snapshotId;
   }
 
-  private requestFor({ volume, image }: VolumeSource, parent: string | null): UploadRequest {
+  private requestFor(source: VolumeSource, parent: string | null): UploadRequest {
+    const { volume, image } = source;
     const { job, server, point, plan, timeoutMinutes = TIMEOUT_MINUTES } = this.options;
     return {
-      key: `${job} ${volume}`,
+      key: this.keyOf(source),
       sizeGiB: sizeGiB(image.sizeBytes),
       description: `understudy: ${server} ${volume} at ${point}`,
       tags: tagsOf(job, { server, point, volume }, plan.tags),
@@ -304,6 +289,21 @@ class InstanceLaunch {
     const total = this.sources.reduce((sum, { image }) => sum + image.sizeBytes, 0);
     this.options.onProgress(done, total, stage);
   }
+}
+
+const isPrepared = ({ overlay }: VolumeSource): boolean =>
+  overlay !== undefined && overlay.changed.length > 0;
+
+/** The source as it is uploaded. */
+function prepared(source: VolumeSource): VolumeSource {
+  const { image, head = null, changed, overlay } = source;
+  if (overlay === undefined || !isPrepared(source)) return source;
+  const over = overlay.changed;
+  return {
+    ...source,
+    image: overlaid(image, overlay),
+    ...(head !== null && changed !== undefined && { changed: () => merged(changed(), over) }),
+  };
 }
 
 const namesOf = ({ job, server, point, plan }: LaunchOptions) => ({

@@ -1,11 +1,10 @@
 /** What tests of the EC2 target share: a connection to the double, images in memory, journals that can die. */
+import { afterEach, beforeEach, expect } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Extent } from '../../../src/model/geometry.ts';
 import { AwsConnection, type AwsSettings } from '../../../src/recovery/ec2/aws-connection.ts';
 import type { BlockImage } from '../../../src/recovery/ec2/block-image.ts';
-import type { UploadJournal } from '../../../src/recovery/ec2/upload.ts';
-import type { UploadRecord } from '../../../src/recovery/ec2/upload-record.ts';
-import { ACCESS_KEY, type AwsDouble } from '../../tools/aws-double.ts';
+import { ACCESS_KEY, type AwsDouble, startAwsDouble } from '../../tools/aws-double.ts';
 
 /** A thousand times as fast, but for the timers that bound a request: the double has no need of the waits. */
 export const hurriedClock = {
@@ -61,19 +60,83 @@ export function differences(before: Buffer, after: Buffer): Extent[] {
   return found;
 }
 
-/** A journal in memory. Once killed it takes nothing more, as a process that is gone. */
-export function memoryJournal(): UploadJournal & {
-  record: UploadRecord | null;
-  isKilled: boolean;
-} {
+/** A record in memory. Once killed it takes nothing more, as a process that is gone. */
+export function memoryRecord<T>() {
   const journal = {
-    record: null as UploadRecord | null,
+    record: null as T | null,
     isKilled: false,
     load: async () => structuredClone(journal.record),
-    save: async (record: UploadRecord) => {
+    save: async (record: T) => {
       if (journal.isKilled) throw new Error('killed');
       journal.record = structuredClone(record);
     },
   };
   return journal;
 }
+
+export interface AwsWorld {
+  double: AwsDouble;
+  aws: AwsConnection;
+  /** The same double, by other settings of the client. */
+  reconnect(settings?: AwsSettings, clock?: Clock): void;
+  /** A new double, as if nothing had been made. */
+  renew(): Promise<void>;
+}
+
+/** A new double and a connection to it for each test of the file. */
+export function useAwsWorld(): AwsWorld {
+  const world: AwsWorld = {
+    ...({} as Pick<AwsWorld, 'double' | 'aws'>),
+    reconnect(settings, clock) {
+      world.aws.close();
+      world.aws = connectTo(world.double, settings, clock);
+    },
+    async renew() {
+      world.aws.close();
+      await world.double.stop();
+      await open();
+    },
+  };
+  const open = async () => {
+    world.double = await startAwsDouble();
+    world.aws = connectTo(world.double);
+  };
+  beforeEach(() => {
+    useKey();
+    return open();
+  });
+  afterEach(async () => {
+    world.aws.close();
+    await world.double.stop();
+  });
+  return world;
+}
+
+/**
+ * Makes call number `at` from now on, and all after it, those of a process that is killed: `isDone` tells
+ * whether the call is carried out before. Ends with `revive`.
+ */
+export function killAt(
+  { double }: AwsWorld,
+  at: number,
+  isDone: boolean,
+  journal: { isKilled: boolean },
+): { readonly stop: AbortSignal; revive(): void } {
+  const stop = new AbortController();
+  const first = double.calls.length;
+  double.fault = (_call, number) => {
+    if (number < first + at) return undefined;
+    journal.isKilled = true;
+    stop.abort(new Error('killed'));
+    return { kind: 'drop', isDone };
+  };
+  return {
+    stop: stop.signal,
+    revive() {
+      double.fault = () => undefined;
+      journal.isKilled = false;
+    },
+  };
+}
+
+export const expectKilled = (error: unknown): void => expect(String(error)).toContain('killed');
