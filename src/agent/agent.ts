@@ -15,7 +15,7 @@ import { readHealth } from './health.ts';
 import { Outbox } from './outbox.ts';
 import type { AgentPorts } from './ports.ts';
 import { nextTickMs, reduce, startState } from './replication-state.ts';
-import { type AgentStatus, agentStatus, wireStatus } from './report.ts';
+import { type AgentStatus, agentStatus, type RefusalReport, wireStatus } from './report.ts';
 import { Session } from './session.ts';
 import { type SliceOutcome, Slices } from './slices.ts';
 import { StallWatch } from './stall-watch.ts';
@@ -58,6 +58,7 @@ class AgentCore implements Agent {
   private cuts = 0;
   private lastError: UnderstudyError | null = null;
   private machine: MachineReport | null = null;
+  private refusal: RefusalReport | null = null;
 
   constructor(ports: AgentPorts) {
     this.ports = ports;
@@ -112,6 +113,7 @@ class AgentCore implements Agent {
       wireBytes: this.outbox.sentBytes,
       cuts: this.cuts,
       pid: this.ports.pid,
+      refused: this.refusal,
     });
   }
 
@@ -356,6 +358,7 @@ class AgentCore implements Agent {
     this.stall.progress(this.now().monotonicMs);
     switch (message.type) {
       case 'welcome':
+        this.refusal = null;
         this.outbox.open(this.session, message.windowBytes);
         this.dispatch({ type: 'welcome', volumes: message.volumes });
         this.sayMachine();
@@ -387,6 +390,20 @@ class AgentCore implements Agent {
     this.slices.reset();
     this.lastError = error;
     const reason = `${error.code}: ${error.message}`;
-    this.dispatch({ type: 'disconnected', reason, isFatal, random: this.ports.random() });
+    const isOther = error.code === 'ERR_OTHER_HARDWARE';
+    if (isOther) this.refused(error);
+    const mayBeAdmitted = isOther && this.ports.ifRefused !== 'exit';
+    const random = this.ports.random();
+    this.dispatch({ type: 'disconnected', reason, isFatal, mayBeAdmitted, random });
+  }
+
+  /** Said loudly once, then shown by the status: this machine replicates nothing. */
+  private refused({ code, message, spec: { hint } }: UnderstudyError): void {
+    const since = new Date(this.now().wallMs).toISOString();
+    if (this.refusal === null) {
+      const text = 'staging refuses this machine: nothing of it is replicated';
+      this.ports.log.error(text, { code, reason: message, hint });
+    }
+    this.refusal = { code, message, since: this.refusal?.since ?? since };
   }
 }

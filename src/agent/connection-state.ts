@@ -60,7 +60,7 @@ export function disconnected(
 ): Step {
   if (!isLive(state)) return stay(state);
   const ended = endSession(state);
-  if (event.isFatal && !state.wasOpen) {
+  if (event.isFatal && !state.wasOpen && event.mayBeAdmitted !== true) {
     return stay(
       { ...ended, connection: { kind: 'idle' }, isClosing: true },
       { type: 'give-up', reason: event.reason },

@@ -23,6 +23,20 @@ export function checkServerName(name: string): string {
   throw new UnderstudyError('ERR_AGENT_NAME', `not a server name: "${name}"`);
 }
 
+/**
+ * What the machine says of itself in clear, so that staging can tell whose it is: the firmware's UUID,
+ * and on EC2 the instance's id. Lower case. `root`: for tests.
+ */
+export function readMachineWords(root = ''): string[] {
+  const read = (name: string) => readOptional(`${root}/sys/class/dmi/id/${name}`).toLowerCase();
+  const uuid = read('product_uuid');
+  const tag = read('board_asset_tag');
+  return [
+    ...(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid) ? [uuid] : []),
+    ...(/^i-[0-9a-f]{8,17}$/.test(tag) ? [tag] : []),
+  ];
+}
+
 export function readIdentity(server: string, agentVersion: string): AgentIdentity {
   const found = sources.map((path) => `${path}=${readOptional(path)}`);
   const isKnown = found.some((line) => !line.endsWith('='));

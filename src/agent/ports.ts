@@ -44,6 +44,8 @@ export interface AgentPorts {
   readonly settings: AgentSettings;
   /** Bytes a second to staging; 0: no limit. */
   readonly bandwidth: number;
+  /** Refused as another machine than the one that has the name: wait to be let in (the default), or end. */
+  readonly ifRefused?: 'wait' | 'exit';
   /** The agent cannot go on; called at most once. */
   readonly onGivenUp: (error: UnderstudyError) => void;
 }

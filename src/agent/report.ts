@@ -22,6 +22,14 @@ export interface AgentStatus {
   readonly patchedBytes: number;
   readonly cuts: number;
   readonly lastCut: (CutInfo & CutOutcome) | null;
+  /** Set while staging takes another machine for this server: nothing of this one is replicated. */
+  readonly refused: RefusalReport | null;
+}
+export interface RefusalReport {
+  readonly code: string;
+  readonly message: string;
+  /** ISO 8601. */
+  readonly since: string;
 }
 export interface CutOutcome {
   readonly time: string;
@@ -115,6 +123,7 @@ export interface ReportContext {
   readonly wireBytes: number;
   readonly cuts: number;
   readonly pid: number;
+  readonly refused: RefusalReport | null;
 }
 
 export function agentStatus(state: AgentState, now: Instant, context: ReportContext): AgentStatus {
@@ -132,6 +141,7 @@ export function agentStatus(state: AgentState, now: Instant, context: ReportCont
     wireBytes: context.wireBytes,
     ...context.counts,
     cuts: context.cuts,
+    refused: context.refused,
     lastCut:
       last === null
         ? null

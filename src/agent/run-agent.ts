@@ -42,6 +42,8 @@ export interface RunAgentOptions {
   /** Bytes a second to staging; 0: no limit. */
   readonly bandwidth: number;
   readonly log: Log;
+  /** Where staging takes another machine for this server: wait to be let in (the default), or end. */
+  readonly ifRefused?: 'wait' | 'exit';
   /** Where the status socket lies. */
   readonly runDirectory?: string;
   /** Memory for what has been read and not yet sent. */
@@ -178,6 +180,7 @@ function startCore(
       syncBuffers: Math.max(2, Math.floor(count / 4)),
     },
     bandwidth: options.bandwidth,
+    ...(options.ifRefused !== undefined && { ifRefused: options.ifRefused }),
     onGivenUp,
   });
   return {

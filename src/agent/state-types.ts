@@ -183,6 +183,8 @@ export type AgentEvent =
       readonly reason: string;
       /** Trying again cannot help: the peer refused us for what we are. */
       readonly isFatal: boolean;
+      /** An operator may let this machine in yet: it is worth waiting for. */
+      readonly mayBeAdmitted?: boolean;
       /** In [0, 1), drawn by the shell. */
       readonly random: number;
     }

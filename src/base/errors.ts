@@ -212,6 +212,11 @@ export const errorCatalogue = {
     6,
     'Another machine holds this server name: choose another --server, or run server admit.',
   ),
+  ERR_FAILBACK_STATE: spec(
+    'operational',
+    6,
+    'See failback list: the step does not fit the state that the failback is in.',
+  ),
   ERR_RESCAN_DEMANDED: spec(
     'operational',
     3,

@@ -19,6 +19,8 @@ import type {
 } from '../store/types.ts';
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
+import type { FormerHolder } from './lineage-state.ts';
+import type { RefusedMachine } from './server-record.ts';
 
 export interface ApiError {
   error: { code: string; message: string; hint: string };
@@ -65,6 +67,13 @@ export interface ApiServer {
   /** Hex; `pendingHardwareId` is other hardware that was refused and waits for `server admit`. */
   hardwareId: string;
   pendingHardwareId: string | null;
+  /** Machines that were refused since staging began; `job`: whose machine it is, where that is known. */
+  refused: readonly (RefusedMachine & { job: string | null })[];
+  /** Since when the machine has the name, ISO 8601, and the newest point then; null: not noted. */
+  since: string | null;
+  fromPoint: string | null;
+  /** Machines that had it before, oldest first. */
+  former: readonly FormerHolder[];
   agentVersion: string;
   /** Bytes that came over the wire, and bytes of contents that the answer "have" spared, since staging began. */
   receivedBytes: number;

@@ -4,18 +4,14 @@
  * changes (write, sync, rename, sync of the folder).
  *
  *   line 1  "understudy-servers 1 <length of the rest> <SHA-256 of the rest, hex>"
- *   rest    JSON: [{server, hardwareId, pendingHardwareId}]
+ *   rest    JSON: [{server, hardwareId, pendingHardwareId, ...}], as
+ *           `Holder` of lineage-state.ts; it only grows
  */
 import { hash } from 'node:crypto';
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { ServerId } from '../model/replication.ts';
-
-export interface Holder {
-  readonly server: ServerId;
-  readonly hardwareId: string;
-  readonly pendingHardwareId: string | null;
-}
+import type { Holder } from './lineage-state.ts';
 
 const NAME = 'servers';
 const MAGIC = 'understudy-servers 1';
@@ -66,14 +62,39 @@ export class Register {
 
   /** Durable, and known, once it resolves. */
   set(holder: Holder): Promise<void> {
-    const write = async () => {
-      const next = new Map(this.holders).set(holder.server, holder);
-      await this.write([...next.values()]);
-      this.holders.set(holder.server, holder);
-    };
+    return this.queued(() => this.put(holder));
+  }
+
+  /**
+   * One step of what is known of a server: `step` sees what all steps before it have left, and may throw.
+   * Durable, and known, once it resolves; nothing is written where nothing changes. ERR_SERVER_NOT_FOUND.
+   */
+  async update(server: ServerId, step: (known: Holder) => Holder): Promise<Holder> {
+    let next: Holder | undefined;
+    await this.queued(async () => {
+      const known = this.holders.get(server);
+      if (known === undefined) {
+        throw new UnderstudyError(
+          'ERR_SERVER_NOT_FOUND',
+          `no machine has the name "${server}" yet`,
+        );
+      }
+      next = step(known);
+      if (next !== known) await this.put(next);
+    });
+    return next!;
+  }
+
+  private queued(write: () => Promise<void>): Promise<void> {
     const written = this.writing.then(write);
     this.writing = written.catch(() => undefined);
     return written;
+  }
+
+  private async put(holder: Holder): Promise<void> {
+    const next = new Map(this.holders).set(holder.server, holder);
+    await this.write([...next.values()]);
+    this.holders.set(holder.server, holder);
   }
 
   private async write(holders: readonly Holder[]): Promise<void> {

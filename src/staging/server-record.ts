@@ -8,8 +8,23 @@ import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import { isPassing } from '../store/passing.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { ApiServer, ApiServerVolume } from './api-types.ts';
-import type { Holder } from './register.ts';
+import type { Holder } from './lineage-state.ts';
 import type { Session } from './session.ts';
+
+/** A machine that came under the server's name, and was not it. */
+export interface RefusedMachine {
+  readonly hardwareId: string;
+  /** Its firmware's UUID and the like, as it says itself. */
+  readonly words: readonly string[];
+  readonly peer: string;
+  /** ISO 8601. */
+  readonly first: string;
+  readonly last: string;
+  readonly attempts: number;
+}
+
+/** So many of one server are remembered. */
+const MAX_REFUSED = 16;
 
 interface VolumeRecord {
   readonly volume: VolumeId;
@@ -34,6 +49,11 @@ export class ServerRecord {
   agentVersion = '';
   newestPoint: ListedPoint | null = null;
   newestWholeMs: number | null = null;
+  newestWhole: string | null = null;
+  /** While it is above zero nobody is let in. */
+  shut = 0;
+  /** Since the service began, the newest last. */
+  refused: readonly RefusedMachine[] = [];
   points = 0;
   /** Why the agent is not connected, where it was refused. */
   reason = '';
@@ -84,8 +104,20 @@ export class ServerRecord {
     this.newestPoint = point;
     const timeMs = Date.parse(point.time);
     if (point.missingVolumes.length === 0) {
+      this.newestWhole = point.id;
       this.newestWholeMs = Math.max(timeMs, this.newestWholeMs ?? timeMs);
     }
+  }
+
+  refuse(machine: Pick<RefusedMachine, 'hardwareId' | 'words' | 'peer'>, now: string): void {
+    const isIt = (each: RefusedMachine) => each.hardwareId === machine.hardwareId;
+    const { first = now, attempts = 0 } = this.refused.find(isIt) ?? {};
+    const noted = { ...machine, first, last: now, attempts: attempts + 1 };
+    this.refused = [...this.refused.filter((each) => !isIt(each)), noted].slice(-MAX_REFUSED);
+  }
+
+  forgetRefused(hardwareId: string): void {
+    this.refused = this.refused.filter((each) => each.hardwareId !== hardwareId);
   }
 
   describe(
@@ -102,6 +134,10 @@ export class ServerRecord {
       backlogBytes: volumes.reduce((sum, { backlogBytes }) => sum + backlogBytes, 0),
       hardwareId: holder?.hardwareId ?? '',
       pendingHardwareId: holder?.pendingHardwareId ?? null,
+      refused: this.refused.map((machine) => ({ ...machine, job: null })),
+      since: holder?.since ?? null,
+      fromPoint: holder?.fromPoint ?? null,
+      former: holder?.former ?? [],
       agentVersion: this.agentVersion,
       ...this.counts,
       points: this.points,

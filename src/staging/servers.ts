@@ -11,11 +11,11 @@ import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import { isPassing } from '../store/passing.ts';
 import type { CommitRequest, Ingest, Store } from '../store/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
-import { admit, admitPending } from './admission-state.ts';
 import type { ApiServer, Durability } from './api-types.ts';
+import { admit, admitPending, type Holder, type Moment } from './lineage-state.ts';
 import { type Machines, summaryOf } from './machines.ts';
 import { PointRequests } from './point-requests.ts';
-import type { Holder, Register } from './register.ts';
+import type { Register } from './register.ts';
 import { ServerRecord } from './server-record.ts';
 import { type CommittedPoint, Session, type SessionHost } from './session.ts';
 import { defaultLimits, type SessionLimits } from './session-types.ts';
@@ -85,10 +85,16 @@ export class Servers implements SessionHost {
     }
   }
 
-  /** A new connection of some agent. */
-  accept(connect: (handlers: ConnectionHandlers) => Connection): void {
+  /** A new connection of some agent. `words`: what its machine says of itself. */
+  accept(
+    connect: (handlers: ConnectionHandlers) => Connection,
+    words: readonly string[] = [],
+  ): void {
     const { clock, log, verifier, version, limits = defaultLimits } = this.ports;
-    const session = new Session({ clock, log, verifier, version, limits, host: this }, connect);
+    const session = new Session(
+      { clock, log, verifier, version, limits, words, host: this },
+      connect,
+    );
     this.sessions.add(session);
     if (this.isStopping) session.end(stopping());
   }
@@ -132,14 +138,51 @@ export class Servers implements SessionHost {
     const record = this.find(server);
     const { register, log } = this.ports;
     const known = register.get(server);
-    const next = known === undefined ? null : admitPending(known, hardwareId);
-    if (next === null) {
+    const waiting = record.refused.map((machine) => machine.hardwareId);
+    const notPending = () => {
       const message = `no machine ${hardwareId} waits to be ${server}`;
-      throw new UnderstudyError('ERR_HARDWARE_NOT_PENDING', message, { server });
-    }
-    await register.set(next);
-    log.warn('other hardware was admitted', { server, hardwareId, before: known!.hardwareId });
+      return new UnderstudyError('ERR_HARDWARE_NOT_PENDING', message, { server });
+    };
+    if (known === undefined) throw notPending();
+    const moment = await this.moment(server);
+    await register.update(server, (holder) => {
+      const next = admitPending(holder, hardwareId, waiting, moment);
+      if (next === null) throw notPending();
+      return next;
+    });
+    record.forgetRefused(hardwareId);
+    log.warn('other hardware was admitted', { server, hardwareId, before: known.hardwareId });
     record.session?.end(otherHardware(server, 'another machine was admitted as this server'));
+  }
+
+  /** Now, and the newest whole point: what a change of the machine is noted with. */
+  async moment(server: ServerId): Promise<Moment> {
+    const { clock, store } = this.ports;
+    const points = await store.points({ server, limit: PAGE });
+    const whole = points.find(({ missingVolumes }) => missingVolumes.length === 0);
+    return { now: new Date(clock.wallMs()).toISOString(), newestPoint: whole?.id ?? null };
+  }
+
+  /**
+   * Ends the session of a server and lets nobody in until the function that is returned was called: for
+   * changes of its machine. Once it resolves no point comes any more. ERR_SERVER_NOT_FOUND.
+   */
+  async shut(server: ServerId): Promise<() => void> {
+    const record = this.find(server);
+    record.shut += 1;
+    const { session } = record;
+    session?.end(changing(server));
+    await session?.ended;
+    let isOpen = false;
+    return () => {
+      if (!isOpen) record.shut -= 1;
+      isOpen = true;
+    };
+  }
+
+  /** What the service knows of a server. ERR_SERVER_NOT_FOUND. */
+  recordOf(server: ServerId): ServerRecord {
+    return this.find(server);
   }
 
   /** What is held of a volume of this server is damaged: its agent is told at its next Hello, at once. */
@@ -203,12 +246,23 @@ export class Servers implements SessionHost {
     session: Session,
     { server, hardwareId }: Hello,
   ): Promise<Holder | null> {
-    const { register, log } = this.ports;
-    const admission = admit(register.get(server), server, hardwareId);
+    const { register, log, clock } = this.ports;
+    const record = this.records.get(server);
+    if (record !== undefined && record.shut > 0) throw changing(server);
+    const { words, connection } = session;
+    const known = register.get(server);
+    const now = new Date(clock.wallMs()).toISOString();
+    const newestPoint = record?.newestWhole ?? null;
+    const admission = admit(known, server, { hardwareId, words }, { now, newestPoint });
     if (admission.kind === 'admitted') return admission.holder;
-    log.error('other hardware was refused', { server, hardwareId, peer: session.connection.peer });
-    await register.set(admission.holder);
-    throw otherHardware(server, `${server} is another machine`);
+    const { peer } = connection;
+    log.error('other hardware was refused', { server, hardwareId, words, peer });
+    record?.refuse({ hardwareId, words, peer }, now);
+    // Once for each machine, not each time that it tries.
+    if (admission.holder.pendingHardwareId !== known?.pendingHardwareId) {
+      await register.update(server, (holder) => ({ ...holder, pendingHardwareId: hardwareId }));
+    }
+    throw otherHardware(server, admission.why);
   }
 
   /** The newest connection of the same machine counts: the one before is half open, or forgotten. */
@@ -352,6 +406,9 @@ const damagedHere = (server: ServerId): UnderstudyError =>
 
 const replaced = (server: ServerId): UnderstudyError =>
   new UnderstudyError('ERR_SESSION_REPLACED', `${server} has connected anew`);
+
+const changing = (server: ServerId): UnderstudyError =>
+  new UnderstudyError('ERR_SESSION_REPLACED', `the machine of ${server} is being changed`);
 
 const otherHardware = (server: ServerId, message: string): UnderstudyError =>
   new UnderstudyError('ERR_OTHER_HARDWARE', message, { server });

@@ -291,7 +291,8 @@ async function serve(
     ...{ repository: repo, durability: servers.durability },
     scrub: scrubber,
     jobs: jobs.jobs,
-    servers: async () => servers.describe().map(withKeep(store, keep)),
+    servers: async () =>
+      servers.describe().map(withKeep(store, keep)).map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     machine: (server) => servers.machine(server),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
@@ -301,7 +302,7 @@ async function serve(
   };
   const upgrades = createUpgrades({
     isAuthorized: ({ headers }) => isAuthorized(headers, token),
-    onConnection: (connect) => servers.accept(connect),
+    onConnection: (connect, words) => servers.accept(connect, words),
   });
   const handler = createApiHandler(backend, token);
   const listening = await listen(where.address, where.tls, handler);
@@ -318,6 +319,18 @@ const retentionOf = (upkeep: Upkeep, guard: ClockGuard): ApiBackend['retention']
   run: () => upkeep.retainNow(),
   resume: () => guard.resume(),
 });
+
+/** Of machines that were refused: whose they are. */
+const withJobs =
+  (jobs: ReturnType<OpenJobs['jobs']['list']>) =>
+  (server: ApiServer): ApiServer => {
+    const refused = server.refused.map((machine) => {
+      const isIts = (value: string) => machine.words.includes(value.toLowerCase());
+      const job = jobs.find(({ access }) => Object.values(access ?? {}).some(isIts));
+      return { ...machine, job: job?.id ?? null };
+    });
+    return { ...server, refused };
+  };
 
 /** What the repository says of a server beyond its session: its policy, and whether a point is held. */
 const withKeep =

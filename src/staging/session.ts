@@ -64,6 +64,8 @@ export interface SessionPorts {
   readonly host: SessionHost;
   readonly limits: SessionLimits;
   readonly version: string;
+  /** What the agent's machine says of itself in clear, before it is known who it is. */
+  readonly words?: readonly string[];
 }
 
 const HELLO_LIMIT_MS = 10_000;
@@ -123,6 +125,9 @@ export class Session {
     });
   }
 
+  get words(): readonly string[] {
+    return this.ports.words ?? [];
+  }
   get volumes(): readonly SessionVolume[] {
     return this.state.volumes;
   }

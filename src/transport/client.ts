@@ -16,6 +16,8 @@ import type { Connection, ConnectionHandlers, Dialer } from './types.ts';
 import { socketOptions, WsConnection } from './ws-connection.ts';
 
 export const AGENT_PATH = '/v1/agent';
+/** Comma between words. Staging tells by it which machine it has refused; nothing is decided by it alone. */
+export const MACHINE_HEADER = 'understudy-machine';
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 export interface DialerOptions {
@@ -24,6 +26,8 @@ export interface DialerOptions {
   readonly token: string;
   /** PEM of a certificate (or its authority) to trust besides those of the system. */
   readonly authority?: string | undefined;
+  /** What this machine says of itself in clear (MACHINE_HEADER). */
+  readonly words?: readonly string[];
 }
 
 const certificateErrors = new Set([
@@ -71,7 +75,7 @@ function refusedUpgrade(status: number | undefined, host: string): UnderstudyErr
 }
 
 /** Throws ERR_USAGE, ERR_TLS_REQUIRED for a URL that may not be dialed at all. */
-export function createDialer({ url: text, token, authority }: DialerOptions): Dialer {
+export function createDialer({ url: text, token, authority, words = [] }: DialerOptions): Dialer {
   const url = agentUrl(text);
   const trust = authority === undefined ? {} : { ca: [...getCACertificates('default'), authority] };
   return {
@@ -80,7 +84,10 @@ export function createDialer({ url: text, token, authority }: DialerOptions): Di
         ...socketOptions,
         ...trust,
         generateMask: (mask) => mask.fill(0),
-        headers: { authorization: `Bearer ${token}` },
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(words.length > 0 && { [MACHINE_HEADER]: words.join(',') }),
+        },
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         followRedirects: false,
       });

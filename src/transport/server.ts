@@ -6,14 +6,17 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { SUBPROTOCOL } from '../protocol/messages.ts';
-import { AGENT_PATH } from './client.ts';
+import { AGENT_PATH, MACHINE_HEADER } from './client.ts';
 import type { Connection, ConnectionHandlers } from './types.ts';
 import { socketOptions, WsConnection } from './ws-connection.ts';
 
 export interface UpgradeOptions {
   isAuthorized(request: IncomingMessage): boolean;
-  /** A new agent: its handlers. `onOpen` is not called. */
-  onConnection(connect: (handlers: ConnectionHandlers) => Connection): void;
+  /** A new agent: its handlers (`onOpen` is not called), and what its machine says of itself. */
+  onConnection(
+    connect: (handlers: ConnectionHandlers) => Connection,
+    words: readonly string[],
+  ): void;
 }
 
 export interface Upgrades {
@@ -30,6 +33,16 @@ const offersSubprotocol = (request: IncomingMessage): boolean =>
   (request.headers['sec-websocket-protocol'] ?? '')
     .split(',')
     .some((name) => name.trim() === SUBPROTOCOL);
+
+const MAX_WORDS = 4;
+
+/** What is no plain word is left out: it is shown to people. */
+const machineWords = (header: string | string[] | undefined): string[] =>
+  String(header ?? '')
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => /^[A-Za-z0-9._:-]{1,64}$/.test(word))
+    .slice(0, MAX_WORDS);
 
 export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): Upgrades {
   const server = new WebSocketServer({
@@ -50,7 +63,10 @@ export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): 
       if (!offersSubprotocol(request)) return refuse(socket, '400 Bad Request');
       const peer = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
       server.handleUpgrade(request, socket, head, (webSocket) => {
-        onConnection((handlers) => new WsConnection(webSocket, peer, handlers));
+        onConnection(
+          (handlers) => new WsConnection(webSocket, peer, handlers),
+          machineWords(request.headers[MACHINE_HEADER]),
+        );
       });
     },
   };

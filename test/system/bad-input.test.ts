@@ -188,15 +188,27 @@ describe('agent run', () => {
       writeFileSync(machineId, `${'0123456789abcdef'.repeat(2)}\n`);
       const script = `mount --bind ${machineId} /etc/machine-id && exec "$@"`;
       const elsewhere = ['unshare', '--mount', 'bash', '-c', script, 'bash'];
-      const refused = await tryAgent(scratch, agentWords(scratch, staging, disk.device), elsewhere);
+      const words = [...agentWords(scratch, staging, disk.device), '--if-refused', 'exit'];
+      const refused = await tryAgent(scratch, words, elsewhere);
       expectRefusal(refused, /hardware/, 6);
       expect((await staging.points()).length).toBe(points);
       expect((await staging.server(scratch.server)).pendingHardwareId).not.toBeNull();
 
+      // Left to wait, it says so loudly, and is in as soon as it may be.
+      const waiting = startAgent(scratch, staging, { volumes, wrap: elsewhere });
+      const status = () => understudy(['agent', 'status', '--server', scratch.server, '--json']);
+      await waitFor('the refusal', async () => (await status()).exitCode === 6, {
+        timeoutMs: 60_000,
+      });
+      expect(JSON.parse((await status()).out).refused).toMatchObject({
+        code: 'ERR_OTHER_HARDWARE',
+      });
+      expect(waiting.errors).toContain('staging refuses this machine');
+      expect((await staging.points()).length).toBe(points);
       const admitted = await staging.run('server', 'admit', scratch.server, '--yes');
       expect(admitted.exitCode, admitted.err).toBe(0);
-      startAgent(scratch, staging, { volumes, wrap: elsewhere });
       await staging.waitForPoints(points + 1);
+      expect((await status()).exitCode).toBe(0);
     });
   });
 });

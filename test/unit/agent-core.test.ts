@@ -297,6 +297,22 @@ describe('disagreement', () => {
   });
 });
 
+describe('a machine that is not the server', () => {
+  it('says so, sends nothing, waits, and goes on once it was let in', async () => {
+    const world = new AgentWorld(19, one());
+    world.staging.refusal = 'ERR_OTHER_HARDWARE';
+    world.start();
+    await world.run(60_000);
+    expect(world.agent.status().refused).toMatchObject({ code: 'ERR_OTHER_HARDWARE' });
+    expect(world.staging.points).toEqual([]);
+    expect(world.logLines.filter((line) => line.includes('refuses this machine')).length).toBe(1);
+    world.staging.refusal = '';
+    await world.points(1);
+    expect(world.agent.status().refused).toBeNull();
+    expect(world.violations()).toEqual([]);
+  });
+});
+
 describe('failures of devices', () => {
   it('read errors stall their volume alone, until it can be read', async () => {
     const world = new AgentWorld(19, two, { retryVolumeMs: 500 });

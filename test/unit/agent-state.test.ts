@@ -89,6 +89,17 @@ describe('connection', () => {
     expect(opened.state.connection.kind).toBe('backoff');
   });
 
+  it('waits where its machine was refused and may be let in yet, as long as after any refusal', () => {
+    const driver = new Driver([fresh()]);
+    driver.send({ type: 'start' });
+    driver.send({ ...lost, random: 1, isFatal: true, mayBeAdmitted: true });
+    const { connection } = driver.state;
+    expect(connection).toEqual({
+      kind: 'backoff',
+      untilMs: driver.now + defaultSettings.backoffCapMs,
+    });
+  });
+
   it('greets only when the job of the former session has ended', () => {
     const driver = new Driver([old(3)]);
     driver.open(held(3));

@@ -12,6 +12,7 @@ import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
 import { doctorCommand } from './doctor.ts';
 
 const WATCH_MS = 1000;
+const REFUSED_EXIT_CODE = 6;
 
 const serverOption: OptionSpec = {
   name: 'server',
@@ -54,6 +55,13 @@ const runOptions: readonly OptionSpec[] = [
     describe: 'At most so many bytes a second to staging (20MiB); 0 for no limit',
     default: '0',
   },
+  {
+    name: 'if-refused',
+    type: 'text',
+    choices: ['wait', 'exit'],
+    describe: 'Where staging knows another machine under this name: wait to be let in, or end',
+    default: 'wait',
+  },
 ];
 
 const run: CommandSpec = {
@@ -82,12 +90,14 @@ const run: CommandSpec = {
 async function runAgentCommand(context: CommandContext, settings: Settings): Promise<number> {
   // Loaded here: other commands run where there is no addon.
   const { runAgent } = await import('../../agent/run-agent.ts');
+  const { readMachineWords } = await import('../../agent/identity.ts');
   const { createDialer } = await import('../../transport/client.ts');
   const authority = settings.optionalText('ca');
   const dialer = createDialer({
     url: normalizeServiceUrl(settings.text('staging')),
     token: await readToken(settings.text('token-file')),
     authority: authority === undefined ? undefined : await readAuthority(authority),
+    words: readMachineWords(),
   });
   const agent = await runAgent({
     server: settings.text('server'),
@@ -96,6 +106,7 @@ async function runAgentCommand(context: CommandContext, settings: Settings): Pro
     cutIntervalMs: settings.number('cut-interval'),
     tracker: settings.text('tracker') as 'auto' | 'bpf' | 'scan',
     bandwidth: settings.number('bandwidth'),
+    ifRefused: settings.text('if-refused') as 'wait' | 'exit',
     log: context.log,
     clock: context.clock,
   });
@@ -140,6 +151,10 @@ export function renderStatus(status: AgentStatus): string {
     ['on the wire', formatSize(status.wireBytes)],
     ['cuts', String(status.cuts)],
   ];
+  if ((status.refused ?? null) !== null) {
+    const { message, code, since } = status.refused!;
+    fields.push(['refused', `${message} (${code}, since ${since})`]);
+  }
   if (lastCut !== null) {
     fields.push(['last cut', `${lastCut.time}, ${renderCut(lastCut)}`]);
   }
@@ -148,7 +163,7 @@ export function renderStatus(status: AgentStatus): string {
 
 const status: CommandSpec = {
   path: ['agent', 'status'],
-  summary: 'Show what the agent on this machine is doing',
+  summary: 'Show what the agent on this machine is doing (exit 6: staging refuses this machine)',
   options: [
     serverOption,
     { name: 'watch', type: 'flag', describe: 'Again every second, until stopped' },
@@ -165,7 +180,7 @@ const status: CommandSpec = {
     if (!settings.flag('watch')) {
       const now = await read();
       context.print(isJson ? JSON.stringify(now, null, 2) : renderStatus(now));
-      return 0;
+      return (now.refused ?? null) === null ? 0 : REFUSED_EXIT_CODE;
     }
     while (!context.stop.aborted) {
       const now = await read();

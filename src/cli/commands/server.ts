@@ -57,6 +57,18 @@ export function renderServer(server: ApiServer): string {
   if (server.pendingHardwareId !== null) {
     fields.push(['refused', `other hardware ${server.pendingHardwareId} (see server admit)`]);
   }
+  for (const { words, peer, job, attempts, last, hardwareId } of server.refused ?? []) {
+    const whose = job === null ? 'of no job that is known' : `the machine of job ${job}`;
+    const named = [hardwareId.slice(0, 12), ...words].join(', ');
+    fields.push(['', `${whose}: ${named}, from ${peer}, ${attempts} times, last ${last}`]);
+  }
+  const { fromPoint, since } = server;
+  if (since !== null && (server.former ?? []).length > 0) {
+    fields.push(['this machine', `since ${since}, after point ${fromPoint ?? '-'}`]);
+  }
+  for (const { hardwareId, until, lastPoint } of server.former ?? []) {
+    fields.push(['before', `${hardwareId.slice(0, 12)} until ${until}, point ${lastPoint ?? '-'}`]);
+  }
   return `${renderFields(fields)}\n\n${renderTable(server.volumes, volumeColumns)}`;
 }
 

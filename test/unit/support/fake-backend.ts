@@ -90,6 +90,17 @@ const fakeServer = (): ApiServer => ({
   backlogBytes: 4096,
   hardwareId: 'ef'.repeat(32),
   pendingHardwareId: null,
+  refused: [
+    {
+      ...{ hardwareId: '77'.repeat(32), words: ['w'], peer: '10.0.0.1:1', attempts: 2, job: 'j' },
+      ...{ first: '2026-11-20T10:00:00.000Z', last: '2026-11-20T10:01:00.000Z' },
+    },
+  ],
+  since: '2026-11-20T09:00:00.000Z',
+  fromPoint: null,
+  former: [
+    { hardwareId: '66'.repeat(32), since: '', until: '2026-11-20T09:00:00.000Z', lastPoint: null },
+  ],
   agentVersion: '0.1.0',
   receivedBytes: 10,
   contentBytes: 5,
