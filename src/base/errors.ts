@@ -264,6 +264,16 @@ export const errorCatalogue = {
     'List the jobs with job list; checks of the repository are forgotten when staging restarts.',
   ),
   ERR_JOB_STATE: spec('operational', 6, 'job show tells the state of the job.'),
+  ERR_JOB_KEEPS: spec(
+    'operational',
+    6,
+    'failover stop shuts it down and keeps its disks; failover discard --yes throws them away.',
+  ),
+  ERR_FAILOVER_SOURCE: spec(
+    'operational',
+    6,
+    'Shut the source down first; or give --yes (REST: "yes": true), and both will run.',
+  ),
   ERR_JOB_CANCELLED: spec('operational', 6, 'Start it again, if it is still wanted.'),
   ERR_JOB_DAMAGED: spec('corruption', 4, 'Remove the folder of that job below DATA/jobs.'),
   // launches

@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import { diskError, nodeDisk } from '../base/node-disk.ts';
 import { formatSize } from '../base/units.ts';
 import type { ImageReader, ListedPoint } from '../store/types.ts';
@@ -14,6 +15,7 @@ import { exportGcp } from './gcp.ts';
 import { checkOptions } from './launch-options.ts';
 import type { Launch, LaunchEnd, Launcher, LaunchOptions } from './launcher.ts';
 import { removeMade } from './made.ts';
+import type { LaunchKind } from './runner.ts';
 
 const rules = {
   format: { kind: 'choice', of: imageFormats, standard: 'raw' },
@@ -99,7 +101,13 @@ async function run(launch: Launch): Promise<LaunchEnd> {
 async function check(
   given: Readonly<Record<string, unknown>>,
   { volumes }: ListedPoint,
+  _openImage: unknown,
+  kind: LaunchKind,
 ): Promise<LaunchOptions> {
+  if (kind === 'failover') {
+    const message = 'a failover runs; files are made by drill start --target export';
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', message);
+  }
   const options = checkOptions(rules, given);
   for (const { sizeBytes } of volumes) checkFormat(options.format as ImageFormat, sizeBytes);
   return options;

@@ -3,6 +3,10 @@
  * machine, files for another hypervisor, an instance in a cloud. Staging runs each launch as a job: it
  * keeps what the launcher writes down, holds the point, and calls `run` again after a restart.
  * The contract is that of runner.ts; one suite of tests holds it for all launchers.
+ *
+ * A drill leaves nothing behind. A failover's machine holds new production data from its `up` on: what was
+ * told as a product stays, whatever becomes of the job; `stop` shuts it down in order; `run` with a higher
+ * `starts` brings it up again from what it left; `clean` with the products in the list throws it away.
  */
 import type { ImageReader, ListedPoint } from '../store/types.ts';
 import type { LaunchEnd, LaunchKind, LaunchOptions, Made, Work } from './runner.ts';
@@ -35,6 +39,8 @@ export interface Launch extends Work {
   imageAddress(volume: string): Promise<ImageAddress>;
   /** The verdict of the boot check, durable when it resolves. */
   checked(result: CheckResult): Promise<void>;
+  /** From now on nothing is read of the point, also when it is started again. */
+  standsAlone(): Promise<void>;
 }
 
 export interface Launcher {
@@ -45,6 +51,7 @@ export interface Launcher {
     options: Readonly<Record<string, unknown>>,
     point: ListedPoint,
     openImage: (volume: string) => Promise<ImageReader>,
+    kind: LaunchKind,
   ): Promise<LaunchOptions>;
   run(launch: Launch): Promise<LaunchEnd>;
   clean(made: readonly Made[]): Promise<void>;

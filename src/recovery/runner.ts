@@ -32,6 +32,11 @@ export interface Made {
 /** Options, and what is remembered: plain values, as JSON keeps them. */
 export type LaunchOptions = Readonly<Record<string, string | number | boolean>>;
 
+export interface StopReason {
+  /** So long an orderly shutdown may take; undefined: the launcher's own. */
+  readonly timeoutMs: number | undefined;
+}
+
 /** What staging is to a job. */
 export interface Work {
   readonly jobId: string;
@@ -50,7 +55,10 @@ export interface Work {
   readonly made: readonly Made[];
   /** What the runner has remembered in this job, over all its lives. */
   readonly notes: LaunchOptions;
+  /** 1, and one more each time that what was kept of it is started again. */
+  readonly starts: number;
   readonly clock: Clock;
+  /** Aborted with a StopReason. */
   readonly stop: AbortSignal;
   readonly leave: AbortSignal;
   /** Durable when it resolves. */

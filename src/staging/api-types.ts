@@ -232,7 +232,10 @@ export interface ApiScrub {
   hurtPoints: string[];
 }
 
-/** POST /v1/drills, GET /v1/jobs -> { jobs: ApiJob[] }, GET /v1/jobs/:jobId and what ends or forgets it. */
+/**
+ * POST /v1/drills, POST /v1/failovers, GET /v1/jobs -> { jobs: ApiJob[] }, GET /v1/jobs/:jobId and what
+ * ends, starts again, discards or forgets it.
+ */
 export type ApiJob = ShownJob;
 
 /** GET /v1/points/:point/boot-check; null where there was none. */

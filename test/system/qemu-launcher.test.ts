@@ -71,7 +71,7 @@ it.each([
     const world = await worldOf(disk, { ...options, check: true, timeoutMs: 120_000 });
     const record = new LaunchRecord();
     try {
-      const checked = await launcher.check(world.options, world.point, world.openImage);
+      const checked = await launcher.check(world.options, world.point, world.openImage, 'drill');
       await expect(launcher.run(launchOf(world, record, checked))).rejects.toMatchObject({
         ...{ code: 'ERR_BOOT_CHECK', message: expect.stringMatching(said) },
       });

@@ -64,7 +64,7 @@ describe('a launch to EC2 as a job', () => {
   afterEach(() => world.close());
 
   const checked = (options: Record<string, unknown> = {}): Promise<LaunchOptions> =>
-    world.launcher.check({ ...world.options, ...options }, world.point, world.openImage);
+    world.launcher.check({ ...world.options, ...options }, world.point, world.openImage, 'drill');
   const jobOf = async (options: Record<string, unknown> = {}, over: Partial<Launch> = {}) => ({
     ...launchOf(world, record, await checked(options)),
     clock: hurriedClock,
@@ -133,7 +133,9 @@ describe('a launch to EC2 as a job', () => {
     await refused({}, 'ERR_AWS_CREDENTIALS');
     useKey();
     const empty = async () => readerOf(Buffer.alloc(65_536));
-    await expect(world.launcher.check(world.options, world.point, empty)).rejects.toMatchObject({
+    await expect(
+      world.launcher.check(world.options, world.point, empty, 'drill'),
+    ).rejects.toMatchObject({
       code: 'ERR_EC2_DISK',
     });
     expect(left()).toEqual([0, 0]);

@@ -47,7 +47,7 @@ it.each([
 ])('writes a file that is the image, as %s', async (format, magic) => {
   const world = await createWorld({ format });
   const record = new LaunchRecord();
-  const options = await exportLauncher.check(world.options, world.point, world.openImage);
+  const options = await exportLauncher.check(world.options, world.point, world.openImage, 'drill');
   expect(await exportLauncher.run(launchOf(world, record, options))).toBe('done');
   const [path] = Object.values(record.access!);
   expect(readdirSync(join(world.root, 'exports'))).toHaveLength(1);

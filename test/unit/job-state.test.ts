@@ -3,10 +3,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Made } from '../../src/recovery/launcher.ts';
 import {
+  canStartAgain,
   hasEnded,
   type Job,
   type JobEffect,
   type JobEvent,
+  needsPoint,
   toClean,
   transition,
 } from '../../src/staging/jobs/job-state.ts';
@@ -21,7 +23,7 @@ const product: Made = { kind: 'file', name: '/out', isProduct: true };
 function planned(changes: Partial<Job> = {}): Job {
   const { progress: _p, folder: _f, ...job } = fakeJob();
   return {
-    ...{ ...job, notes: {}, made: [], access: null, check: null, options: {} },
+    ...{ ...job, notes: {}, pointFacts: null, made: [], access: null, check: null, options: {} },
     ...{ state: 'planned', phase: 'planned' },
     ...changes,
   };
@@ -124,6 +126,98 @@ describe('after a restart of staging', () => {
   });
 });
 
+describe('a failover', () => {
+  const failover = () => planned({ kind: 'failover' });
+  const disk: Made = { kind: 'folder', name: '/machine', isProduct: true };
+  const making = [overlay, disk].map((made): JobEvent => ({ type: 'making', made }));
+  const stop: JobEvent = { type: 'stop' };
+  const cancel: JobEvent = { type: 'cancel' };
+  const ended: JobEvent = { type: 'ended' };
+  const failed: JobEvent = { type: 'failed', error };
+  const cleaned: JobEvent = { type: 'cleaned' };
+  const again: JobEvent = { type: 'again' };
+  const discard: JobEvent = { type: 'discard' };
+
+  it.each([
+    ['that failed before it came up leaves nothing', [failed], 'failed', [overlay, disk]],
+    ['cancelled before it came up leaves nothing', [cancel, ended], 'cancelled', [overlay, disk]],
+    ['stopped before it came up leaves nothing', [stop, ended], 'cancelled', [overlay, disk]],
+    ['stopped keeps its disk', [up, stop, ended], 'done', [overlay]],
+    ['whose stop went wrong keeps its disk', [up, stop, failed], 'done', [overlay]],
+    ['that ended by itself keeps its disk', [up, ended], 'done', [overlay]],
+    ['that was gone keeps its disk', [up, failed], 'failed', [overlay]],
+    ['that is up is not cancelled', [up, cancel, failed], 'failed', [overlay]],
+  ] as const)('%s', (_what, events, outcome, goes) => {
+    const { job, effects } = through(failover(), begin, ...making, ...events);
+    expect(job.outcome).toBe(outcome);
+    expect(effects).toEqual([{ type: 'clean', made: goes }]);
+  });
+
+  it('is started again from what it kept, as often as it ends, and ends again', () => {
+    let job = through(failover(), begin, ...making, up, failed, cleaned).job;
+    for (const starts of [2, 3]) {
+      const started = through(job, again);
+      expect(started.effects).toEqual([{ type: 'launch' }]);
+      expect(started.job).toMatchObject({
+        ...{ state: 'running', outcome: null, error: null, access: null, made: [disk], starts },
+      });
+      // Nothing of it may go, though it has not come up in this life.
+      const gone = through(started.job, { type: 'making', made: overlay }, failed);
+      expect(gone.effects).toEqual([{ type: 'clean', made: [overlay] }]);
+      job = through(gone.job, cleaned).job;
+      expect(job).toMatchObject({ state: 'cleaned', outcome: 'failed' });
+    }
+  });
+
+  it('goes with its disk when it is discarded, also over a restart, and is not started again', () => {
+    const job = through(failover(), begin, ...making, up, ended, cleaned).job;
+    const discarded = through(job, discard);
+    const everything = [{ type: 'clean', made: [overlay, disk] }];
+    expect(discarded.effects).toEqual(everything);
+    expect(through(discarded.job, begin).effects).toEqual(everything);
+    const gone = through(discarded.job, cleaned).job;
+    expect(gone).toMatchObject({ state: 'cleaned', isDiscarded: true });
+    for (const event of [again, discard, begin]) expect(through(gone, event).effects).toEqual([]);
+  });
+
+  it('being stopped when staging is killed is shut down in order by the next life', () => {
+    const job = through(failover(), begin, ...making, up, stop).job;
+    const next = through(job, begin);
+    expect(next.effects).toEqual([{ type: 'launch' }, { type: 'endLaunch' }]);
+    expect(through(next.job, ended).job.outcome).toBe('done');
+  });
+
+  it('needs its point until it stands alone or is discarded, also where it does not run', () => {
+    const running = through(failover(), begin, ...making, up).job;
+    const kept = through(running, ended, cleaned).job;
+    expect([running, kept].map(needsPoint)).toEqual([true, true]);
+    expect(needsPoint(through(kept, discard).job)).toBe(false);
+    const alone = through(running, { type: 'standsAlone' }).job;
+    expect(needsPoint(alone)).toBe(false);
+    expect(needsPoint(through(alone, ended, cleaned, again).job)).toBe(false);
+  });
+
+  it.each([[begin], [up], [stop], [cancel], [again], [discard], [failed], [ended], [cleaned]])(
+    'that runs and %j: no second launch, nothing thrown away',
+    (event) => {
+      const running = through(failover(), begin, ...making, up).job;
+      const { effects } = through(running, event);
+      for (const effect of effects) {
+        if (effect.type === 'clean') expect(effect.made).toEqual([overlay]);
+        if (effect.type === 'launch') expect(event).toBe(begin);
+      }
+    },
+  );
+});
+
+describe('a drill', () => {
+  it('is neither started again nor discarded', () => {
+    const over = through(planned(), begin, up, { type: 'ended' }, { type: 'cleaned' }).job;
+    expect(through(over, { type: 'again' })).toEqual({ job: over, effects: [] });
+    expect(over.keeps).toBe(false);
+  });
+});
+
 const events: fc.Arbitrary<JobEvent> = fc.oneof(
   fc.constantFrom<JobEvent>(
     begin,
@@ -133,6 +227,9 @@ const events: fc.Arbitrary<JobEvent> = fc.oneof(
     { type: 'checked', check },
     { type: 'stop' },
     { type: 'cancel' },
+    { type: 'again' },
+    { type: 'discard' },
+    { type: 'standsAlone' },
     { type: 'ended' },
     { type: 'failed', error },
     { type: 'cleaned' },
@@ -140,20 +237,34 @@ const events: fc.Arbitrary<JobEvent> = fc.oneof(
   ),
   fc.record({
     type: fc.constant('making' as const),
-    made: fc.record({ kind: fc.constant('file'), name: fc.constantFrom('/a', '/b', '/c') }),
+    made: fc.constantFrom<Made>(
+      { kind: 'file', name: '/a' },
+      { kind: 'file', name: '/b' },
+      { kind: 'file', name: '/c', isProduct: true },
+    ),
   }),
 );
 
 describe('in whatever order things happen', () => {
-  it('an end is final, nothing made is forgotten, and only an ended job is cleaned up', () => {
+  it('an end is final but for what is kept, nothing made is forgotten, only an ended job is cleaned up', () => {
+    const kinds = fc.constantFrom('drill' as const, 'failover' as const);
     fc.assert(
-      fc.property(fc.array(events, { maxLength: 30 }), (order) => {
-        let job = planned();
+      fc.property(kinds, fc.array(events, { maxLength: 30 }), (kind, order) => {
+        let job = planned({ kind });
         for (const event of order) {
           const { job: next, effects } = transition(job, event, NOW);
-          if (hasEnded(job)) expect(next.outcome).toBe(job.outcome);
-          if (job.state === 'cleaned') expect(next.state).toBe('cleaned');
-          expect(next.made).toEqual(expect.arrayContaining([...job.made]));
+          const isAgain = event.type === 'again' && canStartAgain(job);
+          if (isAgain) expect(kind).toBe('failover');
+          const isDiscard = event.type === 'discard' && !job.isDiscarded;
+          if (hasEnded(job) && !isAgain) expect(next.outcome).toBe(job.outcome);
+          if (job.state === 'cleaned' && !isAgain && !isDiscard) expect(next.state).toBe('cleaned');
+          if (job.keeps && !next.isDiscarded) {
+            expect(
+              effects.flatMap((effect) => (effect.type === 'clean' ? effect.made : [])),
+            ).toEqual(expect.not.arrayContaining([expect.objectContaining({ isProduct: true })]));
+          }
+          const known = isAgain ? job.made.filter((made) => made.isProduct) : job.made;
+          expect(next.made).toEqual(expect.arrayContaining([...known]));
           for (const effect of effects) {
             if (effect.type === 'clean') {
               expect(next.outcome).not.toBe(null);

@@ -1,7 +1,6 @@
 /** Jobs over a real folder with a launcher that does what it is told: durability, restarts, holds, ends. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
@@ -9,116 +8,38 @@ import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
-import type { Launch, LaunchEnd, Launcher, Made } from '../../src/recovery/launcher.ts';
-import type { LaunchOptions, Runner, Work } from '../../src/recovery/runner.ts';
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import { makeImageGrant, pointOfGrant } from '../../src/staging/jobs/image-grant.ts';
 import type { Job } from '../../src/staging/jobs/job-state.ts';
-import { Jobs, type ShownJob } from '../../src/staging/jobs/jobs.ts';
+import type { Jobs } from '../../src/staging/jobs/jobs.ts';
 import { readRecord, writeRecord } from '../../src/staging/jobs/record-file.ts';
-import { type FakeBackend, fakeBackend } from './support/fake-backend.ts';
+import type { FakeBackend } from './support/fake-backend.ts';
+import {
+  cleanedUp,
+  drill,
+  fullDisk,
+  isUp,
+  JobsWorld,
+  OVERLAY,
+  POINT,
+  PRODUCT,
+  type ScriptedLauncher,
+  type ScriptedRunner,
+  until,
+  untilTold,
+} from './support/jobs-world.ts';
 
-const POINT = '20261120T103107.123Z-00000002';
-const OVERLAY: Made = { kind: 'file', name: 'overlay' };
-const PRODUCT: Made = { kind: 'file', name: 'product', isProduct: true };
-
-/** Launches by a script; cleaning is noted. */
-class ScriptedLauncher implements Launcher {
-  readonly target = 'qemu';
-  readonly launches: Launch[] = [];
-  readonly cleaned: string[][] = [];
-  cleanFails = false;
-  script: (launch: Launch) => Promise<LaunchEnd> = untilTold;
-
-  async check(options: Readonly<Record<string, unknown>>) {
-    if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_PROGRAM', 'qemu is not there');
-    return options as { [name: string]: string };
-  }
-  run(launch: Launch): Promise<LaunchEnd> {
-    this.launches.push(launch);
-    return this.script(launch);
-  }
-  async clean(made: readonly Made[]): Promise<void> {
-    if (this.cleanFails) throw new UnderstudyError('ERR_DISK_IO', 'it will not go');
-    this.cleaned.push(made.map(({ name }) => name));
-  }
-}
-
-/** Jobs of kind plan that end when they are told to; what they did is noted. */
-class ScriptedRunner implements Runner {
-  readonly kind = 'plan';
-  jobs: Jobs | null = null;
-  readonly works: Work[] = [];
-  readonly cleaned: string[][] = [];
-
-  async check(options: Readonly<Record<string, unknown>>): Promise<LaunchOptions> {
-    if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'no such plan');
-    return { ...(options as LaunchOptions), completed: true };
-  }
-  run(work: Work): Promise<LaunchEnd> {
-    this.works.push(work);
-    return untilTold(work);
-  }
-  async clean(made: readonly Made[]): Promise<void> {
-    this.cleaned.push(made.map(({ name }) => name));
-  }
-}
-
-/** Comes up, then runs until it is stopped or left. */
-async function untilTold(launch: Work): Promise<LaunchEnd> {
-  await launch.making(OVERLAY);
-  await launch.remember({ startedMs: 1 });
-  await launch.up({ serial: 'socat' });
-  await launch.phase('up');
-  return new Promise((resolve) => {
-    const look = () => {
-      if (launch.stop.aborted) resolve('done');
-      else if (launch.leave.aborted) resolve('left');
-    };
-    for (const signal of [launch.stop, launch.leave]) signal.addEventListener('abort', look);
-    look();
-  });
-}
-
+let world: JobsWorld;
 let root: string;
 let launcher: ScriptedLauncher;
 let runner: ScriptedRunner;
 let backend: FakeBackend;
-let open: Jobs[];
+const start = (disk?: Disk): Promise<Jobs> => world.start(disk);
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'ujobs-'));
-  launcher = new ScriptedLauncher();
-  runner = new ScriptedRunner();
-  backend = fakeBackend(new Uint8Array(4096));
-  open = [];
+  world = new JobsWorld();
+  ({ root, launcher, runner, backend } = world);
 });
-afterEach(async () => {
-  for (const jobs of open) await jobs.close();
-  rmSync(root, { recursive: true });
-});
-
-async function start(disk: Disk = nodeDisk): Promise<Jobs> {
-  const door = new ImageDoor({
-    ...{ runFolder: join(root, 'run'), clock: systemClock, log: silentLog, token: 'a-token' },
-  });
-  const jobs = await Jobs.open({
-    ...{ disk, dataDir: join(root, 'data'), clock: systemClock, log: silentLog, door },
-    ...{ store: backend.store, launchers: [launcher] },
-    runners: (jobs) => {
-      runner.jobs = jobs;
-      return [runner];
-    },
-    newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
-  });
-  open.push(jobs);
-  return jobs;
-}
-
-const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
-const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>
-  expect.poll(() => isSo(jobs.find(id)), { timeout: 5000 }).toBe(true);
-const cleanedUp = (job: ShownJob) => job.state === 'cleaned';
-const isUp = (job: ShownJob) => job.phase === 'up';
+afterEach(() => world.close());
 
 describe('a job', () => {
   it('holds its point while it runs, is stopped, cleaned up, logged and remembered', async () => {
@@ -163,13 +84,7 @@ describe('a job', () => {
 
   it('writes down what will be made before the launcher goes on, and stops it where it cannot', async () => {
     let isFull = false;
-    const disk: Disk = {
-      ...nodeDisk,
-      open: (path, mode) =>
-        isFull && path.endsWith('.new')
-          ? Promise.reject(new UnderstudyError('ERR_DISK_FULL', 'no room'))
-          : nodeDisk.open(path, mode),
-    };
+    const disk = fullDisk(() => isFull);
     let wasMade = false;
     launcher.script = async (launch) => {
       await launch.making(OVERLAY);
@@ -274,15 +189,7 @@ describe('after a restart of staging', () => {
     const path = join(root, 'data/jobs', one.id, 'job.json');
     writeFileSync(path, readFileSync(path, 'utf8').replace('"done"', '"gone"'));
     const log = { ...silentLog, error: (message: string) => void errors.push(message) };
-    const door = new ImageDoor({
-      ...{ runFolder: join(root, 'run'), clock: systemClock, log, token: 't' },
-    });
-    const jobs = await Jobs.open({
-      ...{ disk: nodeDisk, dataDir: join(root, 'data'), clock: systemClock, log, door },
-      ...{ store: backend.store, launchers: [launcher], runners: () => [] },
-      newId: () => '00000000',
-    });
-    open.push(jobs);
+    const jobs = await world.start(nodeDisk, log);
     expect(jobs.list().map(({ id }) => id)).toEqual([other.id]);
     expect(errors[0]).toContain('damaged');
     expect(existsSync(path)).toBe(true);

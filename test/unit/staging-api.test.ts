@@ -197,6 +197,12 @@ describe('bad requests', () => {
     ['GET', '/v1/jobs/none', '', 404, 'ERR_JOB_NOT_FOUND'],
     ['DELETE', '/v1/jobs/none', '', 404, 'ERR_JOB_NOT_FOUND'],
     ['POST', '/v1/drills', '{}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/failovers', '{}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/failovers', '{"point":"none"}', 404, 'ERR_POINT_NOT_FOUND'],
+    ['POST', '/v1/failovers', `{"point":"${POINT}"}`, 409, 'ERR_FAILOVER_SOURCE'],
+    ['POST', '/v1/jobs/none/again', '{}', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/jobs/none/discard', '{}', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/jobs/x/stop', '{"timeoutMs":-1}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/drills', '{"point":"p","options":[]}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '[]', 400, 'ERR_API_REQUEST'],
@@ -278,6 +284,8 @@ describe('the OpenAPI document', () => {
       '/v1/points/{point}/hold': { reason: 'a lawsuit' },
       '/v1/servers/{server}/keep': { keep: 'all=1h' },
       '/v1/drills': { point: POINT },
+      '/v1/failovers': { point: POINT, yes: true },
+      '/v1/jobs/{job}/stop': { timeoutMs: 1000 },
     };
     const queries: Record<string, string> = {
       '/v1/points/{point}/volumes/{volume}/differences': `?from=${POINT}`,

@@ -51,7 +51,8 @@ export interface ApiBackend {
   /** Launches of points, and their states. */
   readonly jobs: Pick<
     Jobs,
-    'start' | 'list' | 'find' | 'cancel' | 'stop' | 'remove' | 'log' | 'evidence' | 'bootCheck'
+    | ('start' | 'startWork' | 'list' | 'find' | 'cancel' | 'stop' | 'startAgain' | 'discard')
+    | ('remove' | 'log' | 'evidence' | 'bootCheck')
   >;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;

@@ -10,6 +10,7 @@ import { CheckJobs, checkRoutes } from './checks.ts';
 import { copyRoutes } from './copies.ts';
 import { differenceRoutes } from './differences.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
+import { failoverRoutes } from './failovers.ts';
 import { imageRoutes } from './images.ts';
 import { jobRoutes } from './jobs.ts';
 import { openApiDocument } from './openapi.ts';
@@ -32,6 +33,7 @@ export const createRoutes = (): readonly Route[] => [
   ...differenceRoutes,
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,
+  ...failoverRoutes,
 ];
 
 export function createApiHandler(backend: ApiBackend, token: string): RequestHandler {

@@ -39,6 +39,24 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
       options: map('Of the target: see the options of drill start'),
     },
   },
+  FailoverRequest: {
+    type: 'object',
+    required: ['point'],
+    properties: {
+      point: text('Id of the recovery point'),
+      target: text('qemu (the default) or ec2'),
+      options: map('Of the target: see the options of failover start'),
+      yes: flag('Also where the source replicates now, and both will run'),
+    },
+  },
+  StopRequest: {
+    type: 'object',
+    properties: {
+      timeoutMs: count(
+        'Of a failover: so long the guest may take to shut down; then it is cut off',
+      ),
+    },
+  },
   BootCheckResult: object(verdict),
   Made: {
     type: 'object',
@@ -72,6 +90,10 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     ),
     cleanError: orNull(text('Why the last try to clean up failed')),
     made: list(reference('Made')),
+    keeps: flag('What it made as a product holds data of its own: it goes by a discard alone'),
+    standsAlone: flag('Nothing of the point is needed any more'),
+    isDiscarded: flag('What it kept was thrown away'),
+    starts: count('1, and one more each time it was started again'),
     createdAt: text('ISO 8601'),
     endedAt: orNull(text('ISO 8601')),
     progress: orNull(object({ done: count('Bytes done'), total: count('Bytes in all') })),

@@ -2,19 +2,30 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { jobKinds } from '../../recovery/runner.ts';
 import type { ApiJob } from '../api-types.ts';
+import type { LaunchRequest } from '../jobs/jobs.ts';
 import { type Call, integerOf, type Route } from './route.ts';
 
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
 const MAX_LOG_BYTES = 2 ** 20;
 
-async function startDrill({ backend, body }: Call): Promise<ApiJob> {
+/** The body of a request for a drill or a failover. ERR_API_REQUEST. */
+export function launchRequest(body: Call['body']): LaunchRequest {
   const { point, target = 'qemu', options = {} } = body;
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options);
   if (typeof point !== 'string' || typeof target !== 'string' || !isObject) {
     throw new UnderstudyError('ERR_API_REQUEST', 'needs {point, target, options}');
   }
-  return backend.jobs.start({ point, target, options: options as Record<string, unknown> });
+  return { point, target, options: options as Record<string, unknown> };
+}
+
+async function stop({ backend, path, body }: Call): Promise<ApiJob> {
+  const { timeoutMs } = body;
+  if (timeoutMs === undefined) return backend.jobs.stop(path.job!);
+  if (!Number.isSafeInteger(timeoutMs) || (timeoutMs as number) < 0) {
+    throw new UnderstudyError('ERR_API_REQUEST', 'timeoutMs must be a number of milliseconds');
+  }
+  return backend.jobs.stop(path.job!, timeoutMs as number);
 }
 
 async function list({ backend, query }: Call): Promise<{ jobs: ApiJob[] }> {
@@ -62,7 +73,7 @@ export const jobRoutes: readonly Route[] = [
     requestSchema: 'DrillRequest',
     responseSchema: 'Job',
     status: 202,
-    handle: startDrill,
+    handle: ({ backend, body }) => backend.jobs.start(launchRequest(body)),
   },
   {
     method: 'GET',
@@ -93,16 +104,19 @@ export const jobRoutes: readonly Route[] = [
   jobRoute('GET', '/v1/jobs/{job}', 'One job.', async ({ backend, path }) =>
     backend.jobs.find(path.job!),
   ),
-  jobRoute(
-    'POST',
-    '/v1/jobs/{job}/stop',
-    'Ends what the job runs, and takes away what it made.',
-    ({ backend, path }) => backend.jobs.stop(path.job!),
-  ),
+  {
+    method: 'POST',
+    path: '/v1/jobs/{job}/stop',
+    summary: 'Ends what the job runs: a drill leaves nothing, a failover is shut down and kept.',
+    requestSchema: 'StopRequest',
+    responseSchema: 'Job',
+    status: 200,
+    handle: stop,
+  },
   jobRoute(
     'POST',
     '/v1/jobs/{job}/cancel',
-    'Gives the job up, and takes away what it made.',
+    'Gives the job up, and takes away what it made; refused of a failover that has come up.',
     ({ backend, path }) => backend.jobs.cancel(path.job!),
   ),
   {

@@ -13,7 +13,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { diskError } from '../../base/node-disk.ts';
 import type { CheckResult } from '../../recovery/launcher.ts';
-import type { Job } from './job-state.ts';
+import { formerJob, type Job } from './job-state.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 const JOB = 'understudy-job 1';
@@ -28,7 +28,6 @@ export interface BootCheck extends CheckResult {
   readonly time: string;
 }
 
-const formerJob = { kind: 'drill' } as const;
 const encoder = new TextEncoder();
 
 export class JobFiles {

@@ -8,9 +8,14 @@
  *      |               stop failed--> failed ---------+--cleaned--> cleaned (`outcome` tells the former)
  *      |                 |                            |
  *      +---cancel--> (ending) --ended/failed--> cancelled
+ *
+ * A failover that has come up keeps: its products hold data that is nowhere else. Whatever its end, they
+ * stay, and it cannot be cancelled; `again` leads from cleaned to running, on the same disks; `discard`
+ * cleans once more, products too. Until it stands alone they need the point.
  */
 import type { CheckResult, LaunchOptions, Made } from '../../recovery/launcher.ts';
 import type { JobKind } from '../../recovery/runner.ts';
+import type { ListedPoint } from '../../store/types.ts';
 
 export type JobState = 'planned' | 'running' | 'done' | 'failed' | 'cancelled' | 'cleaned';
 export type JobOutcome = 'done' | 'failed' | 'cancelled';
@@ -36,6 +41,8 @@ export interface Job {
   readonly point: string;
   /** T of the point, ISO 8601; empty without one. */
   readonly pointTime: string;
+  /** The point as it was when the launch began; null without one, and of former versions. */
+  readonly pointFacts: ListedPoint | null;
   readonly options: LaunchOptions;
   readonly state: JobState;
   /** How it ended; null before. */
@@ -50,11 +57,24 @@ export interface Job {
   /** Why the last try to clean up failed. */
   readonly cleanError: string | null;
   readonly made: readonly Made[];
+  /** What it made as a product holds data of its own: it goes by a discard alone. */
+  readonly keeps: boolean;
+  /** Nothing of the point is needed any more, though it lasts. */
+  readonly standsAlone: boolean;
+  readonly isDiscarded: boolean;
+  /** 1, and one more each time it is started again. */
+  readonly starts: number;
   /** The launcher's own. */
   readonly notes: LaunchOptions;
   readonly createdAt: string;
   readonly endedAt: string | null;
 }
+
+/** What a former version did not write down. */
+export const formerJob = {
+  ...{ kind: 'drill', keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
+  pointFacts: null,
+} as const;
 
 export type JobEvent =
   /** Staging begins with the job, or has been started again. */
@@ -64,8 +84,11 @@ export type JobEvent =
   | { readonly type: 'notes'; readonly notes: LaunchOptions }
   | { readonly type: 'up'; readonly access: Readonly<Record<string, string>> }
   | { readonly type: 'checked'; readonly check: CheckResult }
+  | { readonly type: 'standsAlone' }
   | { readonly type: 'stop' }
   | { readonly type: 'cancel' }
+  | { readonly type: 'again' }
+  | { readonly type: 'discard' }
   | { readonly type: 'ended' }
   | { readonly type: 'failed'; readonly error: JobError }
   | { readonly type: 'cleaned' }
@@ -89,9 +112,17 @@ const isOutcome = (state: JobState): state is JobOutcome =>
 
 export const hasEnded = (job: Job): boolean => job.outcome !== null;
 
+export const canStartAgain = (job: Job): boolean =>
+  job.state === 'cleaned' && job.keeps && !job.isDiscarded;
+
+/** It reads from the point, or what it left behind does. */
+export const needsPoint = (job: Job): boolean =>
+  job.point !== '' && !job.standsAlone && (!hasEnded(job) || (job.keeps && !job.isDiscarded));
+
 /** What is to go when a job has come to this end. */
 export function toClean(job: Job, outcome: JobOutcome): Made[] {
-  return job.made.filter((made) => outcome !== 'done' || made.isProduct !== true);
+  const isKept = job.isDiscarded ? false : job.keeps || outcome === 'done';
+  return job.made.filter((made) => !isKept || made.isProduct !== true);
 }
 
 function end(job: Job, outcome: JobOutcome, nowMs: number, error: JobError | null): Transition {
@@ -117,6 +148,13 @@ function begin(job: Job, nowMs: number): Transition {
   if (isOutcome(job.state)) {
     return { job, effects: [{ type: 'clean', made: toClean(job, job.state) }] };
   }
+  if (job.ending !== null && job.keeps) {
+    // Shut down in order, not cut off: its launcher knows how.
+    return {
+      job: { ...job, state: 'running' },
+      effects: [{ type: 'launch' }, { type: 'endLaunch' }],
+    };
+  }
   // Asked to end, and staging was stopped before it had: cleaning ends what still runs.
   if (job.ending !== null) return end(job, job.ending, nowMs, null);
   const line = job.state === 'planned' ? 'begun' : 'staging was started again';
@@ -126,8 +164,34 @@ function begin(job: Job, nowMs: number): Transition {
   };
 }
 
+function again(job: Job): Transition {
+  if (!canStartAgain(job)) return { job, effects: [] };
+  const made = job.made.filter(({ isProduct }) => isProduct === true);
+  return {
+    job: {
+      ...{ ...job, made, state: 'running', outcome: null, ending: null, phase: 'starting again' },
+      ...{ access: null, error: null, endedAt: null, starts: job.starts + 1 },
+    },
+    effects: [{ type: 'say', line: 'started again' }, { type: 'launch' }],
+  };
+}
+
+function discard(job: Job): Transition {
+  if (job.outcome === null || job.isDiscarded) return { job, effects: [] };
+  const discarded: Job = {
+    ...{ ...job, isDiscarded: true, state: job.outcome, phase: 'cleaning up' },
+  };
+  return {
+    job: discarded,
+    effects: [
+      { type: 'say', line: 'discarded' },
+      { type: 'clean', made: toClean(discarded, job.outcome) },
+    ],
+  };
+}
+
 function askToEnd(job: Job, wanted: JobOutcome): Transition {
-  if (hasEnded(job)) return { job, effects: [] };
+  if (hasEnded(job) || (wanted === 'cancelled' && job.keeps)) return { job, effects: [] };
   // A cancel outweighs a stop; asking twice changes nothing.
   const ending = job.ending === 'cancelled' ? 'cancelled' : wanted;
   return {
@@ -147,7 +211,10 @@ function told(job: Job, event: JobEvent): Job {
     return isKnown ? job : { ...job, made: [...job.made, event.made] };
   }
   if (event.type === 'notes') return { ...job, notes: { ...job.notes, ...event.notes } };
-  if (event.type === 'up') return { ...job, access: event.access };
+  if (event.type === 'up') {
+    return { ...job, access: event.access, keeps: job.keeps || job.kind === 'failover' };
+  }
+  if (event.type === 'standsAlone') return { ...job, standsAlone: true };
   if (event.type === 'checked') return { ...job, check: event.check };
   return job;
 }
@@ -159,7 +226,11 @@ export function transition(job: Job, event: JobEvent, nowMs: number): Transition
     case 'cancel':
       return askToEnd(job, 'cancelled');
     case 'stop':
-      return askToEnd(job, stoppedAs(job));
+      return askToEnd(job, job.keeps ? 'done' : stoppedAs(job));
+    case 'again':
+      return again(job);
+    case 'discard':
+      return discard(job);
     case 'ended':
       return hasEnded(job) ? { job, effects: [] } : end(job, job.ending ?? 'done', nowMs, null);
     case 'failed':

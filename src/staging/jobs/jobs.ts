@@ -7,21 +7,38 @@ import type { Clock } from '../../base/clock.ts';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { Launch, Launcher } from '../../recovery/launcher.ts';
+import type { CheckResult, Launcher } from '../../recovery/launcher.ts';
 import type {
   LaunchEnd,
   LaunchKind,
   LaunchOptions,
   Made,
   Runner,
-  Work,
+  StopReason,
   WorkKind,
 } from '../../recovery/runner.ts';
-import type { ImageReader, ListedPoint, Store } from '../../store/types.ts';
+import type { ListedPoint, Store } from '../../store/types.ts';
 import { errorBody } from '../api/errors.ts';
 import type { ImageDoor } from './image-door.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';
-import { hasEnded, type Job, type JobEffect, type JobEvent, transition } from './job-state.ts';
+import {
+  canStartAgain,
+  hasEnded,
+  type Job,
+  type JobEffect,
+  type JobEvent,
+  needsPoint,
+  transition,
+} from './job-state.ts';
+import {
+  holdPoint,
+  type Live,
+  launchOf,
+  liveOf,
+  releasePoint,
+  type WorkPorts,
+  workOf,
+} from './live-job.ts';
 
 export interface JobsPorts {
   readonly disk: Disk;
@@ -56,7 +73,7 @@ export interface WorkRequest {
 }
 
 /** A job as it is told: all but what is the launcher's own. */
-export type ShownJob = Omit<Job, 'notes'> & {
+export type ShownJob = Omit<Job, 'notes' | 'pointFacts'> & {
   readonly progress: { readonly done: number; readonly total: number } | null;
   /** Where log and evidence lie, on the staging machine. */
   readonly folder: string;
@@ -68,41 +85,33 @@ const KEPT_JOBS = 500;
 const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
 const EVIDENCE = /^(?:console\.log|qemu\.log|disk\d+\.log|screenshot\.(?:png|ppm))$/;
 
-type JobSubject = Pick<Job, 'kind' | 'target' | 'server' | 'point' | 'pointTime' | 'options'>;
+type JobSubject = Pick<
+  Job,
+  'kind' | 'target' | 'server' | 'point' | 'pointTime' | 'pointFacts' | 'options'
+>;
 
-interface Live {
-  job: Job;
-  readonly stop: AbortController;
-  readonly leave: AbortController;
-  holds: ImageReader[];
-  progress: { done: number; total: number } | null;
-  /** Writes of this job, one after the other. */
-  writing: Promise<void>;
-  /** The launch and the cleaning, whichever runs. */
-  running: Promise<void>;
-}
-
-const liveOf = (job: Job): Live => ({
-  job,
-  stop: new AbortController(),
-  leave: new AbortController(),
-  holds: [],
-  progress: null,
-  writing: Promise.resolve(),
-  running: Promise.resolve(),
-});
+const keepsData = (id: string): UnderstudyError =>
+  new UnderstudyError('ERR_JOB_KEEPS', `job ${id} holds data that was written since it came up`);
 
 export class Jobs {
   private readonly ports: JobsPorts;
   private readonly files: JobFiles;
   private readonly jobs = new Map<string, Live>();
   private readonly runners: readonly Runner[];
+  private readonly work: WorkPorts;
   private isClosing = false;
 
   private constructor(ports: JobsPorts) {
     this.ports = ports;
     this.files = new JobFiles(ports.disk, ports.dataDir);
     this.runners = ports.runners(this);
+    this.work = {
+      ...ports,
+      folder: (id) => this.files.folder(id),
+      tell: (live, event) => this.apply(live, event),
+      say: (live, line) => this.say(live, line),
+      saveCheck: (job, check) => this.saveCheck(job, check),
+    };
   }
 
   /** Loads what is on disk and goes on with it. Once it resolves the points of open jobs are held. */
@@ -111,9 +120,8 @@ export class Jobs {
     for (const job of await jobs.files.load(ports.log)) jobs.jobs.set(job.id, liveOf(job));
     // A runner that goes on may start others meanwhile: those have begun.
     for (const live of [...jobs.jobs.values()]) {
-      if (live.job.state === 'cleaned') continue;
-      if (!hasEnded(live.job)) await jobs.hold(live).catch(() => undefined); // tried again, and told, by the launch
-      await jobs.settle(live, { type: 'begin' });
+      if (needsPoint(live.job)) await jobs.holdAgain(live);
+      if (live.job.state !== 'cleaned') await jobs.settle(live, { type: 'begin' });
     }
     return jobs;
   }
@@ -126,7 +134,7 @@ export class Jobs {
     for (const live of all) {
       await live.running;
       await live.writing;
-      this.release(live);
+      releasePoint(live);
     }
     await this.ports.door.close();
   }
@@ -137,16 +145,18 @@ export class Jobs {
     const { kind = 'drill', target, id } = request;
     const { point, options } = await this.check(request);
     const { server, time: pointTime } = point;
-    return this.add({ kind, target, server, point: point.id, pointTime, options }, id);
+    const subject = { kind, target, server, point: point.id, pointTime, pointFacts: point };
+    return this.add({ ...subject, options }, id);
   }
 
   /** What `start` would refuse is refused; the point, and the options completed. Makes nothing. */
   async check(request: LaunchRequest): Promise<{ point: ListedPoint; options: LaunchOptions }> {
     const { store } = this.ports;
-    const launcher = this.launcherOf(request.target);
+    const { kind = 'drill', target } = request;
+    const launcher = this.launcherOf(target);
     const point = await store.point(request.point);
     const openImage = (volume: string) => store.openImage(point.id, volume);
-    return { point, options: await launcher.check(request.options, point, openImage) };
+    return { point, options: await launcher.check(request.options, point, openImage, kind) };
   }
 
   /** For jobs whose ids are remembered before they are started. */
@@ -160,7 +170,8 @@ export class Jobs {
   async startWork({ kind, server, options: given }: WorkRequest): Promise<ShownJob> {
     this.refuseWhenClosing();
     const options = await this.runnerOf(kind).check(given, server);
-    return this.add({ kind, target: '', server, point: '', pointTime: '', options });
+    const noPoint = { point: '', pointTime: '', pointFacts: null };
+    return this.add({ kind, target: '', server, ...noPoint, options });
   }
 
   /** Newest first. */
@@ -173,34 +184,52 @@ export class Jobs {
     return this.shown(this.live(id));
   }
 
-  /** Ends a job, whatever it does: what it was for is given up. ERR_JOB_STATE where it has ended. */
+  /** Ends a job: what it was for is given up. ERR_JOB_STATE where it has ended, ERR_JOB_KEEPS. */
   async cancel(id: string): Promise<ShownJob> {
-    return this.askToEnd(id, 'cancel');
+    const { keeps } = this.live(id).job;
+    if (keeps && !hasEnded(this.live(id).job)) throw keepsData(id);
+    return this.askToEnd(id, { type: 'cancel' }, null);
   }
 
-  /** Ends what runs: the drill is over. ERR_JOB_STATE. */
-  async stop(id: string): Promise<ShownJob> {
-    return this.askToEnd(id, 'stop');
+  /** Ends what runs: a drill is over, a failover keeps its disks. ERR_JOB_STATE. */
+  async stop(id: string, timeoutMs?: number): Promise<ShownJob> {
+    return this.askToEnd(id, { type: 'stop' }, { timeoutMs });
+  }
+
+  /** Starts what a failover has kept. ERR_JOB_STATE where it runs, or kept nothing. */
+  async startAgain(id: string): Promise<ShownJob> {
+    this.refuseWhenClosing();
+    const live = await this.over(id, 'stop it first');
+    if (!canStartAgain(live.job)) {
+      const what = live.job.isDiscarded
+        ? 'was discarded'
+        : 'has kept nothing that could be started';
+      throw new UnderstudyError('ERR_JOB_STATE', `job ${id} ${what}`);
+    }
+    live.stop = new AbortController();
+    await this.applyOrNot(live, { type: 'again' });
+    return this.shown(live);
+  }
+
+  /** Throws away what a job has kept. ERR_JOB_STATE where it has not ended, or kept nothing. */
+  async discard(id: string): Promise<ShownJob> {
+    const live = this.live(id);
+    if (!hasEnded(live.job)) {
+      throw new UnderstudyError('ERR_JOB_STATE', `job ${id} has not ended: stop it first`);
+    }
+    await live.running;
+    if (live.job.isDiscarded || !live.job.keeps) {
+      throw new UnderstudyError('ERR_JOB_STATE', `job ${id} has kept nothing`);
+    }
+    await this.applyOrNot(live, { type: 'discard' });
+    await live.running;
+    return this.shown(live);
   }
 
   /** Forgets a job that is over, its log and evidence with it; files it was for stay. ERR_JOB_STATE. */
   async remove(id: string): Promise<ShownJob> {
-    const live = this.live(id);
-    if (!hasEnded(live.job)) {
-      throw new UnderstudyError(
-        'ERR_JOB_STATE',
-        `job ${id} has not ended: stop or cancel it first`,
-      );
-    }
-    await live.running;
-    if (live.job.state !== 'cleaned') {
-      await this.settle(live, { type: 'begin' });
-      await live.running;
-    }
-    if (live.job.state !== 'cleaned') {
-      const message = `job ${id} cannot be cleaned up: ${live.job.cleanError}`;
-      throw new UnderstudyError('ERR_JOB_STATE', message);
-    }
+    const live = await this.over(id, 'stop or cancel it first');
+    if (canStartAgain(live.job)) throw keepsData(id);
     await live.writing;
     const shown = this.shown(live);
     this.jobs.delete(id);
@@ -234,6 +263,22 @@ export class Jobs {
     throw new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
   }
 
+  /** The job, ended and cleaned up. ERR_JOB_STATE. */
+  private async over(id: string, advice: string): Promise<Live> {
+    const live = this.live(id);
+    if (!hasEnded(live.job)) {
+      throw new UnderstudyError('ERR_JOB_STATE', `job ${id} has not ended: ${advice}`);
+    }
+    await live.running;
+    if (live.job.state !== 'cleaned') {
+      await this.settle(live, { type: 'begin' });
+      await live.running;
+    }
+    if (live.job.state === 'cleaned') return live;
+    const message = `job ${id} cannot be cleaned up: ${live.job.cleanError}`;
+    throw new UnderstudyError('ERR_JOB_STATE', message);
+  }
+
   private live(id: string): Live {
     const live = this.jobs.get(id);
     if (live !== undefined) return live;
@@ -246,12 +291,15 @@ export class Jobs {
     if (kind === 'drill' || kind === 'failover') {
       const launcher = this.launcherOf(target);
       return {
-        run: async (live) => launcher.run(await this.launchOf(live, kind)),
+        run: async (live) => launcher.run(await launchOf(live, kind, this.work)),
         clean: (made) => launcher.clean(made),
       };
     }
     const runner = this.runnerOf(kind);
-    return { run: (live) => runner.run(this.workOf(live)), clean: (made) => runner.clean(made) };
+    return {
+      run: (live) => runner.run(workOf(live, this.work)),
+      clean: (made) => runner.clean(made),
+    };
   }
 
   private runnerOf(kind: WorkKind): Runner {
@@ -266,14 +314,15 @@ export class Jobs {
     const live = liveOf({
       ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
       ...{ access: null, check: null, error: null, cleanError: null, made: [], notes: {} },
+      ...{ keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
       ...{ createdAt, endedAt: null },
     });
-    await this.hold(live);
+    await holdPoint(live, this.ports.store);
     try {
       this.refuseWhenClosing();
       await this.files.save(live.job);
     } catch (error) {
-      this.release(live);
+      releasePoint(live);
       throw error;
     }
     this.jobs.set(id, live);
@@ -290,40 +339,45 @@ export class Jobs {
   }
 
   private shown({ job, progress }: Live): ShownJob {
-    const { notes: _own, ...shown } = job;
+    const { notes: _own, pointFacts: _facts, ...shown } = job;
     return { ...shown, progress, folder: this.files.folder(job.id) };
   }
 
-  private async askToEnd(id: string, type: 'stop' | 'cancel'): Promise<ShownJob> {
+  private async askToEnd(
+    id: string,
+    event: JobEvent,
+    reason: StopReason | null,
+  ): Promise<ShownJob> {
     const live = this.live(id);
     if (hasEnded(live.job)) {
-      throw new UnderstudyError(
-        'ERR_JOB_STATE',
-        `job ${id} has ended already: ${live.job.outcome}`,
-      );
+      const message = `job ${id} has ended already: ${live.job.outcome}`;
+      throw new UnderstudyError('ERR_JOB_STATE', message);
     }
-    await this.settle(live, { type });
+    live.stopReason = reason;
+    await this.settle(live, event);
     return this.shown(live);
   }
 
+  private saveCheck({ point, server, id }: Job, check: CheckResult): Promise<void> {
+    const time = new Date(this.ports.clock.wallMs()).toISOString();
+    return this.files.saveCheck({ ...check, point, server, job: id, time });
+  }
+
   private async forgetOldest(): Promise<void> {
-    const over = [...this.jobs.values()].filter(({ job }) => job.state === 'cleaned');
+    const over = [...this.jobs.values()].filter(
+      ({ job }) => job.state === 'cleaned' && !canStartAgain(job),
+    );
     for (const { job } of over.slice(0, Math.max(0, over.length - KEPT_JOBS))) {
       await this.remove(job.id);
     }
   }
 
-  private async hold(live: Live): Promise<void> {
-    if (live.holds.length > 0 || live.job.point === '') return;
-    const { store } = this.ports;
-    const { volumes } = await store.point(live.job.point);
-    for (const { volume } of volumes) {
-      live.holds.push(await store.openImage(live.job.point, volume));
-    }
-  }
-
-  private release(live: Live): void {
-    for (const reader of live.holds.splice(0)) reader.close();
+  /** After a restart. Where it cannot be, the launch tries again, and tells. */
+  private async holdAgain(live: Live): Promise<void> {
+    await holdPoint(live, this.ports.store).catch((error: Error) => {
+      const { id, point } = live.job;
+      this.ports.log.error('a point cannot be held', { job: id, point, reason: error.message });
+    });
   }
 
   /** Durable, then carried out. A state that cannot be made durable is thrown, its effects left. */
@@ -333,6 +387,17 @@ export class Jobs {
     live.job = job;
     if (isChanged) await this.queued(live, () => this.files.save(job));
     for (const effect of effects) this.perform(live, effect);
+  }
+
+  /** For what is asked for: where it cannot be made durable it was not asked. */
+  private async applyOrNot(live: Live, event: JobEvent): Promise<void> {
+    const before = live.job;
+    try {
+      await this.apply(live, event);
+    } catch (error) {
+      live.job = before;
+      throw error;
+    }
   }
 
   /** For events whose effects must follow even where the disk takes no more: ends and cleanups. */
@@ -357,7 +422,7 @@ export class Jobs {
 
   private perform(live: Live, effect: JobEffect): void {
     if (effect.type === 'say') this.say(live, effect.line);
-    if (effect.type === 'endLaunch') live.stop.abort();
+    if (effect.type === 'endLaunch') live.stop.abort(live.stopReason);
     if (effect.type === 'launch') live.running = this.launch(live);
     if (effect.type === 'clean') live.running = this.clean(live, effect.made);
   }
@@ -375,7 +440,7 @@ export class Jobs {
   private async launch(live: Live): Promise<void> {
     let event: JobEvent | null;
     try {
-      await this.hold(live);
+      if (needsPoint(live.job)) await holdPoint(live, this.ports.store);
       const end = await this.workerOf(live.job).run(live);
       event = end === 'done' ? { type: 'ended' } : null;
     } catch (error) {
@@ -402,52 +467,11 @@ export class Jobs {
     try {
       await this.workerOf(live.job).clean(made);
       this.ports.door.forget(`${this.ports.door.folder}/${live.job.id}`);
-      this.release(live);
+      if (!needsPoint(live.job)) releasePoint(live);
       await this.settle(live, { type: 'cleaned' });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       await this.settle(live, { type: 'cleanFailed', message });
     }
-  }
-
-  private workOf(live: Live): Work {
-    const { clock, door, dataDir } = this.ports;
-    const { id, kind, server, options, made, notes } = live.job;
-    const tell = (event: JobEvent) => this.apply(live, event);
-    return {
-      ...{ jobId: id, kind, server, options, made, notes, clock },
-      runFolder: `${door.folder}/${id}`,
-      folder: this.files.folder(id),
-      workFolder: `${this.files.folder(id)}/work`,
-      productFolder: `${dataDir}/exports/${id}`,
-      stop: live.stop.signal,
-      leave: live.leave.signal,
-      making: (thing) => tell({ type: 'making', made: thing }),
-      remember: (changed) => tell({ type: 'notes', notes: changed }),
-      say: (line) => this.say(live, line),
-      phase: (phase) => tell({ type: 'phase', phase }),
-      progress: (done, total) => {
-        live.progress = { done, total };
-      },
-      up: (access) => tell({ type: 'up', access }),
-    };
-  }
-
-  private async launchOf(live: Live, kind: LaunchKind): Promise<Launch> {
-    const { clock, store, door } = this.ports;
-    const work = this.workOf(live);
-    const point = await store.point(live.job.point);
-    return {
-      ...work,
-      ...{ kind, point },
-      openImage: (volume) => store.openImage(point.id, volume),
-      imageAddress: (volume) => door.address(point.id, volume, work.runFolder),
-      checked: async (check) => {
-        const { server, id: job } = live.job;
-        const time = new Date(clock.wallMs()).toISOString();
-        await this.files.saveCheck({ ...check, point: point.id, server, job, time });
-        await this.apply(live, { type: 'checked', check });
-      },
-    };
   }
 }

@@ -36,6 +36,7 @@ export class LaunchRecord {
   notes: LaunchOptions = {};
   access: Readonly<Record<string, string>> | null = null;
   check: CheckResult | null = null;
+  standsAlone = false;
   readonly said: string[] = [];
   /** Things that were there already when they were written down. */
   readonly early: string[] = [];
@@ -64,7 +65,7 @@ export function launchOf(
       clock: systemClock,
       ...signals,
     },
-    ...{ made: record.made, notes: record.notes },
+    ...{ made: record.made, notes: record.notes, starts: 1 },
     workFolder: join(folder, 'work'),
     runFolder: join(root, 'run'),
     productFolder: join(root, 'exports'),
@@ -86,6 +87,9 @@ export function launchOf(
     },
     async checked(check) {
       record.check = check;
+    },
+    async standsAlone() {
+      record.standsAlone = true;
     },
   };
 }
@@ -116,7 +120,7 @@ export function launcherSuite(name: string, createWorld: () => Promise<LaunchWor
       }
     };
   const checkOf = ({ launcher, options, point, openImage }: LaunchWorld) =>
-    launcher.check(options, point, openImage);
+    launcher.check(options, point, openImage, 'drill');
 
   /** Runs until it is up, then as told. */
   async function runUntilUp(
@@ -147,7 +151,7 @@ export function launcherSuite(name: string, createWorld: () => Promise<LaunchWor
         const before = readdirSync(world.root, { recursive: true });
         expect(await checkOf(world)).toMatchObject({});
         await expect(
-          launcher.check({ noSuchOption: 1 }, point, (volume) => world.openImage(volume)),
+          launcher.check({ noSuchOption: 1 }, point, world.openImage, 'drill'),
         ).rejects.toMatchObject({ code: 'ERR_LAUNCH_OPTIONS' });
         expect(readdirSync(world.root, { recursive: true })).toEqual(before);
       }),

@@ -1,0 +1,54 @@
+/**
+ * Routes of failovers: points made to run for real, and what they keep. A failover is a job: its other
+ * routes are those of jobs.
+ */
+import { UnderstudyError } from '../../base/errors.ts';
+import type { ApiJob } from '../api-types.ts';
+import type { ApiBackend } from './backend.ts';
+import { launchRequest } from './jobs.ts';
+import type { Call, Route } from './route.ts';
+
+async function start({ backend, body }: Call): Promise<ApiJob> {
+  const { yes = false } = body;
+  if (typeof yes !== 'boolean') throw new UnderstudyError('ERR_API_REQUEST', 'yes: true or false');
+  const request = launchRequest(body);
+  if (!yes) await refuseWhereSourceRuns(backend, request.point);
+  return backend.jobs.start({ ...request, kind: 'failover' });
+}
+
+/** ERR_FAILOVER_SOURCE where the agent of the point's server is connected. */
+async function refuseWhereSourceRuns(backend: ApiBackend, point: string): Promise<void> {
+  const { server } = await backend.store.point(point);
+  const source = (await backend.servers()).find((each) => each.server === server);
+  if (source?.connected !== true) return;
+  const message = `${server} is replicating now: it runs, and would run twice`;
+  throw new UnderstudyError('ERR_FAILOVER_SOURCE', message, { server });
+}
+
+export const failoverRoutes: readonly Route[] = [
+  {
+    method: 'POST',
+    path: '/v1/failovers',
+    summary: 'Launches a point for real: answers the job that does it.',
+    requestSchema: 'FailoverRequest',
+    responseSchema: 'Job',
+    status: 202,
+    handle: start,
+  },
+  {
+    method: 'POST',
+    path: '/v1/jobs/{job}/again',
+    summary: 'Starts what a failover has kept, on the disks that it has written to.',
+    responseSchema: 'Job',
+    status: 202,
+    handle: ({ backend, path }) => backend.jobs.startAgain(path.job!),
+  },
+  {
+    method: 'POST',
+    path: '/v1/jobs/{job}/discard',
+    summary: 'Throws away what a failover that is over has kept.',
+    responseSchema: 'Job',
+    status: 200,
+    handle: ({ backend, path }) => backend.jobs.discard(path.job!),
+  },
+];
