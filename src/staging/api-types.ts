@@ -22,6 +22,16 @@ import type { ShownJob } from './jobs/jobs.ts';
 import type { FormerHolder } from './lineage-state.ts';
 import type { RefusedMachine } from './server-record.ts';
 
+/** POST /v1/points/:point/volumes/:volume/compare: bitmaps in base64, the lowest bit first. */
+export interface ApiComparison {
+  /** 1: the point has something else there. */
+  different: string;
+  /** 1: it differs, and the point has zeros there. */
+  zero: string;
+  /** How many differ. */
+  count: number;
+}
+
 export interface ApiError {
   error: { code: string; message: string; hint: string };
 }

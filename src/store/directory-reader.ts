@@ -12,6 +12,7 @@ import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
 import type { DamageNotes } from './damage-notes.ts';
 import { ChainImage } from './image.ts';
+import { type ChunkComparison, compareImage } from './image-compare.ts';
 import { imageDifferences } from './image-differences.ts';
 import { shownPoint } from './point-format.ts';
 import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
@@ -72,6 +73,20 @@ export class DirectoryReader {
       }
     } finally {
       older.close();
+    }
+  }
+
+  async compareChunks(
+    pointId: string,
+    volume: VolumeId,
+    first: number,
+    digests: Uint8Array,
+  ): Promise<ChunkComparison> {
+    const image = await this.chainImage(pointId, volume);
+    try {
+      return await compareImage(image, this.core.names, first, digests);
+    } finally {
+      image.close();
     }
   }
 

@@ -17,6 +17,7 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { Subset } from './check-subset.ts';
+import type { ChunkComparison } from './image-compare.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import type { LeaseHolder } from './take-lease.ts';
 
@@ -405,6 +406,16 @@ export interface Store {
    * Told by the maps: costs about what has changed. ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND.
    */
   differences(from: string, to: string, volume: VolumeId, offset?: number): AsyncGenerator<Extent>;
+  /**
+   * Which chunks of a volume at a point, from chunk `first` on, have other SHA-256s than `digests` says
+   * (32 bytes each, at most 1024). ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND, ERR_IMAGE_RANGE.
+   */
+  compareChunks(
+    point: string,
+    volume: VolumeId,
+    first: number,
+    digests: Uint8Array,
+  ): Promise<ChunkComparison>;
   /**
    * Which points the rules (of servers without a policy of their own) would drop, which stay and why. The
    * newest whole point of a server always stays.

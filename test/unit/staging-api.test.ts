@@ -286,6 +286,9 @@ describe('the OpenAPI document', () => {
       '/v1/drills': { point: POINT },
       '/v1/failovers': { point: POINT, yes: true },
       '/v1/jobs/{job}/stop': { timeoutMs: 1000 },
+      '/v1/points/{point}/volumes/{volume}/compare': {
+        ...{ first: 0, digests: Buffer.alloc(32).toString('base64') },
+      },
     };
     const queries: Record<string, string> = {
       '/v1/points/{point}/volumes/{volume}/differences': `?from=${POINT}`,

@@ -7,6 +7,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { grantedPoint, isAuthorized } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
+import { compareRoutes } from './compare.ts';
 import { copyRoutes } from './copies.ts';
 import { differenceRoutes } from './differences.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
@@ -30,6 +31,7 @@ export const createRoutes = (): readonly Route[] => [
   ...retentionRoutes,
   ...copyRoutes,
   ...imageRoutes,
+  ...compareRoutes,
   ...differenceRoutes,
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,

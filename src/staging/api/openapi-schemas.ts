@@ -219,6 +219,15 @@ export const schemas: Readonly<Record<string, Schema>> = {
   }),
   Servers: object({ servers: list(reference('Server')) }),
   Admission: object({ hardwareId: text('Of a machine that was refused the name') }),
+  ComparisonRequest: object({
+    first: count('Index of the first chunk; a chunk has 65536 bytes, the last of a volume less'),
+    digests: text('SHA-256s of the chunks, 32 bytes each, one after the other, base64'),
+  }),
+  Comparison: object({
+    different: text('A bit for each chunk, base64, lowest bit first; 1: the point has other bytes'),
+    zero: text('The same; 1: it differs, and the point has zeros there'),
+    count: count('How many differ'),
+  }),
   RefusedMachine: object({
     hardwareId: text('Digest of what tells the machine from its clones'),
     words: list(text("What the machine says of itself: its firmware's UUID, an instance's id")),

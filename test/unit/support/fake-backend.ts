@@ -233,6 +233,11 @@ export function fakeBackend(
       open += 1;
       return reader();
     },
+    async compareChunks(id, _volume, first, digests) {
+      await find(id);
+      const bits = Uint8Array.of(first === 0 && digests.length === 32 ? 1 : 0);
+      return { different: bits, zero: new Uint8Array(1), count: bits[0]! };
+    },
     async *differences(from, to, _volume, offset = 0) {
       await find(from);
       await find(to);
