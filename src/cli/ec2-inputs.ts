@@ -121,4 +121,4 @@ export const chainJournal = (settings: Settings): RecordFile<ChainRecord> =>
   recordFile(nodeDisk, resolve(settings.text('chain')), chainKind);
 
 export const quotaOf = (context: CommandContext, settings: Settings): PutQuota =>
-  new PutQuota(context.clock, Math.max(1, settings.number('puts-per-second')));
+  new PutQuota(context.clock, { putsPerSecond: Math.max(1, settings.number('puts-per-second')) });

@@ -77,7 +77,7 @@ export class EbsDouble {
     pageBlocks: 1000,
     isEncryptedByDefault: false,
   };
-  private readonly tokens = new Map<string, { asked: string; id: string }>();
+  private readonly tokens = new Map<string, { asked: string; snapshot: DoubleSnapshot }>();
   private count = 0;
 
   answer(request: EbsRequest): EbsAnswer {
@@ -127,12 +127,13 @@ export class EbsDouble {
     const token = given.ClientToken as string;
     const earlier = this.tokens.get(token);
     if (earlier !== undefined) {
-      if (earlier.asked === asked) return this.told(this.snapshots.get(earlier.id)!);
+      // Also where it was deleted since.
+      if (earlier.asked === asked) return this.told(earlier.snapshot);
       throw new EbsRefusal(409, 'ConflictException', 'the token was used with other parameters');
     }
     const snapshot = this.begun(given);
     this.snapshots.set(snapshot.id, snapshot);
-    this.tokens.set(token, { asked, id: snapshot.id });
+    this.tokens.set(token, { asked, snapshot });
     return this.told(snapshot);
   }
 

@@ -5,6 +5,7 @@ import type { VolumeSource } from '../../src/recovery/ec2/launch.ts';
 import type { LaunchRecord } from '../../src/recovery/ec2/launch-record.ts';
 import {
   type ChainRecord,
+  endChain,
   type PrestageOptions,
   prestage,
 } from '../../src/recovery/ec2/prestage.ts';
@@ -47,7 +48,7 @@ describe('the rolling chain', () => {
           },
         },
       ],
-      quota: new PutQuota(hurriedClock, 1e6),
+      quota: new PutQuota(hurriedClock, { putsPerSecond: 1e6 }),
       stop: new AbortController().signal,
       onProgress: () => undefined,
       onNote: () => undefined,
@@ -108,6 +109,8 @@ describe('the rolling chain', () => {
         expect(volumeOf(done!.snapshotId, next)).toBe(true);
         const head = journal.record!.volumes[0]!;
         expect(head).toMatchObject({ upload: null, held: [done!.snapshotId] });
+        // Also what was begun in the instant before, and of which nothing was written down.
+        expect([...world.double.ebs.snapshots.keys()]).toEqual([done!.snapshotId]);
       }
     }
   });
@@ -157,6 +160,60 @@ describe('the rolling chain', () => {
     world.double.ec2.images.clear();
     await stage('p2');
     expect(world.double.ebs.snapshots.size).toBe(1);
+  });
+
+  it('snapshots of a volume that the server has no more are deleted; so are all at its end', async () => {
+    await stage('p1');
+    const vdb = { volume: 'vdb', image: imageOf(disk), changedSince: async () => null };
+    const [vda] = journal.record!.volumes;
+    await stage('p1', { sources: [vdb] });
+    expect(journal.record!.volumes.map(({ volume }) => volume)).toEqual(['vdb']);
+    expect([...world.double.ebs.snapshots.keys()]).not.toContain(vda!.head!.snapshotId);
+    expect(world.double.ebs.snapshots.size).toBe(1);
+    const end = () => endChain(world.aws, { journal, stop: new AbortController().signal });
+    const { snapshotId } = journal.record!.volumes[0]!.head!;
+    const used = { id: 'ami-1', name: 'n', form: {}, tags: {}, snapshots: [snapshotId] };
+    world.double.ec2.images.set('ami-1', used);
+    expect(await end()).toBe(false);
+    expect(journal.record!.volumes).toMatchObject([{ head: null, held: [snapshotId] }]);
+    world.double.ec2.images.clear();
+    expect(await end()).toBe(true);
+    expect(world.double.ebs.snapshots.size).toBe(0);
+    expect(journal.record!.volumes).toEqual([]);
+  });
+
+  it('a launch goes on whole where its parent vanishes, and where the chain has gone on meanwhile', async () => {
+    await stage('p1');
+    write('p2', BLOCK_BYTES + 100);
+    const first = journal.record!.volumes[0]!.head!;
+    const image = imageOf(history.get('p2')!);
+    const changed = () => differences(history.get('p1')!, history.get('p2')!);
+    world.double.fault = (call) => {
+      if (call === 'StartSnapshot') world.double.ebs.snapshots.delete(first.snapshotId);
+      return undefined;
+    };
+    const source = { volume: 'vda', image, head: first, changed };
+    const notes: string[] = [];
+    const onNote = (text: string) => notes.push(text);
+    const gone = await launchIn(world, { point: 'p2', sources: [source], onNote });
+    expect(volumeOf(gone.snapshotIds[0]!, 'p2')).toBe(true);
+    expect(notes[0]).toContain('whole upload');
+    world.double.fault = () => undefined;
+    await stage('p1');
+    const begun = journal.record!.volumes[0]!.head!;
+    const record = memoryRecord<LaunchRecord>();
+    const over = { job: 'job-2', point: 'p2', journal: record };
+    const { stop, revive } = killAt(world, 5, true, record);
+    const sources = [{ ...source, head: begun }];
+    await launchIn(world, { ...over, sources, stop }).catch(expectKilled);
+    revive();
+    expect(record.record!.volumes[0]!.upload!.request.parentSnapshotId).toBe(begun.snapshotId);
+    write('p3', 200);
+    await stage('p3');
+    const head = journal.record!.volumes[0]!.head!;
+    const back = () => differences(history.get('p3')!, history.get('p2')!);
+    const done = await launchIn(world, { ...over, sources: [{ ...source, head, changed: back }] });
+    expect(volumeOf(done.snapshotIds[0]!, 'p2')).toBe(true);
   });
 
   it('a prepared disk is launched, over the head or whole, and the chain keeps what the point holds', async () => {

@@ -18,7 +18,7 @@ import { Frontier } from '../../src/recovery/ec2/frontier.ts';
 import { iamPolicy, iamPolicyText, impliedActions } from '../../src/recovery/ec2/iam-policy.ts';
 import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
 import { instanceHour, requestCost } from '../../src/recovery/ec2/prices.ts';
-import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
+import { type Lane, PutQuota } from '../../src/recovery/ec2/put-quota.ts';
 import {
   deviceName,
   registerImageRequest,
@@ -401,7 +401,7 @@ function handClock(): Clock & { advance(ms: number): Promise<void> } {
 describe('the quota of puts', () => {
   it('is kept, and shared fairly by uploads of different size', async () => {
     const clock = handClock();
-    const quota = new PutQuota(clock, 1000);
+    const quota = new PutQuota(clock, { putsPerSecond: 1000 });
     const never = new AbortController().signal;
     const taken = [0, 0];
     for (const [at, wanted] of [5000, 300].entries()) {
@@ -421,9 +421,71 @@ describe('the quota of puts', () => {
     expect(taken[0]! + taken[1]!).toBeLessThanOrEqual(1101);
   });
 
+  it('a launch goes before what is prepared in the background, which has a rate of its own', async () => {
+    const clock = handClock();
+    const quota = new PutQuota(clock, { putsPerSecond: 1000, backgroundPerSecond: 100 });
+    const never = new AbortController().signal;
+    const taken = { launch: 0, huge: 0, small: 0 };
+    const want = (name: keyof typeof taken, lane: Lane, wanted: number) => {
+      for (let i = 0; i < wanted; i += 1) lane.take(never).then(() => (taken[name] += 1));
+    };
+    want('huge', quota.backgroundLane(), 5000);
+    want('small', quota.backgroundLane(), 20);
+    await clock.advance(300);
+    // The huge one had what was saved up: the two share the rest.
+    expect(taken.huge + taken.small).toBeGreaterThan(35);
+    expect(taken.huge + taken.small).toBeLessThanOrEqual(41);
+    expect(taken.small).toBeGreaterThan(13);
+    const before = taken.huge + taken.small;
+    want('launch', quota.lane(), 900);
+    await clock.advance(800);
+    expect(taken.launch).toBeGreaterThan(890);
+    expect(taken.huge + taken.small).toBe(before);
+    await clock.advance(1000);
+    expect(taken.launch).toBe(900);
+    expect(taken.small).toBe(20);
+  });
+
+  it('a launch does not wait for the turn of a slow background', async () => {
+    const clock = handClock();
+    const quota = new PutQuota(clock, { putsPerSecond: 100, backgroundPerSecond: 0.1 });
+    const never = new AbortController().signal;
+    const background = quota.backgroundLane();
+    for (let i = 0; i < 3; i += 1) background.take(never).catch(() => undefined);
+    const lane = quota.lane();
+    let taken = 0;
+    for (let i = 0; i < 50; i += 1) lane.take(never).then(() => (taken += 1));
+    await clock.advance(500);
+    expect(taken).toBe(50);
+  });
+
+  it('background uploads hold no more blocks than there is room, and share it', async () => {
+    const quota = new PutQuota(handClock());
+    const never = new AbortController().signal;
+    const [huge, small] = [quota.backgroundLane(), quota.backgroundLane()];
+    const leaves: (() => void)[] = [];
+    let smallOnes = 0;
+    for (let i = 0; i < 200; i += 1) huge.room(never).then((leave) => leaves.push(leave));
+    for (let i = 0; i < 5; i += 1) {
+      small.room(never).then((leave) => {
+        smallOnes += 1;
+        leaves.push(leave);
+      });
+    }
+    const settled = () => new Promise((done) => setImmediate(done));
+    await settled();
+    expect(leaves).toHaveLength(64);
+    for (const leave of leaves.slice(0, 10)) leave();
+    await settled();
+    expect(leaves).toHaveLength(74);
+    expect(smallOnes).toBe(5);
+    // A launch is bounded by itself alone.
+    await quota.lane().room(never);
+  });
+
   it('one that waits is let go when it is stopped, and leaves nothing behind', async () => {
     const clock = handClock();
-    const quota = new PutQuota(clock, 1);
+    const quota = new PutQuota(clock, { putsPerSecond: 1 });
     const lane = quota.lane();
     await lane.take(new AbortController().signal);
     const stop = new AbortController();

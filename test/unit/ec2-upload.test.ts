@@ -47,7 +47,7 @@ const upload = (content: Buffer, over: Partial<UploadOptions> = {}) =>
     request,
     changed: null,
     journal: memoryRecord<UploadRecord>(),
-    lane: new PutQuota(hurriedClock, 1e6).lane(),
+    lane: new PutQuota(hurriedClock, { putsPerSecond: 1e6 }).lane(),
     stop: new AbortController().signal,
     concurrency: 4,
     ...over,

@@ -26,7 +26,7 @@ import { type LaunchFacts, registerImageRequest, runInstancesRequest } from './r
 import { checkSnapshot } from './snapshot-check.ts';
 import { tagsOf } from './tags.ts';
 import { uploadSnapshot } from './upload.ts';
-import type { UploadRequest } from './upload-record.ts';
+import type { UploadRecord, UploadRequest } from './upload-record.ts';
 
 export interface VolumeSource {
   readonly volume: string;
@@ -68,6 +68,8 @@ export interface LaunchedInstance {
   readonly privateAddress: string | null;
   readonly publicAddress: string | null;
 }
+
+type UploadStep = Exclude<ChainStep, { kind: 'keep' }>;
 
 const UPLOADS_AT_ONCE = 4;
 const TIMEOUT_MINUTES = 24 * 60;
@@ -155,7 +157,7 @@ class InstanceLaunch {
     if (held.snapshotId === null) {
       const step = await this.step(source);
       const isKept = step.kind === 'keep';
-      const snapshotId = isKept ? step.snapshotId : await this.upload(source, step, stop);
+      const snapshotId = isKept ? step.snapshotId : await this.uploadBy(source, step, stop);
       await this.save((record) => withVolume(record, volume, { snapshotId }));
     }
     this.progress(source, source.image.sizeBytes, 'uploaded');
@@ -166,20 +168,30 @@ class InstanceLaunch {
     await this.save((record) => withVolume(record, volume, { isChecked: true }));
   }
 
-  /** What was uploaded of another preparation of the disk is of no use: it is deleted, then forgotten. */
+  /**
+   * What was uploaded of another preparation of the disk, or over another snapshot than what differs is told
+   * from, is of no use: it is deleted, then forgotten.
+   */
   private async giveUpOther(source: VolumeSource): Promise<void> {
     const { upload, snapshotId } = this.volumeRecord(source.volume);
     if (this.record.imageId !== null) return;
-    const isRight =
-      upload === null ? !isPrepared(source) : upload.request.key === this.keyOf(source);
+    const isRight = upload === null ? !isPrepared(source) : this.fits(source, upload);
     if (isRight || (upload === null && snapshotId === null)) return;
     if (upload?.snapshotId) await this.ec2.deleteSnapshot(upload.snapshotId);
     const nothing = { upload: null, snapshotId: null, isChecked: false };
     await this.save((record) => withVolume(record, source.volume, nothing));
   }
 
-  private keyOf({ volume, overlay }: VolumeSource): string {
-    return `${this.options.job} ${volume}${overlay === undefined ? '' : ` ${overlay.id}`}`;
+  private fits(source: VolumeSource, { request }: UploadRecord): boolean {
+    const { parentSnapshotId: parent, key } = request;
+    const { head = null, changed } = source;
+    if (key !== this.keyOf(source, parent)) return false;
+    return parent === null || (changed !== undefined && head?.snapshotId === parent);
+  }
+
+  private keyOf({ volume, overlay }: VolumeSource, parent: string | null): string {
+    const prepared = overlay === undefined ? '' : ` ${overlay.id}`;
+    return `${this.options.job} ${volume}${prepared} over ${parent ?? 'nothing'}`;
   }
 
   /** What an upload was begun as stays; else the chain decides. */
@@ -208,17 +220,22 @@ class InstanceLaunch {
     return step;
   }
 
-  private async upload(
-    source: VolumeSource,
-    step: Exclude<ChainStep, { kind: 'keep' }>,
-    stop: AbortSignal,
-  ): Promise<string> {
+  /** By the step; whole, where the parent vanishes meanwhile: nobody waits longer than has to be. */
+  private async uploadBy(source: VolumeSource, step: UploadStep, stop: AbortSignal) {
+    try {
+      return await this.upload(source, step, stop);
+    } catch (error) {
+      const isGone = error instanceof UnderstudyError && error.code === 'ERR_EC2_SNAPSHOT_GONE';
+      if (step.kind === 'full' || !isGone) throw error;
+      this.options.onNote(`${source.volume}: ${error.message}: whole upload`);
+      await this.save((record) => withVolume(record, source.volume, { upload: null }));
+      return this.upload(source, { kind: 'full', reason: 'snapshot-gone' }, stop);
+    }
+  }
+
+  private async upload(source: VolumeSource, step: UploadStep, stop: AbortSignal): Promise<string> {
     const { volume, image, changed } = source;
     const isDelta = step.kind === 'delta';
-    if (isDelta && changed === undefined) {
-      const message = `${volume}: what differs from ${step.parentSnapshotId} is not known any more`;
-      throw new UnderstudyError('ERR_EC2_SNAPSHOT_GONE', message);
-    }
     const { concurrency, quota, onNote } = this.options;
     const done = await uploadSnapshot(this.aws, {
       image,
@@ -241,7 +258,7 @@ class InstanceLaunch {
     const { volume, image } = source;
     const { job, server, point, plan, timeoutMinutes = TIMEOUT_MINUTES } = this.options;
     return {
-      key: this.keyOf(source),
+      key: this.keyOf(source, parent),
       sizeGiB: sizeGiB(image.sizeBytes),
       description: `understudy: ${server} ${volume} at ${point}`,
       tags: tagsOf(job, { server, point, volume }, plan.tags),

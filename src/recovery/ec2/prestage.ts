@@ -30,6 +30,8 @@ export interface ChainRecord {
   /** The tag of all its snapshots, and part of their tokens. */
   readonly job: string;
   readonly server: string;
+  /** Where its snapshots are; not there: as the environment had it. */
+  readonly region?: string | null;
   readonly volumes: readonly ChainVolume[];
 }
 
@@ -52,7 +54,7 @@ export interface PrestageOptions {
   readonly job: string;
   readonly server: string;
   readonly point: string;
-  readonly plan: Pick<LaunchPlan, 'encryption' | 'tags'>;
+  readonly plan: Pick<LaunchPlan, 'encryption' | 'tags' | 'region'>;
   readonly sources: readonly PrestageSource[];
   readonly journal: ChainJournal;
   readonly quota: PutQuota;
@@ -70,11 +72,14 @@ export interface PrestagedVolume {
   readonly putBlocks: number;
 }
 
-export const newChain = (job: string, server: string): ChainRecord => ({
-  ...{ version: 1, job, server, volumes: [] },
+export const newChain = (job: string, server: string, region: string | null): ChainRecord => ({
+  ...{ version: 1, job, server, region, volumes: [] },
 });
 
-/** One volume after the other. Throws ERR_AWS_*, ERR_EC2_*, and what images and journal throw. */
+/**
+ * One volume after the other, then what belongs to none of them goes. Throws ERR_AWS_*, ERR_EC2_*, and what
+ * images and journal throw.
+ */
 export async function prestage(
   aws: AwsConnection,
   options: PrestageOptions,
@@ -83,7 +88,29 @@ export async function prestage(
   await chain.open();
   const done: PrestagedVolume[] = [];
   for (const source of options.sources) done.push(await chain.advance(source));
+  await chain.tidy();
   return done;
+}
+
+/** Deletes all snapshots of a chain; true where none is left: one that an image uses stays, and written down. */
+export async function endChain(
+  aws: AwsConnection,
+  { journal, stop }: Pick<PrestageOptions, 'journal' | 'stop'>,
+): Promise<boolean> {
+  const record = await journal.load();
+  if (record === null) return true;
+  const ec2 = new Ec2Calls(aws, stop);
+  const held = record.volumes.flatMap((volume) => volume.held);
+  const left = new Set<string>();
+  for (const id of new Set([...held, ...(await ec2.snapshotsOf(record.job))])) {
+    if ((await ec2.deleteSnapshot(id)) === 'in-use') left.add(id);
+  }
+  const volumes = record.volumes.flatMap((volume) => {
+    const ids = volume.held.filter((id) => left.has(id));
+    return ids.length === 0 ? [] : [{ ...volume, head: null, upload: null, held: ids }];
+  });
+  await journal.save({ ...record, volumes });
+  return left.size === 0;
 }
 
 class Chain {
@@ -96,7 +123,7 @@ class Chain {
     this.aws = aws;
     this.options = options;
     this.ec2 = new Ec2Calls(aws, options.stop);
-    this.record = newChain(options.job, options.server);
+    this.record = newChain(options.job, options.server, options.plan.region);
   }
 
   async open(): Promise<void> {
@@ -136,6 +163,20 @@ class Chain {
     return { volume, ...done, kind: step.kind };
   }
 
+  /** Volumes that the server has no more, and snapshots that were begun in the instant before a crash. */
+  async tidy(): Promise<void> {
+    const wanted = new Set(this.options.sources.map(({ volume }) => volume));
+    for (const { volume, held } of this.record.volumes.filter((each) => !wanted.has(each.volume))) {
+      const left: string[] = [];
+      for (const id of held) if ((await this.ec2.deleteSnapshot(id)) === 'in-use') left.push(id);
+      if (left.length > 0) await this.change(volume, { head: null, upload: null, held: left });
+      else await this.forget(volume);
+    }
+    const known = new Set(this.record.volumes.flatMap(({ held }) => held));
+    const all = await this.ec2.snapshotsOf(this.record.job);
+    for (const id of all) if (!known.has(id)) await this.ec2.deleteSnapshot(id);
+  }
+
   private async upload(
     { volume, image }: PrestageSource,
     parentSnapshotId: string | null,
@@ -145,11 +186,13 @@ class Chain {
     const { onProgress, onNote } = this.options;
     const { job } = this.record;
     const size = sizeGiB(image.sizeBytes);
+    const former = this.volume(volume).head?.snapshotId ?? 'nothing';
     const done = await uploadSnapshot(this.aws, {
       image,
       changed,
       request: {
-        key: `${job} ${volume} ${point} ${parentSnapshotId ?? 'whole'}`,
+        // A chain that is begun anew at the same point is another upload.
+        key: `${job} ${volume} ${point} ${parentSnapshotId ?? `whole after ${former}`}`,
         sizeGiB: size,
         description: `understudy: ${server} ${volume} at ${point}`,
         tags: tagsOf(job, { server, point, volume }, plan.tags),
@@ -161,7 +204,7 @@ class Chain {
         load: async () => this.volume(volume).upload?.record ?? null,
         save: (record) => this.saveUpload(volume, record),
       },
-      lane: quota.lane(),
+      lane: quota.backgroundLane(),
       stop,
       ...(concurrency !== undefined && { concurrency }),
       onProgress: (bytes) => onProgress(volume, bytes, image.sizeBytes),
@@ -212,6 +255,12 @@ class Chain {
   private volume(volume: string): ChainVolume {
     const none = { volume, head: null, upload: null, held: [] };
     return this.record.volumes.find((held) => held.volume === volume) ?? none;
+  }
+
+  private forget(volume: string): Promise<void> {
+    const volumes = this.record.volumes.filter((held) => held.volume !== volume);
+    this.record = { ...this.record, volumes };
+    return this.options.journal.save(this.record);
   }
 
   private change(volume: string, change: Partial<ChainVolume>): Promise<void> {

@@ -155,6 +155,15 @@ class Upload {
 
   /** The block's digest; null where it was left out. */
   private async putBlock(index: number, stop: AbortSignal): Promise<Buffer | null> {
+    const leave = await this.options.lane.room(stop);
+    try {
+      return await this.putInRoom(index, stop);
+    } finally {
+      leave();
+    }
+  }
+
+  private async putInRoom(index: number, stop: AbortSignal): Promise<Buffer | null> {
     const { image, changed, lane } = this.options;
     const bytes = await readBlock(image, index);
     if (changed === null && isZeroFilled(bytes)) return null;

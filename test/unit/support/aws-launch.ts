@@ -30,7 +30,7 @@ export const launchIn = (
   launchInstance(world.aws, {
     ...{ job: 'job-1', server: 'web1', point: 'point-1', plan: planOf() },
     journal: memoryRecord<LaunchRecord>(),
-    quota: new PutQuota(hurriedClock, 1e6),
+    quota: new PutQuota(hurriedClock, { putsPerSecond: 1e6 }),
     stop: new AbortController().signal,
     concurrency: 2,
     checkShare: 1,
