@@ -276,6 +276,29 @@ export const errorCatalogue = {
   ),
   ERR_JOB_CANCELLED: spec('operational', 6, 'Start it again, if it is still wanted.'),
   ERR_JOB_DAMAGED: spec('corruption', 4, 'Remove the folder of that job below DATA/jobs.'),
+  // plans
+  ERR_PLAN_FILE: spec('usage', 2, 'plan apply --help shows a plan with all of its fields.'),
+  ERR_PLAN_NOT_FOUND: spec('operational', 5, 'List the plans with plan list.'),
+  ERR_PLAN_DAMAGED: spec('corruption', 4, 'Apply the plan again: plan apply FILE.'),
+  ERR_PLAN_CHECK: spec('operational', 6, 'plan check NAME tells all that is in the way.'),
+  ERR_PLAN_POINT: spec(
+    'operational',
+    6,
+    'point list --server NAME tells what there is; the plan says at, point and maxAge.',
+  ),
+  ERR_PLAN_SCRIPT: spec('operational', 3, 'job log of the job of the plan holds its output.'),
+  ERR_PLAN_SCRIPTS_DIR: spec(
+    'operational',
+    6,
+    'Scripts and their folder belong to root or the service, and only they may write there.',
+  ),
+  ERR_PLAN_STEP: spec('operational', 6, 'job show of the job of the plan tells its steps.'),
+  ERR_PLAN_TIMEOUT: spec('operational', 3, 'job log tells how far it came; the plan says timeout.'),
+  ERR_PLAN_HALTED: spec(
+    'operational',
+    3,
+    'plan retry JOB --step N runs the failed step again and goes on; plan stop JOB ends it all.',
+  ),
   // launches
   ERR_LAUNCH_OPTIONS: spec('usage', 2, 'drill start --help tells the options and their values.'),
   ERR_LAUNCH_PROGRAM: spec(

@@ -5,6 +5,7 @@ import { formatDuration } from '../base/units.ts';
 import type { ApiJob } from '../staging/api-types.ts';
 import type { CommandContext } from './command.ts';
 import type { OptionSpec, PositionalSpec } from './option.ts';
+import { renderSteps } from './plans.ts';
 import { errorFromService, type RestClient } from './rest-client.ts';
 import { type Column, renderFields, renderTable } from './table.ts';
 
@@ -23,6 +24,11 @@ const isOver = (job: ApiJob): boolean => job.state === 'cleaned' || job.cleanErr
 /** Up, and nothing more is awaited of it. */
 export const isUp = (job: ApiJob): boolean => job.state === 'running' && job.phase === 'up';
 
+const isHalted = ({ state, kind, phase }: ApiJob): boolean =>
+  kind === 'plan' && state === 'running' && phase.startsWith('halted');
+/** Up, or (of a plan) halted until somebody does something. */
+export const isSettled = (job: ApiJob): boolean => isUp(job) || isHalted(job);
+
 /** Polls until `isReached` holds or the job is over. A signal ends the waiting, not the job. */
 export async function follow(
   context: CommandContext,
@@ -30,7 +36,8 @@ export async function follow(
   first: ApiJob,
   isReached: (job: ApiJob) => boolean,
 ): Promise<ApiJob> {
-  const progress = context.progress(first.target === '' ? first.kind : first.target);
+  const label = first.target === '' ? first.kind : first.target;
+  const progress = context.progress(label, first.kind === 'plan' ? 'steps' : 'bytes');
   let job = first;
   while (!isReached(job) && !isOver(job) && !context.stop.aborted) {
     await sleep(context.clock, POLL_MS);
@@ -49,6 +56,7 @@ export function throwIfFailed(job: ApiJob, url: string): void {
   if (job.outcome === 'cancelled') {
     throw new UnderstudyError('ERR_JOB_CANCELLED', `job ${job.id} was cancelled`);
   }
+  if (isHalted(job)) throw new UnderstudyError('ERR_PLAN_HALTED', `job ${job.id} is ${job.phase}`);
 }
 
 /** Prints the job; then an error where it did not end well. */
@@ -84,7 +92,9 @@ export const jobColumns: readonly Column<ApiJob>[] = [
   { title: 'CHECK', cell: checkText },
 ];
 
-function subjectFields({ server, point, pointTime, target }: ApiJob): [string, string][] {
+function subjectFields(job: ApiJob): [string, string][] {
+  const { server, point, pointTime, target, kind, options } = job;
+  if (kind === 'plan') return [['plan', `${options.plan}, as a ${options.kind}`]];
   if (point === '') return server === '' ? [] : [['server', server]];
   return [
     ['point', `${point} of ${server}, ${pointTime}`],
@@ -109,7 +119,8 @@ export function renderJob(job: ApiJob): string {
   }
   if (job.error !== null) fields.push(['error', `${job.error.message} (${job.error.code})`]);
   fields.push(['created', job.createdAt], ['ended', job.endedAt ?? '-'], ['folder', job.folder]);
-  return renderFields(fields);
+  const steps = job.steps == null ? '' : `\n\n${renderSteps(job.steps)}`;
+  return `${renderFields(fields)}${steps}`;
 }
 
 export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJson: boolean): void {

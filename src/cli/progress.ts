@@ -15,7 +15,7 @@ const BAR_CELLS = 20;
 const REDRAW_MS = 100;
 
 /** What is counted: "1.5 GiB of 3.0 GiB", "12 of 40 objects". */
-export type ProgressUnit = 'bytes' | 'objects';
+export type ProgressUnit = 'bytes' | 'objects' | 'steps';
 
 /** The text of one state of the bar. Pure. */
 export function progressLine(

@@ -20,6 +20,8 @@ import type {
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
 import type { FormerHolder } from './lineage-state.ts';
+import type { PlanCheck } from './plans/plan-check.ts';
+import type { ShownPlan } from './plans/plan-store.ts';
 import type { RefusedMachine } from './server-record.ts';
 
 /** POST /v1/points/:point/volumes/:volume/compare: bitmaps in base64, the lowest bit first. */
@@ -247,6 +249,14 @@ export interface ApiScrub {
  * ends, starts again, discards or forgets it.
  */
 export type ApiJob = ShownJob;
+
+/** GET /v1/plans -> { plans: ApiPlan[] }, POST /v1/plans (a plan file), GET and DELETE /v1/plans/:plan. */
+export type ApiPlan = ShownPlan;
+export interface ApiPlans {
+  plans: ApiPlan[];
+}
+/** GET /v1/plans/:plan/check?kind&at. */
+export type ApiPlanCheck = PlanCheck;
 
 /** GET /v1/points/:point/boot-check; null where there was none. */
 export interface ApiBootCheck {

@@ -90,6 +90,8 @@ export interface StagingOptions {
   readonly scrubEveryMs?: number;
   /** Bytes a second; 0: no limit. */
   readonly scrubRate?: number;
+  /** The folder with the scripts that plans may run; without it none are run. */
+  readonly scriptsDir?: string | undefined;
   /** Threads that verify contents. */
   readonly threads?: number;
 }
@@ -224,7 +226,8 @@ async function openCore(
     isTrusted: options.trustClock ?? false,
   });
   // Before upkeep begins: open jobs hold their points.
-  const jobs = await openJobs({ folder, clock, log, store, token });
+  const { scriptsDir = null } = options;
+  const jobs = await openJobs({ folder, clock, log, store, token, scriptsDir });
   undo.push(() => jobs.jobs.close());
   const upkeep = new Upkeep({
     ...{ clock, log, store, guard, keep, onBroken },
@@ -291,6 +294,7 @@ async function serve(
     ...{ repository: repo, durability: servers.durability },
     scrub: scrubber,
     jobs: jobs.jobs,
+    plans: jobs.plans,
     servers: async () =>
       servers.describe().map(withKeep(store, keep)).map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),

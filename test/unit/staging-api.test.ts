@@ -6,7 +6,13 @@ import { createApiHandler, createRoutes } from '../../src/staging/api/handler.ts
 import { parseRange } from '../../src/staging/api/range.ts';
 import type { ApiDifferences } from '../../src/staging/api-types.ts';
 import { makeImageGrant } from '../../src/staging/jobs/image-grant.ts';
-import { FAR, type FakeBackend, fakeBackend, VOLUME } from './support/fake-backend.ts';
+import {
+  FAR,
+  type FakeBackend,
+  fakeBackend,
+  fakePlanFile,
+  VOLUME,
+} from './support/fake-backend.ts';
 
 const TOKEN = 'a-token';
 const POINT = '20261120T103107.123Z-00000002';
@@ -204,10 +210,17 @@ describe('bad requests', () => {
     ['POST', '/v1/jobs/none/discard', '{}', 404, 'ERR_JOB_NOT_FOUND'],
     ['POST', '/v1/jobs/x/stop', '{"timeoutMs":-1}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/drills', '{"point":"p","options":[]}', 400, 'ERR_API_REQUEST'],
+    ['GET', '/v1/plans/none', '', 404, 'ERR_PLAN_NOT_FOUND'],
+    ['DELETE', '/v1/plans/none', '', 404, 'ERR_PLAN_NOT_FOUND'],
+    ['GET', '/v1/plans/shop/check?kind=test', '', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/plans/shop/drill', '{"at":"soon"}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/plans/shop/failover', '{}', 409, 'ERR_FAILOVER_SOURCE'],
+    ['POST', '/v1/jobs/x/retry', '{"step":"1"}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/jobs/x/retry', '{"step":1.5}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '[]', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{"server":1}', 400, 'ERR_API_REQUEST'],
-    ['POST', '/v1/points', `{"a":"${'x'.repeat(70_000)}"}`, 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/points', `{"a":"${'x'.repeat(1_100_000)}"}`, 400, 'ERR_API_REQUEST'],
   ])('%s %s answers a code', async (method, path, body, status, code) => {
     const url = await serve();
     const sent = body === '' ? {} : { body };
@@ -289,6 +302,9 @@ describe('the OpenAPI document', () => {
       '/v1/points/{point}/volumes/{volume}/compare': {
         ...{ first: 0, digests: Buffer.alloc(32).toString('base64') },
       },
+      '/v1/plans': fakePlanFile,
+      '/v1/plans/{plan}/failover': { yes: true },
+      '/v1/jobs/{job}/retry': { step: 1 },
     };
     const queries: Record<string, string> = {
       '/v1/points/{point}/volumes/{volume}/differences': `?from=${POINT}`,
@@ -301,6 +317,7 @@ describe('the OpenAPI document', () => {
         .replace('{point}', POINT)
         .replace('{volume}', encodeURIComponent(VOLUME))
         .replace('{server}', 'web1')
+        .replace('{plan}', 'shop')
         .replace('{job}', job);
       const sent = route.method === 'POST' ? { body: JSON.stringify(bodies[route.path]) } : {};
       const query = queries[route.path] ?? '';

@@ -5,6 +5,7 @@ import { drillGroup } from './drill.ts';
 import { ec2Group } from './ec2.ts';
 import { imageGroup } from './image.ts';
 import { jobGroup } from './job.ts';
+import { planGroup } from './plan.ts';
 import { pointGroup } from './point.ts';
 import { repoGroup } from './repo.ts';
 import { retentionGroup } from './retention.ts';
@@ -19,6 +20,7 @@ export const commandGroups: readonly CommandGroup[] = [
   retentionGroup,
   imageGroup,
   drillGroup,
+  planGroup,
   jobGroup,
   ec2Group,
   repoGroup,

@@ -2,7 +2,15 @@
 import { jobKinds } from '../../recovery/runner.ts';
 import type { ApiJob } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
-import { follow, isUp, jobPath, jobPositional, printJobs, renderJob, reportJob } from '../jobs.ts';
+import {
+  follow,
+  isSettled,
+  jobPath,
+  jobPositional,
+  printJobs,
+  renderJob,
+  reportJob,
+} from '../jobs.ts';
 import { connect, jsonOption, operatorOptions } from '../operator.ts';
 
 const MAX_JOBS = 1000;
@@ -66,7 +74,7 @@ const wait: CommandSpec = {
   async run(context, settings) {
     const client = await connect(context, settings);
     const first = await client.call<ApiJob>('GET', jobPath(settings.text('job')));
-    const isReached = settings.flag('ended') ? () => false : isUp;
+    const isReached = settings.flag('ended') ? () => false : isSettled;
     const job = await follow(context, client, first, isReached);
     reportJob(context, job, { isJson: settings.flag('json'), url: client.url });
     return 0;

@@ -10,6 +10,15 @@ import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/typ
 import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
 import type { Copies } from '../copies.ts';
 import type { Jobs } from '../jobs/jobs.ts';
+import type { PlanRunner } from '../plans/plan-runner.ts';
+import type { PlanStore } from '../plans/plan-store.ts';
+import type { Verdicts } from '../plans/verdicts.ts';
+
+export interface ApiPlans {
+  readonly plans: Pick<PlanStore, 'apply' | 'list' | 'find' | 'remove'>;
+  readonly runner: Pick<PlanRunner, 'dryRun' | 'retry'>;
+  readonly verdicts: Pick<Verdicts, 'of'>;
+}
 
 export interface ApiBackend {
   readonly store: Store;
@@ -54,6 +63,8 @@ export interface ApiBackend {
     | ('start' | 'startWork' | 'list' | 'find' | 'cancel' | 'stop' | 'startAgain' | 'discard')
     | ('remove' | 'log' | 'evidence' | 'bootCheck')
   >;
+  /** Plans, their runs, and verdicts of many points. */
+  readonly plans: ApiPlans;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

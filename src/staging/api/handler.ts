@@ -15,12 +15,13 @@ import { failoverRoutes } from './failovers.ts';
 import { imageRoutes } from './images.ts';
 import { jobRoutes } from './jobs.ts';
 import { openApiDocument } from './openapi.ts';
+import { planRoutes } from './plans.ts';
 import { pointRoutes } from './points.ts';
 import { retentionRoutes } from './retention.ts';
 import { matchPath, type Route } from './route.ts';
 import { serverRoutes } from './servers.ts';
 
-const MAX_BODY_BYTES = 65_536;
+const MAX_BODY_BYTES = 2 ** 20;
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -36,6 +37,7 @@ export const createRoutes = (): readonly Route[] => [
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,
   ...failoverRoutes,
+  ...planRoutes,
 ];
 
 export function createApiHandler(backend: ApiBackend, token: string): RequestHandler {

@@ -67,6 +67,11 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
       isProduct: flag('Stays when the job is done'),
     },
   },
+  JobError: object({
+    code: text('Stable code of the error'),
+    message: text('What went wrong'),
+    hint: text('What to do next'),
+  }),
   Job: object({
     id: text('Sorts by time'),
     kind: choice(jobKinds),
@@ -81,13 +86,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     phase: text('What is being done'),
     access: orNull(map('How to reach what runs, or where what was made lies')),
     check: orNull(reference('BootCheckResult')),
-    error: orNull(
-      object({
-        code: text('Stable code of the error'),
-        message: text('What went wrong'),
-        hint: text('What to do next'),
-      }),
-    ),
+    error: orNull(reference('JobError')),
     cleanError: orNull(text('Why the last try to clean up failed')),
     made: list(reference('Made')),
     keeps: flag('What it made as a product holds data of its own: it goes by a discard alone'),
@@ -96,8 +95,11 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     starts: count('1, and one more each time it was started again'),
     createdAt: text('ISO 8601'),
     endedAt: orNull(text('ISO 8601')),
-    progress: orNull(object({ done: count('Bytes done'), total: count('Bytes in all') })),
+    progress: orNull(
+      object({ done: count('Bytes (of a plan: steps) done'), total: count('In all') }),
+    ),
     folder: text('Where log and evidence lie on the staging machine'),
+    steps: orNull({ ...list(reference('PlanStep')), description: 'Of a plan that has begun' }),
   }),
   Jobs: object({ jobs: list(reference('Job')) }),
   JobLog: object({ text: text('Lines "TIME TEXT"') }),

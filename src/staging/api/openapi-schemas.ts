@@ -5,6 +5,7 @@
 import { bootModes, severities } from '../../model/machine.ts';
 import { replicationStates } from '../../model/replication.ts';
 import { jobSchemas } from './job-schemas.ts';
+import { planSchemas } from './plan-schemas.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -78,6 +79,7 @@ const machine: Record<string, Schema> = {
 
 export const schemas: Readonly<Record<string, Schema>> = {
   ...jobSchemas,
+  ...planSchemas,
   ErrorBody: object({
     code: text('Stable code of the error'),
     message: text('What went wrong'),

@@ -103,6 +103,13 @@ export class JobFiles {
     return readRecord<BootCheck>(this.disk, path, CHECK);
   }
 
+  /** Ids of the points that have a verdict. */
+  async checkedPoints(): Promise<ReadonlySet<string>> {
+    const names = (await this.disk.list(`${this.data}/boot-checks`)).map(({ name }) => name);
+    const ended = names.filter((name) => name.endsWith('.json'));
+    return new Set(ended.map((name) => decodeURIComponent(name.slice(0, -'.json'.length))));
+  }
+
   private checkPath(point: string): string {
     return `${this.data}/boot-checks/${encodeURIComponent(point)}.json`;
   }

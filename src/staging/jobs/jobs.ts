@@ -19,6 +19,7 @@ import type {
 } from '../../recovery/runner.ts';
 import type { ListedPoint, Store } from '../../store/types.ts';
 import { errorBody } from '../api/errors.ts';
+import { type ShownStep, stepsOf } from '../plans/plan-steps.ts';
 import type { ImageDoor } from './image-door.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';
 import {
@@ -77,6 +78,8 @@ export type ShownJob = Omit<Job, 'notes' | 'pointFacts'> & {
   readonly progress: { readonly done: number; readonly total: number } | null;
   /** Where log and evidence lie, on the staging machine. */
   readonly folder: string;
+  /** Of a plan, once it has begun. */
+  readonly steps: readonly ShownStep[] | null;
 };
 
 /** Of jobs that are over so many are remembered; the oldest go first. */
@@ -124,6 +127,11 @@ export class Jobs {
       if (live.job.state !== 'cleaned') await jobs.settle(live, { type: 'begin' });
     }
     return jobs;
+  }
+
+  /** What waits for another job must not wait any longer. */
+  get isStopping(): boolean {
+    return this.isClosing;
   }
 
   /** Leaves what runs running. */
@@ -258,6 +266,11 @@ export class Jobs {
     return this.files.check(point);
   }
 
+  /** Ids of the points that have a verdict. */
+  checkedPoints(): Promise<ReadonlySet<string>> {
+    return this.files.checkedPoints();
+  }
+
   private refuseWhenClosing(): void {
     if (!this.isClosing) return;
     throw new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
@@ -340,7 +353,7 @@ export class Jobs {
 
   private shown({ job, progress }: Live): ShownJob {
     const { notes: _own, pointFacts: _facts, ...shown } = job;
-    return { ...shown, progress, folder: this.files.folder(job.id) };
+    return { ...shown, progress, folder: this.files.folder(job.id), steps: stepsOf(job) };
   }
 
   private async askToEnd(

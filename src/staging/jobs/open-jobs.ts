@@ -7,6 +7,7 @@ import { createEc2Launcher } from '../../recovery/ec2/ec2-launcher.ts';
 import { exportLauncher } from '../../recovery/export-launcher.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
 import type { Store } from '../../store/types.ts';
+import { type OpenPlans, openPlans } from '../plans/open-plans.ts';
 import { ImageDoor, runFolderOf } from './image-door.ts';
 import { Jobs } from './jobs.ts';
 
@@ -14,6 +15,7 @@ export interface OpenJobs {
   readonly jobs: Jobs;
   /** Is to be given who answers. */
   readonly door: ImageDoor;
+  readonly plans: OpenPlans;
 }
 
 export interface OpenJobsOptions {
@@ -23,16 +25,22 @@ export interface OpenJobsOptions {
   readonly log: Log;
   readonly store: Store;
   readonly token: string;
+  /** Where the scripts of plans lie; null: none are run. */
+  readonly scriptsDir: string | null;
 }
 
 export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
-  const { folder, clock, log, store, token } = options;
+  const { folder, clock, log, store, token, scriptsDir } = options;
+  let plans: OpenPlans | null = null;
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
     ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
     launchers: [createQemuLauncher(clock), exportLauncher, createEc2Launcher(clock)],
-    runners: () => [],
+    runners: (opened) => {
+      plans = openPlans(opened, { disk: nodeDisk, folder, clock, log, store, scriptsDir });
+      return [plans.runner];
+    },
     newId: () => randomBytes(4).toString('hex'),
   });
-  return { jobs, door };
+  return { jobs, door, plans: plans! };
 }

@@ -154,8 +154,59 @@ export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
   endedAt: null,
   progress: { done: 1, total: 2 },
   folder: '/data/jobs/x',
+  steps: null,
   ...changes,
 });
+
+const fakeStep: NonNullable<ShownJob['steps']>[number] = {
+  ...{ number: 1, group: 'g', kind: 'member', name: 'web1', isCritical: true, state: 'failed' },
+  ...{ attempt: 1, job: 'x.1.1', point: 'p', pointTime: 't', startedAt: 't', endedAt: 't' },
+  error: { code: 'ERR_X', message: 'it broke', hint: 'look' },
+};
+
+export const fakePlanFile = {
+  ...{ name: 'shop', description: 'all', parallel: 1 },
+  groups: [
+    {
+      ...{ name: 'g', waitBefore: '1s', waitAfter: '1s', pre: 'a', members: [{ server: 'web1' }] },
+      post: [{ script: 'b', arguments: ['x'], timeout: '1m', isCritical: false }],
+    },
+  ],
+};
+
+function fakePlans(): ApiBackend['plans'] {
+  const plan = {
+    ...{ name: 'shop', description: 'all', appliedAt: 't', groups: ['g'], servers: ['web1'] },
+    file: fakePlanFile,
+  };
+  const find = async (name: string) => {
+    if (name === 'shop') return plan;
+    throw new UnderstudyError('ERR_PLAN_NOT_FOUND', `no plan "${name}"`);
+  };
+  const problem = { code: 'ERR_X', message: 'it broke', hint: 'look' };
+  const member = {
+    ...{ group: 'g', server: 'web1', isCritical: true, target: 'qemu', point: 'p' },
+    ...{ pointTime: 't', ageMs: 1.5, isVerified: true, problem },
+  };
+  const script = { group: 'g', when: 'pre' as const, script: 'a', isCritical: true, problem };
+  return {
+    plans: {
+      apply: async () => plan,
+      list: async () => [plan],
+      find,
+      remove: async (name) => {
+        await find(name);
+      },
+    },
+    runner: {
+      dryRun: async (name, kind) => ({
+        ...{ name, kind, isReady: false, members: [member], scripts: [script] },
+      }),
+      retry: async (id) => fakeJob({ id, kind: 'plan', steps: [fakeStep] }),
+    },
+    verdicts: { of: async () => new Map() },
+  };
+}
 
 /** Jobs that are what they are. */
 function fakeJobs(): ApiBackend['jobs'] {
@@ -166,13 +217,14 @@ function fakeJobs(): ApiBackend['jobs'] {
   const { passed, probe, bootMs, detail } = fakeJob().check!;
   return {
     start: async ({ point, target }) => fakeJob({ point, target }),
+    startWork: async ({ kind, server }) =>
+      fakeJob({ kind, server, point: '', target: '', steps: [fakeStep] }),
     list: () => [fakeJob(), fakeJob({ id: 'former', state: 'cleaned', outcome: 'done' })],
     find,
     cancel: async (id) => find(id),
     stop: async (id) => find(id),
     startAgain: async (id) => find(id),
     discard: async (id) => find(id),
-    startWork: async ({ kind, server }) => fakeJob({ kind, server, point: '', target: '' }),
     remove: async (id) => find(id),
     log: async (id) => `a line of ${find(id).id}\n`,
     evidence: async () => Buffer.from('console'),
@@ -302,6 +354,7 @@ export function fakeBackend(
       admitted.push(hardwareId);
     },
     jobs: fakeJobs(),
+    plans: fakePlans(),
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),

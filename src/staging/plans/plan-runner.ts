@@ -1,0 +1,121 @@
+/**
+ * Runs plans as jobs: refuses what cannot work before anything is made, then follows the run
+ * (plan-run.ts). The points are chosen when the job is made, and are its options from then on. A drill's job
+ * stays up until it is stopped, which ends what its members run, the last first. A failover's job is done
+ * when all its steps are: the members are jobs of their own, and no end of the plan touches them.
+ */
+import { sleep } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../../recovery/runner.ts';
+import type { ShownJob } from '../jobs/jobs.ts';
+import { type CheckPorts, checkPlan, type PlanCheck } from './plan-check.ts';
+import { type PlanKind, parsePlan, planKinds } from './plan-file.ts';
+import { findJob, MADE_JOB, type PlanPorts, unlessEnded } from './plan-ports.ts';
+import { PlanFollower } from './plan-run.ts';
+import type { ChosenPoint } from './plan-state.ts';
+
+const POLL_MS = 200;
+
+export class PlanRunner implements Runner {
+  readonly kind = 'plan';
+  private readonly ports: PlanPorts;
+  private readonly active = new Map<string, PlanFollower>();
+
+  constructor(ports: PlanPorts) {
+    this.ports = ports;
+  }
+
+  /** The dry run. ERR_PLAN_NOT_FOUND, ERR_PLAN_DAMAGED. */
+  async dryRun(name: string, kind: PlanKind, atMs: number | null): Promise<PlanCheck> {
+    const { plans, clock } = this.ports;
+    const plan = parsePlan((await plans.find(name)).file);
+    return checkPlan(this.checkPorts, plan, { kind, atMs, nowMs: clock.wallMs() });
+  }
+
+  /** Options {plan, kind, at?}. ERR_PLAN_*, ERR_LAUNCH_OPTIONS. */
+  async check(given: Readonly<Record<string, unknown>>): Promise<LaunchOptions> {
+    const { plan: name, kind, at } = given;
+    if (typeof name !== 'string' || !planKinds.includes(kind as PlanKind)) {
+      throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'a plan needs {plan, kind}');
+    }
+    const atMs = at === undefined || at === null ? null : Date.parse(String(at));
+    if (Number.isNaN(atMs)) throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'at must be a time');
+    const checked = await this.dryRun(name, kind as PlanKind, atMs);
+    if (!checked.isReady) throw notReady(checked);
+    const points: Record<string, ChosenPoint> = {};
+    for (const { server, point, pointTime, problem } of checked.members) {
+      points[server] = { point, pointTime, problem };
+    }
+    const { file } = await this.ports.plans.find(name);
+    return {
+      ...{ plan: name, kind: String(kind) },
+      ...(atMs !== null && { at: new Date(atMs).toISOString() }),
+      ...{ file: JSON.stringify(file), points: JSON.stringify(points) },
+    };
+  }
+
+  async run(work: Work): Promise<LaunchEnd> {
+    const follower = new PlanFollower(this.ports, work);
+    this.active.set(work.jobId, follower);
+    try {
+      return await follower.untilEnd();
+    } finally {
+      this.active.delete(work.jobId);
+    }
+  }
+
+  /** Ends the jobs of the members, the last first. */
+  async clean(made: readonly Made[]): Promise<void> {
+    for (const { kind, name } of made.toReversed()) if (kind === MADE_JOB) await this.endJob(name);
+  }
+
+  /**
+   * Runs a failed step again and goes on. `point`: another point for a member, an id or "latest"; else the
+   * one that was chosen. ERR_JOB_NOT_FOUND, ERR_PLAN_STEP, ERR_PLAN_POINT, ERR_POINT_NOT_FOUND.
+   */
+  async retry(job: string, step: number, point: string | null): Promise<ShownJob> {
+    const { jobs } = this.ports;
+    if (jobs.find(job).kind !== 'plan') {
+      throw new UnderstudyError('ERR_PLAN_STEP', `job ${job} is no plan`);
+    }
+    const follower = this.active.get(job);
+    if (follower === undefined) {
+      throw new UnderstudyError('ERR_PLAN_STEP', `job ${job} is over: start the plan again`);
+    }
+    await follower.retry(step, point);
+    return jobs.find(job);
+  }
+
+  private get checkPorts(): CheckPorts {
+    const { store, verdicts, scripts, jobs } = this.ports;
+    return { points: { store, verdicts }, scripts, jobs };
+  }
+
+  private async endJob(id: string): Promise<void> {
+    const { jobs, clock } = this.ports;
+    // None: it was written down before it was started, and never started; or it was forgotten since.
+    if (findJob(jobs, id)?.outcome === null) await jobs.stop(id).catch(unlessEnded);
+    for (;;) {
+      const now = findJob(jobs, id);
+      if (now === null || now.state === 'cleaned') return;
+      if (now.cleanError !== null) {
+        const message = `job ${id} cannot be cleaned up: ${now.cleanError}`;
+        throw new UnderstudyError('ERR_JOB_STATE', message);
+      }
+      // It may have been left running: both are ended when staging starts.
+      if (jobs.isStopping) throw new UnderstudyError('ERR_STAGING_STOPPING', `job ${id} runs on`);
+      await sleep(clock, POLL_MS);
+    }
+  }
+}
+
+function notReady({ name, members, scripts }: PlanCheck): UnderstudyError {
+  const all = [
+    ...members.map(({ server, isCritical, problem }) => ({ what: server, isCritical, problem })),
+    ...scripts.map(({ script, isCritical, problem }) => ({ what: script, isCritical, problem })),
+  ];
+  const critical = all.filter(({ isCritical, problem }) => isCritical && problem !== null);
+  const said = critical.slice(0, 3).map(({ what, problem }) => `${what}: ${problem!.message}`);
+  const more = critical.length > 3 ? `; ${critical.length - 3} more` : '';
+  return new UnderstudyError('ERR_PLAN_CHECK', `plan ${name}: ${said.join('; ')}${more}`);
+}

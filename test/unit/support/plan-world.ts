@@ -1,0 +1,152 @@
+/** Plans over real jobs on a real folder, with a launcher that does what a server's script says. */
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../../src/base/clock.ts';
+import { UnderstudyError } from '../../../src/base/errors.ts';
+import { silentLog } from '../../../src/base/log.ts';
+import { nodeDisk } from '../../../src/base/node-disk.ts';
+import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/launcher.ts';
+import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
+import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
+import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans.ts';
+import type { ImageReader, ListedPoint, PointFilter, Store } from '../../../src/store/types.ts';
+import { fakePoint } from './fake-backend.ts';
+
+export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end';
+
+/** Waits until the launch is to end. */
+const untilTold = (launch: Launch): Promise<LaunchEnd> =>
+  new Promise((resolve) => {
+    const look = () => {
+      if (launch.stop.aborted) resolve('done');
+      else if (launch.leave.aborted) resolve('left');
+    };
+    for (const signal of [launch.stop, launch.leave]) signal.addEventListener('abort', look);
+    look();
+  });
+
+/** Launches as `acts` says, by server, again after a restart; what is done is noted in order. */
+export class ActingLauncher implements Launcher {
+  readonly target = 'qemu';
+  readonly acts = new Map<string, Act>();
+  readonly events: string[] = [];
+  running = 0;
+  mostRunning = 0;
+
+  async check(options: Readonly<Record<string, unknown>>, point: ListedPoint) {
+    if (this.acts.get(point.server) === 'unfit') {
+      throw new UnderstudyError('ERR_LAUNCH_NOT_BOOTABLE', `${point.server} does not boot`);
+    }
+    return options as { [name: string]: string };
+  }
+
+  async run(launch: Launch): Promise<LaunchEnd> {
+    const { server } = launch;
+    this.events.push(`${launch.notes.isBegun === true ? 'again' : 'launch'} ${server}`);
+    this.running += 1;
+    this.mostRunning = Math.max(this.mostRunning, this.running);
+    try {
+      await launch.making({ kind: 'file', name: server });
+      await launch.remember({ isBegun: true });
+      const act = this.acts.get(server) ?? 'up';
+      if (act === 'hang') return await untilTold(launch);
+      if (act === 'fail') throw new UnderstudyError('ERR_LAUNCH_FAILED', `${server} broke`);
+      if (act === 'pass') {
+        await launch.checked({ passed: true, probe: 'console', bootMs: 5, detail: 'login:' });
+        return 'done';
+      }
+      await launch.up({ serial: `to ${server}` });
+      await launch.phase('up');
+    } finally {
+      this.running -= 1;
+    }
+    return this.acts.get(server) === 'end' ? 'done' : untilTold(launch);
+  }
+
+  async clean(made: readonly Made[]): Promise<void> {
+    this.events.push(...made.map(({ name }) => `clean ${name}`));
+  }
+}
+
+export const pointOf = (server: string, minute: number): ListedPoint => ({
+  ...fakePoint(`${server}-${String(minute).padStart(2, '0')}`),
+  ...{ server, time: new Date(Date.UTC(2026, 10, 20, 10, minute)).toISOString() },
+});
+
+export class PlanWorld {
+  readonly root = mkdtempSync(join(tmpdir(), 'uplan-'));
+  readonly launcher = new ActingLauncher();
+  /** Newest first. */
+  readonly points: ListedPoint[] = [];
+  readonly scripts = join(this.root, 'scripts');
+  openReaders = 0;
+  jobs!: Jobs;
+  plans!: OpenPlans['plans'];
+  runner!: OpenPlans['runner'];
+  verdicts!: OpenPlans['verdicts'];
+
+  constructor(servers: readonly string[]) {
+    for (const minute of [20, 10])
+      this.points.push(...servers.map((each) => pointOf(each, minute)));
+    mkdirSync(this.scripts, { mode: 0o755 });
+  }
+
+  script(name: string, body: string, mode = 0o755): void {
+    writeFileSync(join(this.scripts, name), `#!/bin/sh\n${body}\n`);
+    chmodSync(join(this.scripts, name), mode);
+  }
+
+  get store(): Store {
+    const find = async (id: string) => {
+      const point = this.points.find((each) => each.id === id);
+      if (point === undefined) throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`);
+      return point;
+    };
+    const store: Partial<Store> = {
+      point: find,
+      points: async ({ server, toMs = Number.POSITIVE_INFINITY, after }: PointFilter) =>
+        after !== undefined
+          ? []
+          : this.points.filter((each) => each.server === server && Date.parse(each.time) <= toMs),
+      servers: async () =>
+        this.points.map(({ server }) => ({ server, volumes: [], newestPoint: null })),
+      openImage: async (id) => {
+        await find(id);
+        this.openReaders += 1;
+        const close = () => {
+          this.openReaders -= 1;
+        };
+        return { sizeBytes: 4096, close } as Partial<ImageReader> as ImageReader;
+      },
+    };
+    return store as Store;
+  }
+
+  /** Staging starts, over what a former life has left. */
+  async open(scriptsDir: string | null = this.scripts): Promise<void> {
+    const world = { clock: systemClock, log: silentLog };
+    const door = new ImageDoor({ ...world, runFolder: join(this.root, 'run'), token: 't' });
+    const data = join(this.root, 'data');
+    const { store } = this;
+    let plans: OpenPlans | null = null;
+    this.jobs = await Jobs.open({
+      ...{ ...world, disk: nodeDisk, dataDir: data, store, door, launchers: [this.launcher] },
+      runners: (jobs) => {
+        plans = openPlans(jobs, { ...world, disk: nodeDisk, folder: data, store, scriptsDir });
+        return [plans.runner];
+      },
+      newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
+    });
+    Object.assign(this, plans);
+  }
+
+  start(kind: 'drill' | 'failover', at: string | null = null): Promise<ShownJob> {
+    return this.jobs.startWork({ kind: 'plan', server: '', options: { plan: 'shop', kind, at } });
+  }
+
+  async close(): Promise<void> {
+    await this.jobs?.close();
+    rmSync(this.root, { recursive: true });
+  }
+}
