@@ -160,7 +160,7 @@ export const errorCatalogue = {
   ERR_JOURNAL_DAMAGED: spec(
     'corruption',
     4,
-    'Acknowledged data in the journal is damaged; restore the file from a copy.',
+    'Restore it from a copy; or set the journal folder aside and start with --adopt: sealed points stay.',
   ),
   ERR_OBJECT_DAMAGED: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
   ERR_OBJECT_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),

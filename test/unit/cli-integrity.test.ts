@@ -31,7 +31,7 @@ describe('what was found last', () => {
   it('names damage and the points that it hurts', () => {
     const text = renderLast({ ...scrub, state: 'reading', findings: [finding], hurtPoints: ['p'] });
     expect(text).toContain('1 damaged');
-    expect(text).toContain('damaged-piece: a.pack: is damaged; hurts 1 points');
+    expect(text).toContain('damaged-piece: a.pack: is damaged; hurts 1 point');
     expect(text).toMatch(/hurt points:\s+p/);
   });
 });
@@ -44,12 +44,12 @@ describe('a repair', () => {
     expect(renderRepair({ ...plan, before: [], steps: [], after: [] })).toContain(
       'nothing to repair',
     );
-    expect(renderRepair(plan)).toMatch(/^would: a.pack: copied\n1 findings; give --yes to do it$/);
+    expect(renderRepair(plan)).toMatch(/^would: a.pack: copied\n1 finding; give --yes to do it$/);
     const helpless = { ...plan, steps: [{ ...step, isPossible: false }] };
-    expect(renderRepair(helpless)).toMatch(/1 findings, 1 steps cannot be done; .*--from/);
+    expect(renderRepair(helpless)).toMatch(/1 finding, 1 step cannot be done; .*--from/);
     expect(renderRepair({ ...plan, isDryRun: false, after: [] })).toContain('all repaired');
     const cannot = { ...plan, isDryRun: false, steps: [{ ...step, isPossible: false }] };
-    expect(renderRepair(cannot)).toMatch(/^cannot: .*\n1 findings are left and hurt 1 points/);
+    expect(renderRepair(cannot)).toMatch(/^cannot: .*\n1 finding left, to the harm of 1 point/);
   });
 
   it('of the catalog tells what only the old one knew', () => {

@@ -1,4 +1,5 @@
 /** Findings of checks for people: a line each, and what counts as harm. */
+import { formatCount } from '../../base/units.ts';
 import type { Finding } from '../../store/types.ts';
 
 /** An index or a catalog that is behind is no harm: it is made again. */
@@ -7,7 +8,7 @@ export const isHarm = ({ kind }: Finding): boolean =>
 
 export const findingLine = (finding: Finding): string =>
   `${finding.kind}: ${finding.object}: ${finding.detail}` +
-  (finding.points.length === 0 ? '' : `; hurts ${finding.points.length} points`);
+  (finding.points.length === 0 ? '' : `; hurts ${formatCount(finding.points.length, 'point')}`);
 
 export function verdictOf(findings: readonly Finding[]): string {
   const harm = findings.filter(isHarm).length;

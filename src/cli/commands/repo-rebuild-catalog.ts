@@ -1,19 +1,17 @@
 /** `understudy repo rebuild-catalog`: the catalog of a data directory made anew; nothing else is touched. */
 import { resolve } from 'node:path';
+import { formatCount } from '../../base/units.ts';
 import type { RebuiltCatalog } from '../../store/rebuild-catalog.ts';
 import type { CommandSpec } from '../command.ts';
 import { keyOptions, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
 import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 
-const counted = (count: number, word: string): string =>
-  `${count} ${word}${count === 1 ? '' : 's'}`;
-
 export function renderRebuilt(rebuilt: RebuiltCatalog): string {
   const { points, servers, volumes, found, forgotten } = rebuilt;
   const lines = [
-    `the catalog knows ${counted(points, 'point')} of ${counted(servers, 'server')} and ` +
-      `${counted(volumes, 'volume')}; ${found} of the points it did not know before`,
+    `the catalog knows ${formatCount(points, 'point')} of ${formatCount(servers, 'server')} and ` +
+      `${formatCount(volumes, 'volume')}; ${found} of the points it did not know before`,
   ];
   if (forgotten.length > 0) {
     lines.push('only the old catalog knew, and they cannot be restored:', ...forgotten);

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { formatCount } from '../../base/units.ts';
 import { isS3Place } from '../../store/objects/s3-settings.ts';
 import type { ReadPlace } from '../../store/offline.ts';
 import type { RepairReport } from '../../store/repair.ts';
@@ -26,14 +27,18 @@ export function renderRepair({ isDryRun, before, steps, after }: RepairReport): 
   });
   const cannot = steps.filter(({ isPossible }) => !isPossible).length;
   if (isDryRun) {
-    const rest = cannot === 0 ? '' : `, ${cannot} steps cannot be done`;
+    const rest = cannot === 0 ? '' : `, ${formatCount(cannot, 'step')} cannot be done`;
     const from = cannot === 0 ? '' : ', --from a true copy that has what is missing';
-    lines.push(`${before.length} findings${rest}; give --yes to do it${from}`);
+    lines.push(`${formatCount(before.length, 'finding')}${rest}; give --yes to do it${from}`);
   } else if (after.length === 0) {
-    lines.push(`${before.length} findings, all repaired: a check of every byte finds nothing`);
+    lines.push(
+      `${formatCount(before.length, 'finding')}, all repaired: a check of every byte finds nothing`,
+    );
   } else {
     const hurt = new Set(after.flatMap(({ points }) => points));
-    lines.push(`${after.length} findings are left and hurt ${hurt.size} points; see repo check`);
+    lines.push(
+      `${formatCount(after.length, 'finding')} left, to the harm of ${formatCount(hurt.size, 'point')}; see repo check`,
+    );
   }
   return lines.join('\n');
 }
