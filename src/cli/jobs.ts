@@ -29,6 +29,17 @@ const isHalted = ({ state, kind, phase }: ApiJob): boolean =>
 /** Up, or (of a plan) halted until somebody does something. */
 export const isSettled = (job: ApiJob): boolean => isUp(job) || isHalted(job);
 
+/** ERR_JOB_STATE where the job is of another kind: its own commands know what may be done to it. */
+export async function ofKind(
+  client: RestClient,
+  id: string,
+  kind: ApiJob['kind'],
+): Promise<ApiJob> {
+  const job = await client.call<ApiJob>('GET', jobPath(id));
+  if (job.kind === kind) return job;
+  throw new UnderstudyError('ERR_JOB_STATE', `job ${id} is no ${kind} but a ${job.kind}`);
+}
+
 /** Polls until `isReached` holds or the job is over. A signal ends the waiting, not the job. */
 export async function follow(
   context: CommandContext,
@@ -57,6 +68,10 @@ export function throwIfFailed(job: ApiJob, url: string): void {
     throw new UnderstudyError('ERR_JOB_CANCELLED', `job ${job.id} was cancelled`);
   }
   if (isHalted(job)) throw new UnderstudyError('ERR_PLAN_HALTED', `job ${job.id} is ${job.phase}`);
+  // A failover goes on all the same; a drill has failed by it.
+  if (job.kind === 'failover' && job.check?.passed === false) {
+    throw new UnderstudyError('ERR_BOOT_CHECK', `the boot check failed: ${job.check.detail}`);
+  }
 }
 
 /** Prints the job; then an error where it did not end well. */
@@ -102,6 +117,17 @@ function subjectFields(job: ApiJob): [string, string][] {
   ];
 }
 
+function keptText(job: ApiJob): string {
+  if (job.isDiscarded) return 'nothing: it was discarded';
+  if (!job.keeps) return 'nothing yet: it has not come up';
+  const disks = 'its disks, until failover discard';
+  if (job.standsAlone) return `${disks}; stands alone`;
+  const { progress } = job;
+  const share = progress === null ? 0 : Math.floor((progress.done / progress.total) * 100);
+  const copied = job.outcome === null && progress !== null ? `, ${share} % copied` : '';
+  return `${disks}; needs the recovery point, which is held${copied}`;
+}
+
 export function renderJob(job: ApiJob): string {
   const fields: [string, string][] = [
     ['job', job.id],
@@ -113,6 +139,7 @@ export function renderJob(job: ApiJob): string {
     const { probe, detail } = job.check;
     fields.push(['boot check', `${checkText(job)}, by ${probe}: ${detail}`]);
   }
+  if (job.kind === 'failover') fields.push(['keeps', keptText(job)]);
   // Of a machine that is gone the ways to it are gone, too; files stay.
   if (job.access !== null && (job.outcome === null || job.target === 'export')) {
     for (const [name, value] of Object.entries(job.access)) fields.push([name, value]);

@@ -5,8 +5,11 @@ import { exportName } from '../../src/recovery/export-launcher.ts';
 import { qemuWords, type VmSpec } from '../../src/recovery/qemu/command.ts';
 import { judgeConsole } from '../../src/recovery/qemu/console-state.ts';
 import { nbdkitWords } from '../../src/recovery/qemu/image-server.ts';
+import { identityOf } from '../../src/recovery/qemu/machine-identity.ts';
+import { networkOf, parseForwards } from '../../src/recovery/qemu/network.ts';
 import { probeOf, qemuOptions } from '../../src/recovery/qemu/options.ts';
 import { claimPort, isEstablished } from '../../src/recovery/qemu/probe.ts';
+import { sshWords } from '../../src/recovery/qemu/ssh-probe.ts';
 import { vncOf } from '../../src/recovery/qemu/vm.ts';
 
 const codeOf = (run: () => unknown): string => {
@@ -21,6 +24,7 @@ const codeOf = (run: () => unknown): string => {
 
 const spec: VmSpec = {
   name: 'understudy-x',
+  identity: identityOf('x'),
   runFolder: '/run/x',
   consolePath: '/data/a,b/console.log',
   accelerator: 'tcg',
@@ -33,7 +37,13 @@ const spec: VmSpec = {
     { socketPath: '/run/x/disk1.sock', overlayPath: '/w/disk1.qcow2', sectorBytes: 4096 },
   ],
   bootDisk: 1,
-  network: { forwards: [{ hostPort: 4000, guestPort: 22 }] },
+  isDurable: false,
+  isCopied: false,
+  network: {
+    ...{ kind: 'user', isRestricted: true },
+    forwards: [{ host: '127.0.0.1', hostPort: 4000, guestPort: 22 }],
+  },
+  card: 'virtio',
   vnc: null,
   isRebootAnEnd: false,
 };
@@ -62,6 +72,35 @@ describe("QEMU's command line", () => {
   it('isolates the network, or has none', () => {
     expect(words).toContain('user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:4000-:22');
     expect(qemuWords({ ...spec, network: null }).join(' ')).toContain('-nic none');
+  });
+
+  it('of a failover flushes what the guest syncs, and lets no error of a disk reach it', () => {
+    const failover = { ...spec, isDurable: true, isCopied: true };
+    expect(words).toContain('no-flush');
+    expect(words).not.toContain('error=');
+    const text = qemuWords(failover).join(' ');
+    expect(text).not.toContain('no-flush');
+    expect(text.match(/werror=stop,rerror=stop/g)).toHaveLength(2);
+    // Copied in the background: what is read need not be kept, and finds no full disk.
+    expect(text).not.toContain('copy-on-read');
+    expect(text).toContain('virtio-blk-pci,drive=disk0');
+    expect(qemuWords({ ...failover, bus: 'nvme' }).join(' ')).not.toContain('error=');
+  });
+
+  it('of a disk that stands alone opens nothing else, whatever its file may name', () => {
+    const disk = { socketPath: null, overlayPath: '/w/disk0.qcow2', sectorBytes: 512 };
+    const text = qemuWords({ ...spec, disks: [disk], bootDisk: 0 }).join(' ');
+    expect(text).toContain('"backing":null');
+    expect(text).not.toContain('nbd');
+  });
+
+  it('joins a network, by a card of one kind or another', () => {
+    const on = (word: string, card: VmSpec['card'] = 'virtio') =>
+      qemuWords({ ...spec, card, network: networkOf(word, []) }).join(' ');
+    expect(on('user')).toContain('-netdev user,id=net0 -device virtio-net-pci,netdev=net0,mac=52:');
+    expect(on('isolated', 'e1000e')).toContain('user,id=net0,restrict=on -device e1000e,');
+    expect(on('bridge:br0')).toMatch(/spawn=allow.* bridge,id=net0,br=br0 /);
+    expect(on('tap:tap7')).toMatch(/spawn=deny.* tap,id=net0,ifname=tap7,script=no,downscript=no /);
   });
 
   it('doubles commas in paths, and takes NVMe, KVM, UEFI and VNC', () => {
@@ -114,11 +153,22 @@ describe('the console', () => {
 
 describe('options of a machine', () => {
   it('have defaults; a probe means a check', () => {
-    expect(qemuOptions({})).toEqual({
+    const common = {
       ...{ memoryBytes: 2 ** 31, cpus: 2, bus: 'virtio', firmware: 'auto', accel: 'auto' },
-      ...{ network: 'isolated', check: false, timeoutMs: 600_000, keepRunning: false },
-    });
-    expect(qemuOptions({ probe: 'tcp:22' })).toMatchObject({ check: true, probe: 'tcp:22' });
+      ...{ check: false, timeoutMs: 600_000, keepRunning: false, card: 'virtio', copyRateBytes: 0 },
+    };
+    const drill = { ...common, network: 'isolated', standAlone: false };
+    expect(qemuOptions({}, 'drill')).toEqual(drill);
+    expect(qemuOptions({}, 'failover')).toEqual({ ...common, network: 'user', standAlone: true });
+    const probed = qemuOptions({ probe: 'tcp:22' }, 'drill');
+    expect(probed).toMatchObject({ check: true, probe: 'tcp:22' });
+  });
+
+  it('forward ports to this machine alone, or to an address of it', () => {
+    expect(parseForwards('2222:22,0.0.0.0:443:8443')).toEqual([
+      { host: '127.0.0.1', hostPort: 2222, guestPort: 22 },
+      { host: '0.0.0.0', hostPort: 443, guestPort: 8443 },
+    ]);
   });
 
   it.each([
@@ -132,11 +182,29 @@ describe('options of a machine', () => {
     [{ probe: 'tcp:0' }],
     [{ probe: 'tcp:70000' }],
     [{ probe: 'tcp:22', network: 'none' }],
+    [{ probe: 'http:/', network: 'bridge:br0' }],
+    [{ probe: 'ssh:' }],
+    [{ probe: 'ssh:', probeKey: 'k' }],
+    [{ probe: 'ssh:-oX@', probeKey: 'k', probeRun: 'true' }],
+    [{ probe: 'ssh:', probeKey: '../token', probeRun: 'true' }],
+    [{ probe: 'tcp:22', probeKey: 'k', probeRun: 'true' }],
+    [{ probeRun: 'true' }],
+    [{ network: 'bridge:' }],
+    [{ network: 'tap:x,script=/bin/sh' }],
+    [{ forward: '22' }],
+    [{ forward: '70000:22' }],
+    [{ forward: '22:22,hostfwd=tcp::1-:1' }],
+    [{ forward: '22:22', network: 'none' }],
+    [{ forward: '22:22', network: 'tap:tap0' }],
+    [{ card: 'ne2k' }],
+    [{ copyRateBytes: -1 }],
     [{ vnc: ':1' }],
     [{ vnc: '127.0.0.1:5901,password=on' }],
     [{ __proto__: null, constructor: 1 }],
   ])('%j are refused', (given) => {
-    expect(codeOf(() => qemuOptions(given))).toBe('ERR_LAUNCH_OPTIONS');
+    for (const kind of ['drill', 'failover'] as const) {
+      expect(codeOf(() => qemuOptions(given, kind))).toBe('ERR_LAUNCH_OPTIONS');
+    }
   });
 
   it('read probes and addresses', () => {
@@ -147,8 +215,31 @@ describe('options of a machine', () => {
     });
     expect(probeOf({ probe: 'http:8080/' })).toMatchObject({ port: 8080 });
     expect(probeOf({ probe: 'tcp:22' })).toEqual({ kind: 'tcp', port: 22 });
+    const ssh = { probeKey: 'k', probeRun: 'systemctl is-system-running' };
+    expect(probeOf({ ...ssh, probe: 'ssh:' })).toMatchObject({ user: 'root', port: 22, key: 'k' });
+    expect(probeOf({ ...ssh, probe: 'ssh:admin@2222' })).toMatchObject({
+      user: 'admin',
+      port: 2222,
+    });
     expect(vncOf('127.0.0.1:5901')).toEqual({ host: '127.0.0.1', port: 5901 });
     expect(vncOf('[::1]:5901')).toEqual({ host: '::1', port: 5901 });
+  });
+});
+
+describe('the identity of a machine', () => {
+  it('is its own, and the same again for the same job', () => {
+    const one = identityOf('20261121T153512Z-3fa9c1d2');
+    expect(identityOf('20261121T153512Z-3fa9c1d2')).toEqual(one);
+    expect(one.uuid).toMatch(
+      /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+    );
+    expect(one.mac).toMatch(/^52:54:00(?::[0-9a-f]{2}){3}$/);
+    const other = identityOf('20261121T153512Z-3fa9c1d3');
+    for (const key of ['uuid', 'serialNumber', 'mac'] as const) {
+      expect(other[key]).not.toBe(one[key]);
+    }
+    const words = qemuWords({ ...spec, identity: one }).join(' ');
+    expect(words).toContain(`-uuid ${one.uuid} -smbios type=1,serial=${one.serialNumber}`);
   });
 });
 
@@ -161,6 +252,15 @@ describe('probes', () => {
     expect(isEstablished(head + line('HOST_FORWARD', 22) + line('ESTABLISHED', 22), 22)).toBe(true);
     expect(isEstablished(head + line('SYN_SENT', 22), 22)).toBe(false);
     expect(isEstablished(head + line('ESTABLISHED', 80), 22)).toBe(false);
+  });
+
+  it('by ssh ask nothing, know no host, take nothing of the caller, and end the options first', () => {
+    const signal = new AbortController().signal;
+    const words = sshWords({ user: 'root', run: '-o x', keyPath: '/k', hostPort: 40_000, signal });
+    expect(words.slice(-3)).toEqual(['127.0.0.1', '--', '-o x']);
+    for (const word of ['-F', 'BatchMode=yes', 'UserKnownHostsFile=/dev/null']) {
+      expect(words).toContain(word);
+    }
   });
 
   it('claim a port, and say which is taken', async () => {

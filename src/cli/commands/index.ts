@@ -3,6 +3,7 @@ import type { CommandGroup } from '../command.ts';
 import { agentGroup } from './agent.ts';
 import { drillGroup } from './drill.ts';
 import { ec2Group } from './ec2.ts';
+import { failoverGroup } from './failover.ts';
 import { imageGroup } from './image.ts';
 import { jobGroup } from './job.ts';
 import { planGroup } from './plan.ts';
@@ -20,6 +21,7 @@ export const commandGroups: readonly CommandGroup[] = [
   retentionGroup,
   imageGroup,
   drillGroup,
+  failoverGroup,
   planGroup,
   jobGroup,
   ec2Group,

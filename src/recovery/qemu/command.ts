@@ -1,20 +1,27 @@
 /**
- * The command line of QEMU for one drill. Pure. No secret is in it, and every format is told: the disk is
+ * The command line of QEMU for one machine. Pure. No secret is in it, and every format is told: the disk is
  * a source's, and a probed format would let it name a file of this host. What the guest writes goes to
  * overlays, so the point behind them never changes; what it reads is kept there too, for the next time.
+ *
+ * A drill's disks end with the drill. A failover's hold data: what the guest has synced is synced here, and
+ * an error of the disk beneath (no room) pauses the guest instead of reaching it, where the bus can do that.
  */
 import type { BootMode } from '../boot-mode.ts';
+import type { MachineIdentity } from './machine-identity.ts';
+import { type cards, networkWords, type VmNetwork } from './network.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 
 export interface VmDisk {
-  readonly socketPath: string;
+  /** Where the point's bytes are served; null: the overlay has all that it needs. */
+  readonly socketPath: string | null;
   readonly overlayPath: string;
   readonly sectorBytes: number;
 }
 
 export interface VmSpec {
   readonly name: string;
+  readonly identity: MachineIdentity;
   readonly runFolder: string;
   readonly consolePath: string;
   readonly accelerator: Accelerator;
@@ -24,8 +31,13 @@ export interface VmSpec {
   readonly firmware: { readonly mode: 'bios' } | UefiFirmware;
   readonly disks: readonly VmDisk[];
   readonly bootDisk: number;
+  /** The guest's data must outlive this machine's power. */
+  readonly isDurable: boolean;
+  /** The point is copied in the background: what is read need not be kept. */
+  readonly isCopied: boolean;
   /** Null: no network card. */
-  readonly network: { readonly forwards: readonly PortForward[] } | null;
+  readonly network: VmNetwork | null;
+  readonly card: keyof typeof cards;
   readonly vnc: { readonly host: string; readonly port: number } | null;
   /** Where a restart of the guest would hide that the boot failed. */
   readonly isRebootAnEnd: boolean;
@@ -34,10 +46,6 @@ export interface UefiFirmware {
   readonly mode: BootMode & 'uefi';
   readonly codePath: string;
   readonly variablesPath: string;
-}
-export interface PortForward {
-  readonly hostPort: number;
-  readonly guestPort: number;
 }
 
 export const vmPaths = (runFolder: string) => ({
@@ -51,35 +59,48 @@ const MIB = 2 ** 20;
 /** A comma ends a value in QEMU's option lists; doubled, it is one. */
 const escaped = (text: string): string => text.replaceAll(',', ',,');
 
-const nodes = ({ socketPath, overlayPath }: VmDisk, index: number): object[] => [
-  {
-    driver: 'raw',
-    'node-name': `point${index}`,
-    'read-only': true,
-    file: { driver: 'nbd', server: { type: 'unix', path: socketPath }, 'reconnect-delay': 60 },
-  },
-  {
-    driver: 'qcow2',
-    'node-name': `disk${index}`,
-    // A drill's disk ends with the drill: nothing of it has to survive a power cut.
-    cache: { 'no-flush': true },
-    file: { driver: 'file', filename: overlayPath, cache: { 'no-flush': true } },
-    backing: `point${index}`,
-  },
-  { driver: 'copy-on-read', 'node-name': `top${index}`, file: `disk${index}` },
-];
+/** Names of QEMU's nodes: the point's bytes, the overlay over them, the overlay's file. */
+export const nodeNames = (index: number) => ({
+  point: `point${index}`,
+  disk: `disk${index}`,
+  file: `file${index}`,
+});
+/** Keeps what is read of the point; where it is copied anyway there is none. */
+const topName = (spec: VmSpec, { socketPath }: VmDisk, index: number): string =>
+  socketPath === null || spec.isCopied ? nodeNames(index).disk : `top${index}`;
+
+function nodesOf(spec: VmSpec, disk: VmDisk, index: number): object[] {
+  const { socketPath, overlayPath } = disk;
+  const names = nodeNames(index);
+  const cache = spec.isDurable ? {} : { cache: { 'no-flush': true } };
+  const overlay = {
+    ...{ driver: 'qcow2', 'node-name': names.disk, ...cache },
+    file: { driver: 'file', 'node-name': names.file, filename: overlayPath, ...cache },
+  };
+  // No backing, and none that the file itself might name.
+  if (socketPath === null) return [{ ...overlay, backing: null }];
+  const server = { type: 'unix', path: socketPath };
+  const point = {
+    ...{ driver: 'raw', 'node-name': names.point, 'read-only': true },
+    file: { driver: 'nbd', server, 'reconnect-delay': 60 },
+  };
+  const top = topName(spec, disk, index);
+  const keeper = { driver: 'copy-on-read', 'node-name': top, file: names.disk };
+  return [point, { ...overlay, backing: names.point }, ...(top === names.disk ? [] : [keeper])];
+}
 
 function diskDevice(spec: VmSpec, disk: VmDisk, index: number): string {
-  const device: Record<string, string | number> =
-    spec.bus === 'nvme' ? { serial: `understudy${index}` } : {};
-  device.drive = `top${index}`;
+  const isNvme = spec.bus === 'nvme';
+  const device: Record<string, string | number> = isNvme ? { serial: `understudy${index}` } : {};
+  device.drive = topName(spec, disk, index);
   if (index === spec.bootDisk) device.bootindex = 1;
   if (disk.sectorBytes > 512) {
     device.logical_block_size = disk.sectorBytes;
     device.physical_block_size = disk.sectorBytes;
   }
+  if (spec.isDurable && !isNvme) Object.assign(device, { werror: 'stop', rerror: 'stop' });
   const words = Object.entries(device).map(([name, value]) => `${name}=${value}`);
-  return [spec.bus === 'nvme' ? 'nvme' : 'virtio-blk-pci', ...words].join(',');
+  return [isNvme ? 'nvme' : 'virtio-blk-pci', ...words].join(',');
 }
 
 function firmwareWords({ firmware }: VmSpec): string[] {
@@ -96,19 +117,13 @@ function firmwareWords({ firmware }: VmSpec): string[] {
   return ['-blockdev', JSON.stringify(code), '-blockdev', JSON.stringify(variables)];
 }
 
-function networkWords({ network }: VmSpec): string[] {
-  if (network === null) return ['-nic', 'none'];
-  // restrict: the guest reaches nothing, neither this host nor what is beyond it.
-  const forwards = network.forwards.map(
-    ({ hostPort, guestPort }) => `,hostfwd=tcp:127.0.0.1:${hostPort}-:${guestPort}`,
-  );
-  return [
-    ...['-netdev', `user,id=net0,restrict=on${forwards.join('')}`],
-    ...['-device', 'virtio-net-pci,netdev=net0,romfile='],
-  ];
-}
-
 const hostText = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+
+/** The helper that joins a bridge is a program of its own, with more rights than QEMU. */
+const sandboxOf = ({ network }: VmSpec): string => {
+  const child = network?.kind === 'bridge' ? 'allow' : 'deny';
+  return `on,obsolete=deny,elevateprivileges=${child},spawn=${child},resourcecontrol=deny`;
+};
 
 export function qemuWords(spec: VmSpec): string[] {
   const paths = vmPaths(spec.runFolder);
@@ -123,16 +138,17 @@ export function qemuWords(spec: VmSpec): string[] {
     ...['-accel', isTcg ? 'tcg,thread=multi' : 'kvm', '-cpu', isTcg ? 'max' : 'host'],
     ...['-smp', String(spec.cpus), '-m', `${Math.ceil(spec.memoryBytes / MIB)}M`],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'std'],
-    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ...['-uuid', spec.identity.uuid, '-smbios', `type=1,serial=${spec.identity.serialNumber}`],
+    ...['-sandbox', sandboxOf(spec)],
     ...(spec.isRebootAnEnd ? ['-no-reboot'] : []),
     ...['-pidfile', paths.pidfile, '-qmp', `unix:${escaped(paths.qmp)},server=on,wait=off`],
     ...['-chardev', serial.join(','), '-device', 'isa-serial,chardev=serial0'],
     ...firmwareWords(spec),
     ...spec.disks.flatMap((disk, index) => [
-      ...nodes(disk, index).flatMap((node) => ['-blockdev', JSON.stringify(node)]),
+      ...nodesOf(spec, disk, index).flatMap((node) => ['-blockdev', JSON.stringify(node)]),
       ...['-device', diskDevice(spec, disk, index)],
     ]),
-    ...networkWords(spec),
+    ...networkWords(spec.network, spec.card, spec.identity.mac),
     ...['-device', 'virtio-rng-pci'],
     ...(spec.vnc === null
       ? []

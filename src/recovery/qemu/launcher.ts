@@ -1,56 +1,62 @@
 /**
  * The target `qemu`: boots a point at once in a virtual machine on the staging machine, straight from the
  * point's image URL, with an overlay for what is written. With a check it waits for the login prompt on
- * the serial console, or for the operator's probe, keeps the evidence and ends the machine.
+ * the serial console, or for the operator's probe, and keeps the evidence. A drill leaves nothing; a
+ * failover's disks are a product, and are copied in the background until they stand alone.
  */
-import { type Clock, sleep } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import { formatDuration } from '../../base/units.ts';
 import { TABLE_BYTES } from '../../model/partition-table.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { type BootFacts, bootFacts } from '../boot-mode.ts';
-import type { CheckResult, Launch, LaunchEnd, Launcher, LaunchOptions } from '../launcher.ts';
+import type { Launch, LaunchEnd, Launcher, LaunchOptions } from '../launcher.ts';
 import { removeMade } from '../made.ts';
+import type { LaunchKind } from '../runner.ts';
 import { createAccelerationChoice } from './accelerator.ts';
 import { vmPaths } from './command.ts';
-import { ConsoleReader } from './console.ts';
+import { hasWritten, isFailover } from './disks.ts';
 import { findFirmware } from './firmware.ts';
+import { identityOf } from './machine-identity.ts';
 import { probeOf, qemuOptions } from './options.ts';
-import { claimPort, tryProbe } from './probe.ts';
 import { runProgram } from './programs.ts';
+import { checkProbeKey } from './ssh-probe.ts';
 import {
+  claimPorts,
   consolePath,
-  endVm,
   findVm,
-  isVmAlive,
+  softly,
   startVm,
-  takeScreenshot,
   type Vm,
   type VmMeans,
   vncOf,
 } from './vm.ts';
-
-const LOOK_MS = 250;
+import { Watch } from './watch.ts';
 
 export function createQemuLauncher(
   clock: Clock,
-  prepareDisks: VmMeans['prepareDisks'] = null,
+  { prepareDisks = null, probeKeys = null }: Partial<Omit<VmMeans, 'choose'>> = {},
 ): Launcher {
-  const means = { choose: createAccelerationChoice(clock), prepareDisks };
+  const means = { choose: createAccelerationChoice(clock), prepareDisks, probeKeys };
   return {
     target: 'qemu',
-    check,
+    check: (given, point, openImage, kind) => check(given, { point, openImage, kind, means }),
     run: (launch) => run(launch, means),
     clean: (made) => removeMade(made, clock),
   };
 }
 
+interface CheckInputs {
+  readonly point: ListedPoint;
+  readonly openImage: (volume: string) => Promise<ImageReader>;
+  readonly kind: LaunchKind;
+  readonly means: VmMeans;
+}
+
 async function check(
   given: Readonly<Record<string, unknown>>,
-  point: ListedPoint,
-  openImage: (volume: string) => Promise<ImageReader>,
+  { point, openImage, kind, means }: CheckInputs,
 ): Promise<LaunchOptions> {
-  const options = qemuOptions(given);
+  const options = qemuOptions(given, kind);
   const vnc = vncOf(options.vnc);
   if (vnc !== null && (vnc.port < 5900 || vnc.port > 65_535)) {
     throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'vnc must be HOST:PORT, port 5900 or above');
@@ -58,7 +64,9 @@ async function check(
   await runProgram('qemu-system-x86_64', ['--version']);
   await runProgram('qemu-img', ['--version']);
   await runProgram('nbdkit', ['curl', '--version']);
-  if (vnc !== null) await claimPort(vnc.host, vnc.port);
+  await claimPorts(options);
+  const probe = probeOf(options);
+  if (probe.kind === 'ssh') await checkProbeKey(probe.key, means.probeKeys);
   const { index, facts } = await bootDisk(point, openImage, options.firmware !== 'auto');
   const firmware = options.firmware === 'auto' ? facts.mode! : options.firmware!;
   if (firmware === 'uefi') findFirmware();
@@ -89,110 +97,35 @@ async function bootDisk(
 }
 
 async function run(launch: Launch, means: VmMeans): Promise<LaunchEnd> {
-  const { options } = launch;
   const found = await findVm(launch);
-  if (found === null) launch.say(`boots by ${options.firmware} (${options.bootSeen})`);
-  const vm = found ?? (await startVm(launch, means));
+  const watch = new Watch(found ?? (await start(launch, means)), launch, means);
   try {
-    await launch.up(accessOf(launch));
-    return await new Watch(vm, launch).untilEnd();
+    await softly(launch, launch.up(accessOf(launch)));
+    return await watch.untilEnd();
   } finally {
-    vm.qmp.close();
+    watch.close();
   }
+}
+
+async function start(launch: Launch, means: VmMeans): Promise<Vm> {
+  const { options } = launch;
+  launch.say(`boots by ${options.firmware} (${options.bootSeen})`);
+  // It may have run, unseen, before this machine or staging went down: from here on its disks are kept.
+  if (hasWritten(launch)) await launch.up(accessOf(launch));
+  return startVm(launch, means);
 }
 
 function accessOf(launch: Launch): Record<string, string> {
+  const { options, jobId } = launch;
   const { serial } = vmPaths(launch.runFolder);
+  const { uuid, serialNumber, mac } = identityOf(jobId);
   return {
     serial: `socat -,raw,echo=0,escape=0x1d UNIX-CONNECT:${serial}`,
     console: consolePath(launch),
-    ...(launch.options.vnc === undefined ? {} : { vnc: String(launch.options.vnc) }),
+    ...(options.vnc !== undefined && { vnc: String(options.vnc) }),
+    ...(options.forward !== undefined && { forward: String(options.forward) }),
+    ...{ network: String(options.network), uuid, serialNumber },
+    ...(options.network !== 'none' && { mac }),
+    ...(isFailover(launch) && { disks: launch.productFolder }),
   };
-}
-
-/** Follows a machine until it ends, is stopped, or is left to itself. */
-class Watch {
-  private readonly vm: Vm;
-  private readonly launch: Launch;
-  private readonly console: ConsoleReader;
-  private isCheckDue: boolean;
-
-  constructor(vm: Vm, launch: Launch) {
-    this.vm = vm;
-    this.launch = launch;
-    this.console = new ConsoleReader(consolePath(launch));
-    this.isCheckDue = launch.options.check === true && launch.notes.isChecked !== true;
-  }
-
-  async untilEnd(): Promise<LaunchEnd> {
-    const { launch, vm } = this;
-    await launch.phase(this.isCheckDue ? 'checking' : 'up');
-    for (;;) {
-      if (launch.stop.aborted) {
-        await endVm(vm, launch);
-        return 'done';
-      }
-      if (launch.leave.aborted) return 'left';
-      if (this.isCheckDue && (await this.look())) return 'done';
-      if (!isVmAlive(launch)) return this.endedItself();
-      if (this.console.trim()) launch.say('the console log had grown too large and was emptied');
-      await sleep(launch.clock, LOOK_MS);
-    }
-  }
-
-  private async endedItself(): Promise<LaunchEnd> {
-    if (this.isCheckDue) await this.fail('the virtual machine ended before the check');
-    this.launch.say('the guest has shut itself down');
-    return 'done';
-  }
-
-  private bootMs(): number {
-    return Math.round(this.launch.clock.wallMs() - this.vm.startedMs);
-  }
-
-  /** True: the check passed and the machine was ended. */
-  private async look(): Promise<boolean> {
-    const { launch, vm } = this;
-    const probe = probeOf(launch.options);
-    const said = this.console.judge();
-    if (said.kind === 'stuck') await this.fail(`the console says: ${said.line}`);
-    let detail: string | null = null;
-    if (probe.kind === 'console') detail = said.kind === 'login' ? said.line : null;
-    else if (isVmAlive(launch)) {
-      const { probePort: hostPort, qmp } = vm;
-      detail = await tryProbe(probe, { hostPort, qmp, clock: launch.clock });
-    }
-    if (detail === null) {
-      if (this.bootMs() <= Number(launch.options.timeoutMs)) return false;
-      await this.fail(`no answer within ${formatDuration(Number(launch.options.timeoutMs))}`);
-    }
-    await this.record(true, detail!);
-    if (launch.options.keepRunning === true) {
-      await launch.phase('up');
-      return false;
-    }
-    await endVm(vm, launch);
-    return true;
-  }
-
-  private async fail(detail: string): Promise<never> {
-    await this.record(false, detail);
-    throw new UnderstudyError('ERR_BOOT_CHECK', `the boot check failed: ${detail}`);
-  }
-
-  private async record(passed: boolean, detail: string): Promise<void> {
-    const { launch, vm } = this;
-    const bootMs = this.bootMs();
-    this.isCheckDue = false;
-    if (isVmAlive(launch)) {
-      const name = await takeScreenshot(vm, launch).catch((error: Error) => error.message);
-      launch.say(`screen: ${name}`);
-    }
-    const result: CheckResult = {
-      ...{ passed, bootMs, detail, probe: String(launch.options.probe ?? 'console') },
-    };
-    await launch.checked(result);
-    await launch.remember({ isChecked: true });
-    launch.say(`check ${passed ? 'passed' : 'failed'} after ${formatDuration(bootMs)}: ${detail}`);
-  }
 }

@@ -1,12 +1,15 @@
 /**
- * An operator's own question to the guest: does a port take connections, does a page come. The way in is a
+ * An operator's own question to the guest: does a port take connections, does a page come, does a command
+ * succeed. The way in is a
  * forwarded port on the loopback of this machine, made for the probe alone.
  */
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import { type Clock, sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Probe } from './options.ts';
 import type { Qmp } from './qmp.ts';
+import { askBySsh } from './ssh-probe.ts';
 
 const TRY_MS = 4000;
 const POLL_MS = 200;
@@ -15,11 +18,29 @@ export interface ProbeWay {
   readonly hostPort: number;
   readonly qmp: Qmp;
   readonly clock: Clock;
+  readonly probeKeys: string | null;
+  /** The waiting is over. */
+  readonly signal: AbortSignal;
+}
+
+export interface ProbeAnswer {
+  /** One that is not good is asked for again, and told when the time is over. */
+  readonly isGood: boolean;
+  readonly detail: string;
 }
 
 /** What answered, for people; null where nothing does (yet). */
-export function tryProbe(probe: Probe & { port: number }, way: ProbeWay): Promise<string | null> {
-  return probe.kind === 'tcp' ? tryTcp(probe.port, way) : tryHttp(probe, way);
+export async function tryProbe(
+  probe: Exclude<Probe, { kind: 'console' }>,
+  way: ProbeWay,
+): Promise<ProbeAnswer | null> {
+  if (probe.kind === 'ssh') {
+    const keyPath = join(way.probeKeys!, probe.key);
+    return askBySsh({ ...probe, keyPath, hostPort: way.hostPort, signal: way.signal });
+  }
+  if (probe.kind === 'http') return tryHttp(probe, way);
+  const detail = await tryTcp(probe.port, way);
+  return detail === null ? null : { isGood: true, detail };
 }
 
 /**
@@ -56,13 +77,14 @@ export const isEstablished = (table: string, port: number): boolean =>
 async function tryHttp(
   { port, path }: { port: number; path?: string },
   { hostPort }: ProbeWay,
-): Promise<string | null> {
+): Promise<ProbeAnswer | null> {
   try {
     const response = await fetch(`http://127.0.0.1:${hostPort}${path}`, {
       ...{ redirect: 'manual', signal: AbortSignal.timeout(TRY_MS) },
     });
     await response.body?.cancel();
-    return response.status < 400 ? `http port ${port} answers ${response.status}` : null;
+    const detail = `http port ${port} answers ${response.status}`;
+    return { isGood: response.status < 400, detail };
   } catch (error) {
     if (error instanceof Error) return null; // refused, cut or too slow: asked again until the time is over
     throw error;

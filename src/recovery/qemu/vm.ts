@@ -2,20 +2,28 @@
  * One virtual machine of a launch: made of the launch's options, found again after a restart of staging,
  * ended. Everything that it leaves on this machine is written down first.
  */
-import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import { diskError } from '../../base/node-disk.ts';
 import type { Launch } from '../launcher.ts';
 import { endProcess, processOf, removeMade } from '../made.ts';
+import type { StopReason } from '../runner.ts';
 import type { ChooseAcceleration } from './accelerator.ts';
 import { type Accelerator, qemuWords, type VmDisk, type VmSpec, vmPaths } from './command.ts';
-import { findFirmware } from './firmware.ts';
-import { imageServerPaths, startImageServer } from './image-server.ts';
-import { probeOf } from './options.ts';
+import {
+  hasWritten,
+  isFailover,
+  makeDisks,
+  makeFirmware,
+  makeFolders,
+  standsAlone,
+  syncDisks,
+} from './disks.ts';
+import { identityOf } from './machine-identity.ts';
+import { networkOf, type PortForward } from './network.ts';
+import { forwardsOf, probeOf } from './options.ts';
 import { claimPort } from './probe.ts';
-import { lastWords, runProgram, startProgram } from './programs.ts';
+import { lastWords, startProgram } from './programs.ts';
 import { Qmp } from './qmp.ts';
 
 /**
@@ -27,6 +35,8 @@ export type PrepareDisks = (launch: Launch, disks: readonly VmDisk[]) => Promise
 export interface VmMeans {
   readonly choose: ChooseAcceleration;
   readonly prepareDisks: PrepareDisks | null;
+  /** Where the keys of probes by ssh lie. */
+  readonly probeKeys: string | null;
 }
 
 export interface Vm {
@@ -39,6 +49,9 @@ export interface Vm {
 
 const QUIT_MS = 10_000;
 const REACH_MS = 30_000;
+const SHUTDOWN_MS = 120_000;
+/** A guest may sleep through the first press of the button. */
+const PRESS_MS = 15_000;
 const POLL_MS = 50;
 
 export const isVmAlive = ({ runFolder }: Launch): boolean =>
@@ -47,62 +60,94 @@ export const isVmAlive = ({ runFolder }: Launch): boolean =>
 export const consolePath = ({ folder }: Launch): string => join(folder, 'console.log');
 const qemuLog = ({ folder }: Launch): string => join(folder, 'qemu.log');
 
-/** The machine of a former life of staging. Null: it was never started. ERR_LAUNCH_GONE. */
+/** The machine of a former life of staging. Null: it was not started (this time). ERR_LAUNCH_GONE. */
 export async function findVm(launch: Launch): Promise<Vm | null> {
-  const { notes, runFolder } = launch;
+  const { notes, starts } = launch;
   // Staging may have been killed before it could note that QEMU, which runs, had come up.
-  if (notes.startedMs === undefined) return null;
+  if (notes.startedMs === undefined || (notes.start ?? 1) !== starts) return null;
   if (!isVmAlive(launch)) {
     if (notes.isUp !== true) return null;
-    throw new UnderstudyError('ERR_LAUNCH_GONE', 'the virtual machine no longer runs');
+    throw new UnderstudyError('ERR_LAUNCH_GONE', goneMessage(launch));
   }
-  const startedMs = Number(notes.startedMs);
   // Its image servers ask on through the same socket, with a fresh credential.
-  for (const { volume } of launch.point.volumes) await launch.imageAddress(volume);
-  const qmp = await reach(launch, vmPaths(runFolder).qmp);
-  await launch.remember({ isUp: true });
+  for (const [index, { volume }] of launch.point.volumes.entries()) {
+    if (!standsAlone(launch, index)) await launch.imageAddress(volume);
+  }
+  const qmp = await reach(launch, isFailover(launch) ? Number.POSITIVE_INFINITY : REACH_MS);
+  await softly(launch, launch.remember({ isUp: true }));
   launch.say('found the virtual machine again, running');
-  return { qmp, startedMs, probePort: Number(notes.probePort ?? 0) };
+  return { qmp, startedMs: Number(notes.startedMs), probePort: Number(notes.probePort ?? 0) };
+}
+
+const goneMessage = (launch: Launch): string =>
+  isFailover(launch)
+    ? `the virtual machine no longer runs; its disks are kept: failover start --again ${launch.jobId}`
+    : 'the virtual machine no longer runs';
+
+/**
+ * What a failover writes down may fail for want of room, and its machine must not end by that: true where
+ * it is durable. Of a drill it fails the launch.
+ */
+export async function softly(launch: Launch, written: Promise<void>): Promise<boolean> {
+  try {
+    await written;
+    return true;
+  } catch (error) {
+    if (!isFailover(launch) || !(error instanceof UnderstudyError)) throw error;
+    launch.say(`not written down: ${error.message}`);
+    return false;
+  }
 }
 
 export async function startVm(launch: Launch, means: VmMeans): Promise<Vm> {
-  const { options, clock, runFolder, workFolder } = launch;
+  const { options, clock, runFolder, starts: start } = launch;
   const { accelerator, reason } = await means.choose(String(options.accel));
   const slow = accelerator === 'tcg' ? ', emulated: it boots slowly' : '';
   launch.say(`accelerator ${accelerator} (${reason})${slow}`);
   // What a life that was killed on its way here has left.
-  await removeMade(launch.made, clock);
-  for (const name of [workFolder, runFolder]) {
-    await launch.making({ kind: 'folder', name });
-    await guarded(name, mkdir(name, { recursive: true, mode: 0o700 }));
-  }
+  const isKept = hasWritten(launch);
+  await removeMade(
+    launch.made.filter(({ isProduct }) => !isKept || isProduct !== true),
+    clock,
+  );
+  await makeFolders(launch);
   const probe = probeOf(options);
   const probePort = probe.kind === 'console' ? 0 : await claimPort('127.0.0.1', 0);
   const spec = await specOf(launch, accelerator, probePort);
-  if (means.prepareDisks !== null) await means.prepareDisks(launch, spec.disks);
+  if (!isKept && means.prepareDisks !== null) await means.prepareDisks(launch, spec.disks);
+  await syncDisks(launch, spec.disks);
   await launch.phase('starting the virtual machine');
-  const { pidfile, qmp: qmpPath } = vmPaths(runFolder);
+  await claimPorts(options);
+  const { pidfile } = vmPaths(runFolder);
   await launch.making({ kind: 'process', name: pidfile });
   const startedMs = clock.wallMs();
-  await launch.remember({ startedMs, probePort, accelerator });
-  const logPath = qemuLog(launch);
+  await launch.remember({ startedMs, probePort, accelerator, start, isUp: false });
   await startProgram({
-    ...{ name: 'qemu-system-x86_64', words: qemuWords(spec), pidfile, logPath, clock },
+    ...{ name: 'qemu-system-x86_64', words: qemuWords(spec), pidfile, clock },
+    logPath: qemuLog(launch),
   });
-  const qmp = await reach(launch, qmpPath);
-  await launch.remember({ isUp: true });
+  const qmp = await reach(launch, REACH_MS);
+  await softly(launch, launch.remember({ isUp: true }));
   return { qmp, startedMs, probePort };
 }
 
+/** ERR_LAUNCH_PORT where one that was asked for is taken. */
+export async function claimPorts(options: Launch['options']): Promise<void> {
+  const vnc = vncOf(options.vnc);
+  if (vnc !== null) await claimPort(vnc.host, vnc.port);
+  for (const { host, hostPort } of forwardsOf(options)) await claimPort(host, hostPort);
+}
+
 /** The socket comes a little after the pidfile. QEMU that ends at once says why in its log. */
-async function reach(launch: Launch, path: string): Promise<Qmp> {
-  const { clock } = launch;
-  const endMs = clock.monotonicMs() + REACH_MS;
+export async function reach(launch: Launch, limitMs: number): Promise<Qmp> {
+  const { clock, stop, leave } = launch;
+  const endMs = clock.monotonicMs() + limitMs;
   for (;;) {
     try {
-      return await Qmp.connect(path, clock);
+      return await Qmp.connect(vmPaths(launch.runFolder).qmp, clock);
     } catch (cause) {
-      if (isVmAlive(launch) && clock.monotonicMs() < endMs) {
+      const isWorthWaiting = !stop.aborted && !leave.aborted && clock.monotonicMs() < endMs;
+      if (isVmAlive(launch) && isWorthWaiting) {
         await sleep(clock, POLL_MS);
         continue;
       }
@@ -119,24 +164,29 @@ async function specOf(
   probePort: number,
 ): Promise<VmSpec> {
   const { options, runFolder, jobId } = launch;
-  const disks: VmDisk[] = [];
-  for (const index of launch.point.volumes.keys()) disks.push(await makeDisk(launch, index));
   const probe = probeOf(options);
-  const forwards = probe.kind === 'console' ? [] : [{ hostPort: probePort, guestPort: probe.port }];
+  const forwards: PortForward[] = forwardsOf(options);
+  if (probe.kind !== 'console') {
+    forwards.push({ host: '127.0.0.1', hostPort: probePort, guestPort: probe.port });
+  }
   return {
     name: `understudy-${jobId}`,
+    identity: identityOf(jobId),
     runFolder,
     consolePath: consolePath(launch),
     accelerator,
     memoryBytes: Number(options.memoryBytes),
     cpus: Number(options.cpus),
     bus: options.bus as VmSpec['bus'],
+    card: (options.card ?? 'virtio') as VmSpec['card'],
+    isDurable: isFailover(launch),
+    isCopied: options.standAlone === true,
+    disks: await makeDisks(launch),
     firmware: await makeFirmware(launch),
-    disks,
     bootDisk: Number(options.bootDisk),
-    network: options.network === 'none' ? null : { forwards },
+    network: networkOf(String(options.network), forwards),
     vnc: vncOf(options.vnc),
-    isRebootAnEnd: options.check === true && options.keepRunning !== true,
+    isRebootAnEnd: !isFailover(launch) && options.check === true && options.keepRunning !== true,
   };
 }
 
@@ -146,35 +196,37 @@ export function vncOf(address: unknown): VmSpec['vnc'] {
   return { host: host!, port: Number(port) };
 }
 
-/** The point's bytes behind a socket, and an empty overlay for what the guest writes. */
-async function makeDisk(launch: Launch, index: number): Promise<VmDisk> {
-  const { runFolder, workFolder, folder, clock, point } = launch;
-  const { volume, sizeBytes, sectorBytes } = point.volumes[index]!;
-  await launch.phase(`opening ${volume}`);
-  const { pidfile, socketPath } = imageServerPaths(runFolder, index);
-  await launch.making({ kind: 'process', name: pidfile });
-  const address = await launch.imageAddress(volume);
-  await startImageServer(address, {
-    ...{ runFolder, index, clock, logPath: join(folder, `disk${index}.log`) },
-  });
-  const overlayPath = join(workFolder, `disk${index}.qcow2`);
-  const wholeBytes = Math.ceil(sizeBytes / 512) * 512;
-  await runProgram('qemu-img', ['create', '-q', '-f', 'qcow2', overlayPath, String(wholeBytes)]);
-  return { socketPath, overlayPath, sectorBytes };
+/**
+ * Ends a machine whose data counts: the guest is asked to shut down, by its power button, and has the time
+ * that was given. False: it had not, and was cut off, as by a loss of power.
+ */
+export async function shutDown(vm: Vm, launch: Launch): Promise<boolean> {
+  const { clock, stop } = launch;
+  const limitMs = (stop.reason as StopReason | null | undefined)?.timeoutMs ?? SHUTDOWN_MS;
+  const endMs = clock.monotonicMs() + limitMs;
+  let pressMs = clock.monotonicMs();
+  while (isVmAlive(launch) && clock.monotonicMs() < endMs && !launch.leave.aborted) {
+    if (clock.monotonicMs() >= pressMs) {
+      pressMs += PRESS_MS;
+      await press(vm, launch);
+    }
+    await sleep(clock, POLL_MS);
+  }
+  if (launch.leave.aborted) return true;
+  if (!isVmAlive(launch)) return true;
+  await endVm(vm, launch);
+  return false;
 }
 
-async function makeFirmware({ options, workFolder }: Launch): Promise<VmSpec['firmware']> {
-  if (options.firmware === 'bios') return { mode: 'bios' };
-  const { codePath, variablesPath } = findFirmware();
-  const own = join(workFolder, 'variables.fd');
-  await guarded(own, copyFile(variablesPath, own));
-  return { mode: 'uefi', codePath, variablesPath: own };
+async function press({ qmp }: Vm, launch: Launch): Promise<void> {
+  try {
+    // One that was paused by a full disk goes on first.
+    await qmp.run('cont');
+    await qmp.run('system_powerdown');
+  } catch (error) {
+    if (isVmAlive(launch)) launch.say(`power button: ${(error as Error).message}`);
+  }
 }
-
-const guarded = <Value>(path: string, promise: Promise<Value>): Promise<Value> =>
-  promise.catch((cause: unknown) => {
-    throw diskError(cause, path);
-  });
 
 /** By its own word first, then by force. */
 export async function endVm({ qmp }: Vm, launch: Launch): Promise<void> {

@@ -1,5 +1,6 @@
 /** The jobs of the real service: its launchers, and the door by which they read images. */
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
@@ -35,7 +36,11 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
     ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
-    launchers: [createQemuLauncher(clock), exportLauncher, createEc2Launcher(clock)],
+    launchers: [
+      createQemuLauncher(clock, { probeKeys: join(folder, 'probe-keys') }),
+      exportLauncher,
+      createEc2Launcher(clock),
+    ],
     runners: (opened) => {
       plans = openPlans(opened, { disk: nodeDisk, folder, clock, log, store, scriptsDir });
       return [plans.runner];

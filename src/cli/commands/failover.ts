@@ -1,0 +1,211 @@
+/**
+ * `understudy failover ...`: a recovery point takes over for real. From the moment that its machine is up
+ * it holds data that is nowhere else: stopping it keeps its disks, and only `discard` throws them away.
+ */
+import { UnderstudyError } from '../../base/errors.ts';
+import type { ApiJob, ApiServer } from '../../staging/api-types.ts';
+import type { ListedPoint } from '../../store/types.ts';
+import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import {
+  follow,
+  jobPath,
+  jobPositional,
+  ofKind,
+  printJobs,
+  renderJob,
+  waitOption,
+} from '../jobs.ts';
+import {
+  ask,
+  ec2LaunchOptions,
+  ec2LaunchSettings,
+  launchPointOptions,
+  tellStarted,
+  vmOptions,
+  vmSettings,
+  wantedPoint,
+} from '../launch.ts';
+import { connect, findPoint, jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import type { RestClient } from '../rest-client.ts';
+import type { Settings } from '../settings.ts';
+
+const JOB = '20261121T153512Z-3fa9c1d2';
+
+const start: CommandSpec = {
+  path: ['failover', 'start'],
+  summary: 'Bring a recovery point up to take over from its source server',
+  options: [
+    ...operatorOptions,
+    ...launchPointOptions,
+    {
+      name: 'again',
+      type: 'text',
+      value: 'JOB',
+      describe: 'Start a failover that has ended again, from the disks that it has kept',
+    },
+    {
+      name: 'target',
+      type: 'text',
+      choices: ['qemu', 'ec2'],
+      describe: 'qemu: a virtual machine on the staging machine; ec2: AWS',
+      default: 'qemu',
+    },
+    ...vmOptions({ network: 'user', copy: 'yes' }),
+    ...ec2LaunchOptions,
+    { ...yesOption, describe: 'Do not ask where the source server replicates now: both will run' },
+    waitOption,
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy failover start --server web1 --forward 0.0.0.0:443:443 --forward 2222:22 --wait',
+      does: 'web1 as of its newest point; its ports 443 and 22 through this machine',
+    },
+    {
+      line: 'understudy failover start --server web1 --at 10m --network bridge:br0 --memory 8GiB',
+      does: 'as it was ten minutes ago, on a bridge of the staging machine',
+    },
+    {
+      line: 'understudy failover start --server web1 --target ec2 --plan web1.json --wait',
+      does: 'in AWS',
+    },
+    {
+      line: `understudy failover start --again ${JOB} --wait`,
+      does: 'on the disks that it has kept: after a stop, or a reboot of the staging machine',
+    },
+  ],
+  async run(context, settings) {
+    if (settings.optionalText('again') !== undefined) return startAgain(context, settings);
+    const ec2 = await ec2LaunchSettings(settings);
+    const client = await connect(context, settings);
+    const point = await findPoint(client, wantedPoint(settings));
+    if (settings.flag('dry-run')) {
+      const { planDrill } = await import('../ec2-run.ts');
+      return planDrill(context, settings, { client, point, planText: String(ec2.plan) });
+    }
+    const yes = await agree(context, settings, { client, point });
+    const body = { yes, options: { ...vmSettings(settings), ...ec2 } };
+    await ask(context, settings, { client, point, path: '/v1/failovers', body });
+    return 0;
+  },
+};
+
+/** Asks where the source replicates now. True: both will run. ERR_CLI_CONFIRMATION. */
+async function agree(
+  context: CommandContext,
+  settings: Settings,
+  { client, point }: { client: RestClient; point: ListedPoint },
+): Promise<boolean> {
+  if (settings.flag('yes')) return true;
+  const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
+  const source = servers.find(({ server }) => server === point.server);
+  if (source?.connected !== true) return false;
+  await context.confirm(
+    `${point.server} is replicating now: it runs, and what it writes will not be in the other one. ` +
+      'Start it anyway?',
+  );
+  return true;
+}
+
+async function startAgain(context: CommandContext, settings: Settings): Promise<number> {
+  const named = ['point', 'at', 'server'].filter((name) =>
+    name === 'at' ? settings.optionalNumber(name) : settings.optionalText(name),
+  );
+  if (named.length > 0) {
+    throw new UnderstudyError('ERR_USAGE', `--again takes no --${named[0]}: it is what it was`);
+  }
+  const client = await connect(context, settings);
+  const { id } = await ofKind(client, settings.text('again'), 'failover');
+  const started = await client.call<ApiJob>('POST', `${jobPath(id)}/again`);
+  const told = `${id} starts again from the disks that it has kept`;
+  await tellStarted(context, settings, { client, started, told });
+  return 0;
+}
+
+const list: CommandSpec = {
+  path: ['failover', 'list'],
+  summary: 'List failovers that run or have kept disks; with --all also those that are over',
+  options: [
+    ...operatorOptions,
+    { name: 'all', type: 'flag', describe: 'Those that are over and have kept nothing, too' },
+    jsonOption,
+  ],
+  examples: [{ line: 'understudy failover list', does: 'what took over, and what it keeps' }],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
+      query: { kind: 'failover', limit: 1000 },
+    });
+    const isOpen = (job: ApiJob) => job.state !== 'cleaned' || (job.keeps && !job.isDiscarded);
+    const shown = settings.flag('all') ? jobs : jobs.filter(isOpen);
+    printJobs(context, shown, settings.flag('json'));
+    return 0;
+  },
+};
+
+const stop: CommandSpec = {
+  path: ['failover', 'stop'],
+  summary: 'Shut a failover down in order; its disks are kept',
+  positionals: [jobPositional],
+  options: [
+    ...operatorOptions,
+    {
+      name: 'timeout',
+      type: 'duration',
+      value: 'TIME',
+      describe: 'So long the guest may take to shut down; then it is cut off',
+      default: '2m',
+    },
+    jsonOption,
+  ],
+  examples: [{ line: `understudy failover stop ${JOB}`, does: 'returns when it is down' }],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const { id } = await ofKind(client, settings.text('job'), 'failover');
+    const asked = await client.call<ApiJob>('POST', `${jobPath(id)}/stop`, {
+      body: { timeoutMs: settings.number('timeout') },
+    });
+    const job = await follow(context, client, asked, () => false);
+    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    if (job.keeps && !settings.flag('json')) {
+      context.note(`to start it again: understudy failover start --again ${id}`);
+    }
+    return 0;
+  },
+};
+
+const discard: CommandSpec = {
+  path: ['failover', 'discard'],
+  summary: 'Throw away the disks that a failover which is over has kept',
+  positionals: [jobPositional],
+  options: [
+    ...operatorOptions,
+    { ...yesOption, describe: 'Do not ask: what was written since the failover is lost' },
+    jsonOption,
+  ],
+  examples: [
+    { line: `understudy failover discard ${JOB} --yes`, does: 'for good: after a failback, say' },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const { id, server } = await ofKind(client, settings.text('job'), 'failover');
+    if (!settings.flag('yes')) {
+      await context.confirm(
+        `All that ${server} has written since failover ${id} will be lost. Go on?`,
+      );
+    }
+    const job = await client.call<ApiJob>('POST', `${jobPath(id)}/discard`);
+    if (job.cleanError !== null) {
+      const message = `job ${id} cannot be cleaned up: ${job.cleanError}`;
+      throw new UnderstudyError('ERR_JOB_STATE', message);
+    }
+    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : `${id} is discarded`);
+    return 0;
+  },
+};
+
+export const failoverGroup: CommandGroup = {
+  word: 'failover',
+  summary: 'Failovers: recovery points that take over from their source servers',
+  commands: [start, list, stop, discard],
+};

@@ -1,0 +1,197 @@
+/** What `drill start` and `failover start` share: which point, how it is launched, and the asking for it. */
+import { UnderstudyError } from '../base/errors.ts';
+import type { ApiJob } from '../staging/api-types.ts';
+import type { ListedPoint } from '../store/types.ts';
+import type { CommandContext } from './command.ts';
+import { planOption, readText, verifyOption } from './ec2-options.ts';
+import { follow, isUp, reportJob } from './jobs.ts';
+import { atOptions, type PointChoice, pointChoice } from './operator.ts';
+import type { OptionSpec } from './option.ts';
+import type { RestClient } from './rest-client.ts';
+import type { Settings } from './settings.ts';
+
+export const launchPointOptions: readonly OptionSpec[] = [
+  {
+    name: 'server',
+    type: 'text',
+    value: 'NAME',
+    describe: 'Source server; may be left out where there is only one',
+  },
+  { name: 'point', type: 'text', value: 'ID', describe: 'Recovery point; else the newest one' },
+  ...atOptions,
+];
+
+/** `standard`: what is done where the network, or standing alone, is not told. */
+export const vmOptions = (standard: { network: string; copy: string }): readonly OptionSpec[] => [
+  {
+    name: 'check',
+    type: 'flag',
+    describe: 'qemu: wait for the login prompt on the serial console, and keep the evidence',
+  },
+  {
+    name: 'probe',
+    type: 'text',
+    value: 'WHAT',
+    describe:
+      'qemu: check by console, tcp:PORT, http:[PORT]/PATH or ssh:[USER@][PORT] of the guest (10.0.2.15, DHCP)',
+  },
+  {
+    name: 'probe-key',
+    type: 'text',
+    value: 'NAME',
+    describe:
+      'qemu: private key of a probe by ssh: a file of DATA/probe-keys on the staging machine',
+  },
+  {
+    name: 'probe-run',
+    type: 'text',
+    value: 'COMMAND',
+    describe: 'qemu: what a probe by ssh runs in the guest; it has passed when that ends with 0',
+  },
+  {
+    name: 'timeout',
+    type: 'duration',
+    value: 'TIME',
+    describe: 'qemu: the check has failed after so long (10m)',
+  },
+  { name: 'memory', type: 'size', value: 'SIZE', describe: 'qemu: memory of the machine (2GiB)' },
+  { name: 'cpus', type: 'count', value: 'N', describe: 'qemu: processors of the machine (2)' },
+  { name: 'bus', type: 'text', choices: ['virtio', 'nvme'], describe: 'qemu: disks as (virtio)' },
+  {
+    name: 'card',
+    type: 'text',
+    choices: ['virtio', 'e1000e'],
+    describe: 'qemu: network card as (virtio)',
+  },
+  {
+    name: 'firmware',
+    type: 'text',
+    choices: ['auto', 'bios', 'uefi'],
+    describe: 'qemu: auto looks at the partition table',
+  },
+  {
+    name: 'accel',
+    type: 'text',
+    choices: ['auto', 'kvm', 'tcg'],
+    describe: 'qemu: auto takes KVM where a timed test boot shows that it works, else TCG',
+  },
+  {
+    name: 'network',
+    type: 'text',
+    value: 'WHAT',
+    describe:
+      'qemu: isolated (a card that leads nowhere), user (reaches out), none, bridge:NAME, ' +
+      `tap:NAME (${standard.network})`,
+  },
+  {
+    name: 'forward',
+    type: 'list',
+    value: '[ADDRESS:]HOSTPORT:GUESTPORT',
+    describe: 'qemu: a port of the staging machine (of 127.0.0.1) leads to one of the guest',
+  },
+  {
+    name: 'stand-alone',
+    type: 'text',
+    choices: ['yes', 'no'],
+    describe: `qemu: copy the point in the background until nothing of it is needed (${standard.copy})`,
+  },
+  {
+    name: 'copy-rate',
+    type: 'size',
+    value: 'SIZE',
+    describe: 'qemu: copy at most so much a second (as fast as it goes)',
+  },
+  {
+    name: 'vnc',
+    type: 'text',
+    value: 'HOST:PORT',
+    describe: 'qemu: show the screen there; VNC has no password, so 127.0.0.1:5901',
+  },
+];
+
+/** The options of a virtual machine that were given, by the names of the API. */
+export function vmSettings(settings: Settings): Record<string, unknown> {
+  const standAlone = settings.optionalText('stand-alone');
+  const forwards = settings.list('forward');
+  const options: Record<string, unknown> = {
+    memoryBytes: settings.optionalNumber('memory'),
+    cpus: settings.optionalNumber('cpus'),
+    timeoutMs: settings.optionalNumber('timeout'),
+    copyRateBytes: settings.optionalNumber('copy-rate'),
+    probeKey: settings.optionalText('probe-key'),
+    probeRun: settings.optionalText('probe-run'),
+    forward: forwards.length === 0 ? undefined : forwards.join(','),
+    standAlone: standAlone === undefined ? undefined : standAlone === 'yes',
+  };
+  for (const name of ['probe', 'bus', 'card', 'firmware', 'accel', 'network', 'vnc']) {
+    options[name] = settings.optionalText(name);
+  }
+  if (settings.flag('check')) options.check = true;
+  return options;
+}
+
+export const ec2LaunchOptions: readonly OptionSpec[] = [
+  { ...planOption, describe: `ec2: ${planOption.describe}`, required: false },
+  { ...verifyOption, describe: `ec2: ${verifyOption.describe}` },
+  {
+    name: 'dry-run',
+    type: 'flag',
+    describe: 'ec2: show every call that would be made, and the cost; nothing is asked of AWS',
+  },
+];
+
+/** Of the target ec2 alone: the others know none of them. */
+export async function ec2LaunchSettings(settings: Settings): Promise<Record<string, unknown>> {
+  if (settings.text('target') !== 'ec2') {
+    if (!settings.flag('dry-run')) return {};
+    throw new UnderstudyError('ERR_USAGE', '--dry-run is for --target ec2');
+  }
+  const path = settings.optionalText('plan');
+  if (path === undefined) throw new UnderstudyError('ERR_USAGE', '--target ec2 needs --plan FILE');
+  return { plan: await readText(path), verify: settings.text('verify') };
+}
+
+/** Without --point and --at the newest one is meant. */
+export function wantedPoint(settings: Settings): PointChoice {
+  const isNamed = settings.optionalText('point') ?? settings.optionalNumber('at');
+  if (isNamed !== undefined) return pointChoice(settings);
+  const server = settings.optionalText('server');
+  return { point: 'latest', atMs: undefined, server, isPartialWanted: false };
+}
+
+export interface Asking {
+  readonly client: RestClient;
+  readonly point: ListedPoint;
+  readonly path: string;
+  readonly body: Record<string, unknown>;
+}
+
+/** Starts it; with --wait until it is up. */
+export async function ask(
+  context: CommandContext,
+  settings: Settings,
+  { client, point, path, body }: Asking,
+): Promise<void> {
+  const target = settings.text('target');
+  const started = await client.call<ApiJob>('POST', path, {
+    body: { point: point.id, target, ...body },
+  });
+  const told = `${started.id} launches ${point.id} of ${point.server}`;
+  await tellStarted(context, settings, { client, started, told });
+}
+
+export async function tellStarted(
+  context: CommandContext,
+  settings: Settings,
+  { client, started, told }: { client: RestClient; started: ApiJob; told: string },
+): Promise<void> {
+  const isJson = settings.flag('json');
+  if (settings.flag('wait')) {
+    const job = await follow(context, client, started, isUp);
+    reportJob(context, job, { isJson, url: client.url });
+  } else if (isJson) context.print(JSON.stringify(started, null, 2));
+  else {
+    context.print(told);
+    context.note(`follow it: understudy job wait ${started.id}`);
+  }
+}

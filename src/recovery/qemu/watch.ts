@@ -1,0 +1,197 @@
+/**
+ * Follows a running machine until it ends, is stopped, or is left to itself: the boot check, the background
+ * copy, trouble with disks. A drill that fails its check is ended; a failover never is, whatever fails here:
+ * its machine serves, and the job tells.
+ */
+import { sleep } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/units.ts';
+import type { CheckResult, Launch, LaunchEnd } from '../launcher.ts';
+import { BackgroundCopy, type CopyState } from './background-copy.ts';
+import { ConsoleReader } from './console.ts';
+import { diskFolder, isFailover } from './disks.ts';
+import { probeOf } from './options.ts';
+import { type ProbeAnswer, tryProbe } from './probe.ts';
+import type { Qmp } from './qmp.ts';
+import { lookForTrouble } from './trouble.ts';
+import {
+  consolePath,
+  endVm,
+  isVmAlive,
+  reach,
+  shutDown,
+  softly,
+  takeScreenshot,
+  type Vm,
+  type VmMeans,
+} from './vm.ts';
+
+const LOOK_MS = 250;
+const FOLLOW_MS = 1000;
+const REACH_MS = 5000;
+
+export class Watch {
+  private vm: Vm;
+  private readonly launch: Launch;
+  private readonly means: VmMeans;
+  private readonly console: ConsoleReader;
+  private readonly copy: BackgroundCopy | null;
+  private isCheckDue: boolean;
+  private followedMs = Number.NEGATIVE_INFINITY;
+  private trouble: string | null = null;
+  private lastAnswer: string | null = null;
+
+  constructor(vm: Vm, launch: Launch, means: VmMeans) {
+    this.vm = vm;
+    this.launch = launch;
+    this.means = means;
+    this.console = new ConsoleReader(consolePath(launch));
+    this.copy = launch.options.standAlone === true ? new BackgroundCopy(launch) : null;
+    this.isCheckDue = launch.options.check === true && launch.notes.isChecked !== true;
+  }
+
+  close(): void {
+    this.vm.qmp.close();
+  }
+
+  async untilEnd(): Promise<LaunchEnd> {
+    const { launch } = this;
+    await this.tellPhase();
+    for (;;) {
+      if (launch.stop.aborted) return this.end();
+      if (launch.leave.aborted) return 'left';
+      if (this.isCheckDue && (await this.look())) return 'done';
+      if (!isVmAlive(launch)) return this.endedItself();
+      if (this.console.trim()) launch.say('the console log had grown too large and was emptied');
+      await this.followSometimes();
+      await sleep(launch.clock, LOOK_MS);
+    }
+  }
+
+  private async end(): Promise<LaunchEnd> {
+    const { launch, vm } = this;
+    if (!isFailover(launch)) {
+      await endVm(vm, launch);
+      return 'done';
+    }
+    await softly(launch, launch.phase('shutting down'));
+    const isOrderly = await shutDown(vm, launch);
+    if (launch.leave.aborted && isVmAlive(launch)) return 'left';
+    launch.say(
+      isOrderly ? 'the guest has shut down' : 'the guest did not shut down in time: cut off',
+    );
+    return 'done';
+  }
+
+  private async endedItself(): Promise<LaunchEnd> {
+    if (this.isCheckDue) await this.fail('the virtual machine ended before the check');
+    this.launch.say('the guest has shut itself down');
+    return 'done';
+  }
+
+  private async tellPhase(): Promise<void> {
+    const phase = this.trouble ?? (this.isCheckDue ? 'checking' : 'up');
+    await softly(this.launch, this.launch.phase(phase));
+  }
+
+  private async followSometimes(): Promise<void> {
+    const { launch } = this;
+    const nowMs = launch.clock.monotonicMs();
+    if (nowMs - this.followedMs < FOLLOW_MS) return;
+    this.followedMs = nowMs;
+    if (this.copy === null && !isFailover(launch)) return;
+    try {
+      await this.follow(this.vm.qmp);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError) || !isVmAlive(launch)) return;
+      await this.reconnect(error);
+    }
+  }
+
+  private async follow(qmp: Qmp): Promise<void> {
+    const state: CopyState | null = this.copy === null ? null : await this.copy.step(qmp);
+    const trouble = await lookForTrouble(qmp, state, diskFolder(this.launch));
+    const isNews = (trouble === null) !== (this.trouble === null);
+    this.trouble = trouble;
+    if (!isNews) return;
+    this.launch.say(trouble ?? 'goes on');
+    await this.tellPhase();
+  }
+
+  /** The control socket has failed and the machine runs: another connection, the next time round. */
+  private async reconnect(error: UnderstudyError): Promise<void> {
+    const { launch, vm } = this;
+    launch.say(`QEMU's control socket: ${error.message}`);
+    vm.qmp.close();
+    const qmp = await reach(launch, REACH_MS).catch(() => null);
+    if (qmp !== null) this.vm = { ...vm, qmp };
+  }
+
+  private bootMs(): number {
+    return Math.round(this.launch.clock.wallMs() - this.vm.startedMs);
+  }
+
+  /** True: the check passed and the machine was ended. */
+  private async look(): Promise<boolean> {
+    const { launch, vm } = this;
+    const answer = await this.answer();
+    if (!this.isCheckDue) return false;
+    if (answer?.isGood !== true) {
+      this.lastAnswer = answer?.detail ?? this.lastAnswer;
+      if (this.bootMs() <= Number(launch.options.timeoutMs)) return false;
+      const limit = formatDuration(Number(launch.options.timeoutMs));
+      const last = this.lastAnswer === null ? '' : `; the last one: ${this.lastAnswer}`;
+      await this.fail(`no good answer within ${limit}${last}`);
+      return false;
+    }
+    await this.record(true, answer.detail);
+    if (isFailover(launch) || launch.options.keepRunning === true) {
+      await this.tellPhase();
+      return false;
+    }
+    await endVm(vm, launch);
+    return true;
+  }
+
+  /** What has answered the check, for people; null: nothing yet. Throws where nothing will. */
+  private async answer(): Promise<ProbeAnswer | null> {
+    const { launch, vm } = this;
+    const probe = probeOf(launch.options);
+    const said = this.console.judge();
+    if (said.kind === 'stuck') {
+      await this.fail(`the console says: ${said.line}`);
+      return null;
+    }
+    if (probe.kind === 'console') {
+      return said.kind === 'login' ? { isGood: true, detail: said.line } : null;
+    }
+    if (!isVmAlive(launch)) return null;
+    const { probePort: hostPort, qmp } = vm;
+    const { probeKeys } = this.means;
+    const signal = AbortSignal.any([launch.stop, launch.leave]);
+    return tryProbe(probe, { hostPort, qmp, clock: launch.clock, probeKeys, signal });
+  }
+
+  /** Of a drill: throws. */
+  private async fail(detail: string): Promise<void> {
+    await this.record(false, detail);
+    const message = `the boot check failed: ${detail}`;
+    if (!isFailover(this.launch)) throw new UnderstudyError('ERR_BOOT_CHECK', message);
+    await this.tellPhase();
+  }
+
+  private async record(passed: boolean, detail: string): Promise<void> {
+    const { launch, vm } = this;
+    const bootMs = this.bootMs();
+    this.isCheckDue = false;
+    if (isVmAlive(launch)) {
+      const name = await takeScreenshot(vm, launch).catch((error: Error) => error.message);
+      launch.say(`screen: ${name}`);
+    }
+    const probe = String(launch.options.probe ?? 'console');
+    const result: CheckResult = { passed, bootMs, detail, probe };
+    await softly(launch, launch.checked(result));
+    await softly(launch, launch.remember({ isChecked: true }));
+    launch.say(`check ${passed ? 'passed' : 'failed'} after ${formatDuration(bootMs)}: ${detail}`);
+  }
+}
