@@ -391,6 +391,16 @@ export const errorCatalogue = {
     6,
     'Give the record of this very launch, or a name that is free.',
   ),
+  ERR_EC2_PRESTAGE_OFF: spec(
+    'usage',
+    2,
+    'Start staging with --ec2-prestage 1h, and --ec2-servers where few servers shall have it.',
+  ),
+  ERR_EC2_CHAIN_IN_USE: spec(
+    'operational',
+    6,
+    'Wait for the launch, or deregister the image that uses the snapshot; then try again.',
+  ),
   // native
   ERR_NATIVE_MISSING: spec('operational', 3, 'Build the addon: npm run build:native.'),
   ERR_DEVICE_OPEN: spec('operational', 3, 'Does the device exist, and may this user read it?'),

@@ -103,6 +103,8 @@ export interface ApiServer {
   newestPoint: ListedPoint | null;
   /** null until an agent has told. */
   machine: ApiMachine | null;
+  /** EBS snapshots that are kept ready of it; null: staging was started without. */
+  prestage: ApiPrestagedServer | null;
 }
 
 /** GET /v1/points?server&from&to&limit&after (ISO 8601 times; newest first). */
@@ -130,6 +132,42 @@ export type ApiDigests = PieceDigests & { sizeBytes: number };
 export interface ApiDifferences {
   extents: Extent[];
   next: number | null;
+}
+
+export interface ApiPrestagedVolume {
+  volume: string;
+  /** The newest completed snapshot, and the point that it holds; null: none yet. */
+  snapshotId: string | null;
+  point: string | null;
+  sizeGiB: number | null;
+}
+
+/** The rolling chain of EBS snapshots of one server. */
+export interface ApiPrestagedServer {
+  server: string;
+  isOn: boolean;
+  state: 'off' | 'waiting' | 'uploading' | 'current' | 'failing';
+  /** Why it waits; empty otherwise. */
+  reason: string;
+  volumes: ApiPrestagedVolume[];
+  /** Of the turn that is under way. */
+  progress: { volume: string; doneBytes: number; totalBytes: number } | null;
+  /** Of the last turn that ended well, by staging's clock; blocks of 512 KiB that it put. */
+  endedMs: number | null;
+  putBlocks: number | null;
+  nextMs: number | null;
+  /** Why the last turn failed, and how many did so one after the other. */
+  error: ApiError['error'] | null;
+  failures: number;
+}
+
+/** GET /v1/ec2/prestage; POST /v1/ec2/prestage/:server { isOn, endsChain } and .../run -> ApiPrestagedServer. */
+export interface ApiPrestage {
+  /** Null: staging was started without --ec2-prestage. */
+  everyMs: number | null;
+  region: string | null;
+  bytesPerSecond: number | null;
+  servers: ApiPrestagedServer[];
 }
 
 /** GET /v1/statistics. */

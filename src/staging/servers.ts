@@ -99,7 +99,7 @@ export class Servers implements SessionHost {
     if (this.isStopping) session.end(stopping());
   }
 
-  describe(): Omit<ApiServer, 'keep'>[] {
+  describe(): Omit<ApiServer, 'keep' | 'prestage'>[] {
     const { clock, register, machines } = this.ports;
     const { durability } = this;
     const nowMs = clock.wallMs();

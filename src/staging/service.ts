@@ -12,9 +12,11 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { tuneHeap } from '../base/memory.ts';
 import { nodeDisk } from '../base/node-disk.ts';
+import { KIB } from '../base/units.ts';
 import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
+import { PutQuota } from '../recovery/ec2/put-quota.ts';
 import { copyDestination } from '../store/copy-place.ts';
 import type { KeyOptions } from '../store/keys/open-vault.ts';
 import { openNodeStore } from '../store/node-store.ts';
@@ -33,6 +35,7 @@ import { Copies } from './copies.ts';
 import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Machines } from './machines.ts';
+import { Prestage, type PrestageSettings } from './prestage/prestage.ts';
 import { Register } from './register.ts';
 import { Scrubber } from './scrubber.ts';
 import { Servers } from './servers.ts';
@@ -82,6 +85,8 @@ export interface StagingOptions {
   readonly upkeepRate?: number;
   /** Other places that points are copied to. */
   readonly copy?: CopySettings;
+  /** EBS snapshots that are kept ready. */
+  readonly prestage?: PrestageSettings | null;
   readonly log: Log;
   readonly clock?: Clock;
   readonly retentionMs?: number;
@@ -183,6 +188,7 @@ interface Core {
   readonly repo: string;
   readonly copies: Copies;
   readonly jobs: OpenJobs;
+  readonly prestage: Prestage;
 }
 
 async function openCore(
@@ -192,20 +198,7 @@ async function openCore(
 ): Promise<Core> {
   const { log, keep, clock = systemClock } = options;
   const folder = resolve(options.dataDir);
-  const { repo, placeOptions = {}, adopt = false, dedupeDomains = [], upkeepRate } = options;
-  const place = await openServicePlace(folder, repo, placeOptions, { clock, log });
-  undo.push(() => place.close());
-  const keys = options.keys && { keys: options.keys };
-  const settings = {
-    dedupeDomains,
-    upkeepBytesPerSecond: upkeepRate ?? Number.POSITIVE_INFINITY,
-    upkeepShare: UPKEEP_SHARE,
-  };
-  const store = await openNodeStore(folder, log, {
-    ...{ place, adopt, settings, acceptRollback: options.acceptRollback ?? false },
-    ...keys,
-  });
-  undo.push(() => store.close());
+  const { store, place } = await openRepository(options, folder, undo);
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
   const register = await Register.open(nodeDisk, folder);
   const machines = await Machines.open(nodeDisk, folder, log);
@@ -225,10 +218,14 @@ async function openCore(
     newestMs: await store.newestReceivedMs(),
     isTrusted: options.trustClock ?? false,
   });
-  // Before upkeep begins: open jobs hold their points.
+  // Before upkeep begins: open jobs hold their points, and so do chains of snapshots.
+  const { prestage, quota } = await openPrestage(options, folder, store);
+  undo.push(() => prestage.stop());
   const { scriptsDir = null } = options;
-  const jobs = await openJobs({ folder, clock, log, store, token, scriptsDir });
+  const ec2 = { quota, chains: prestage };
+  const jobs = await openJobs({ folder, clock, log, store, token, scriptsDir, ec2 });
   undo.push(() => jobs.jobs.close());
+  prestage.start();
   const upkeep = new Upkeep({
     ...{ clock, log, store, guard, keep, onBroken },
     retentionMs: options.retentionMs ?? RETENTION_MS,
@@ -241,12 +238,49 @@ async function openCore(
   undo.push(() => copies.stop());
   const scrubber = await Scrubber.open({
     ...{ clock, log, store, disk: nodeDisk, folder, onBroken },
-    everyMs: options.scrubEveryMs ?? scrubEveryOf(repo),
+    everyMs: options.scrubEveryMs ?? scrubEveryOf(options.repo),
     bytesPerSecond: options.scrubRate ?? SCRUB_RATE,
   });
   undo.push(() => scrubber.stop());
-  return { store, servers, token, upkeep, guard, scrubber, repo: place.repo, copies, jobs };
+  const running = { upkeep, guard, scrubber, copies, jobs, prestage };
+  return { store, servers, token, repo: place.repo, ...running };
 }
+
+async function openRepository(
+  options: StagingOptions,
+  folder: string,
+  undo: (() => Promise<void>)[],
+): Promise<{ store: Store; place: Place }> {
+  const { log, clock = systemClock } = options;
+  const { repo, placeOptions = {}, adopt = false, dedupeDomains = [], upkeepRate } = options;
+  const place = await openServicePlace(folder, repo, placeOptions, { clock, log });
+  undo.push(() => place.close());
+  const keys = options.keys && { keys: options.keys };
+  const settings = {
+    dedupeDomains,
+    upkeepBytesPerSecond: upkeepRate ?? Number.POSITIVE_INFINITY,
+    upkeepShare: UPKEEP_SHARE,
+  };
+  const store = await openNodeStore(folder, log, {
+    ...{ place, adopt, settings, acceptRollback: options.acceptRollback ?? false },
+    ...keys,
+  });
+  undo.push(() => store.close());
+  return { store, place };
+}
+
+async function openPrestage(
+  { prestage: settings = null, log, clock = systemClock }: StagingOptions,
+  folder: string,
+  store: Store,
+): Promise<{ prestage: Prestage; quota: PutQuota }> {
+  const perSecond = settings === null ? {} : { backgroundPerSecond: putsOf(settings) };
+  const quota = new PutQuota(clock, perSecond);
+  const ports = { clock, log, disk: nodeDisk, folder, store, quota, newId: randomUUID };
+  return { prestage: await Prestage.open(ports, settings), quota };
+}
+
+const putsOf = ({ bytesPerSecond }: PrestageSettings): number => bytesPerSecond / (512 * KIB);
 
 /** Where packs of some age are to go to a colder class. */
 function coolingOf(
@@ -284,7 +318,7 @@ async function openCopies(
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs }: Core,
+  { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs, prestage }: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
@@ -295,8 +329,12 @@ async function serve(
     scrub: scrubber,
     jobs: jobs.jobs,
     plans: jobs.plans,
+    prestage,
     servers: async () =>
-      servers.describe().map(withKeep(store, keep)).map(withJobs(jobs.jobs.list())),
+      servers
+        .describe()
+        .map(withKept(store, keep, prestage))
+        .map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     machine: (server) => servers.machine(server),
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
@@ -336,15 +374,16 @@ const withJobs =
     return { ...server, refused };
   };
 
-/** What the repository says of a server beyond its session: its policy, and whether a point is held. */
-const withKeep =
-  (store: Store, fallback: readonly KeepRule[]) =>
+/** What the repository says of a server beyond its session: its policy, holds, snapshots in EC2. */
+const withKept =
+  (store: Store, fallback: readonly KeepRule[], prestage: Prestage) =>
   (server: ReturnType<Servers['describe']>[number]): ApiServer => {
     const policy = store.policies().find((each) => each.server === server.server);
     const { newestPoint } = server;
     return {
       ...server,
       keep: policy?.keep ?? formatKeepRules(fallback),
+      prestage: prestage.find(server.server),
       newestPoint: newestPoint && {
         ...newestPoint,
         hold: store.holdOf(newestPoint.id),

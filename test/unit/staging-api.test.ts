@@ -297,6 +297,7 @@ describe('the OpenAPI document', () => {
       '/v1/points/{point}/hold': { reason: 'a lawsuit' },
       '/v1/servers/{server}/keep': { keep: 'all=1h' },
       '/v1/drills': { point: POINT },
+      '/v1/ec2/prestage/{server}': { isOn: false, endsChain: true },
       '/v1/failovers': { point: POINT, yes: true },
       '/v1/jobs/{job}/stop': { timeoutMs: 1000 },
       '/v1/points/{point}/volumes/{volume}/compare': {

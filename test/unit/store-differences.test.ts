@@ -1,15 +1,11 @@
 /** Where two points differ, told by the maps alone: equal to what a comparison of all bytes would tell. */
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES, CHUNK_BYTES, chunkCount } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
-import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
-import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
+import { commit, drain, openWithoutGrace, SourceVolume, sync } from './support/store-world.ts';
 
 /** Two leaves, the last chunk short. */
 const SIZE = 1060 * CHUNK_BYTES - 3 * BLOCK_BYTES;
@@ -26,13 +22,7 @@ class History {
   store!: Store;
 
   async open(): Promise<void> {
-    this.store = await openStore({
-      disk: this.disk.mount(),
-      clock: new VirtualClock(),
-      randomBytes: (count) => this.random.bytes(count),
-      ...{ root: '/data', catalog: new MemoryCatalog(), log: silentLog },
-      settings: { graceMs: 0 },
-    });
+    this.store = await openWithoutGrace(this.disk, this.random);
   }
 
   async live(): Promise<void> {

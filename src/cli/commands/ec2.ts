@@ -14,6 +14,7 @@ import {
   verifyOption,
 } from '../ec2-options.ts';
 import { jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import { chainGroup, statusCommand } from './ec2-chain.ts';
 
 const running = () => import('../ec2-run.ts');
 
@@ -129,5 +130,6 @@ const policy: CommandSpec = {
 export const ec2Group: CommandGroup = {
   word: 'ec2',
   summary: 'Recovery points as EC2 instances',
-  commands: [plan, launch, prestageCommand, cleanup, policy],
+  commands: [plan, launch, prestageCommand, statusCommand, cleanup, policy],
+  groups: [chainGroup],
 };

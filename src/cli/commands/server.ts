@@ -7,6 +7,7 @@ import type { CommandGroup, CommandSpec } from '../command.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { type Column, renderFields, renderTable } from '../table.ts';
 import { machineFields, renderCounts, renderFindings } from './doctor.ts';
+import { prestageText } from './ec2-chain.ts';
 import { keep } from './server-keep.ts';
 
 const lagText = (server: ApiServer): string =>
@@ -69,6 +70,7 @@ export function renderServer(server: ApiServer): string {
   for (const { hardwareId, until, lastPoint } of server.former ?? []) {
     fields.push(['before', `${hardwareId.slice(0, 12)} until ${until}, point ${lastPoint ?? '-'}`]);
   }
+  if (server.prestage !== null) fields.push(['ec2 snapshots', prestageText(server.prestage)]);
   return `${renderFields(fields)}\n\n${renderTable(server.volumes, volumeColumns)}`;
 }
 

@@ -6,6 +6,7 @@ import type { CommandGroup, CommandSpec } from '../command.ts';
 import { copyServiceOptions, copySettings } from '../copy-options.ts';
 import { keyOptions, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
+import { prestageOptions, prestageSettings } from '../prestage-options.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
 import { scrubOf, scrubOptions } from './staging-scrub.ts';
@@ -110,6 +111,7 @@ const run: CommandSpec = {
     },
     ...copyServiceOptions,
     ...scrubOptions,
+    ...prestageOptions,
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
   examples: [
@@ -131,6 +133,10 @@ const run: CommandSpec = {
     {
       line: 'understudy staging run --data /srv/understudy --copy-to /mnt/second --copy-every 1h',
       does: 'and copies new points to a second disk once an hour',
+    },
+    {
+      line: 'understudy staging run --data /srv/understudy --ec2-prestage 1h --ec2-region eu-central-1',
+      does: 'and keeps EBS snapshots ready, so that a launch in EC2 uploads little',
     },
   ],
   async run(context, settings) {
@@ -154,6 +160,7 @@ const run: CommandSpec = {
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       scriptsDir: settings.optionalText('scripts-dir'),
       copy: await copySettings(settings),
+      prestage: await prestageSettings(settings),
       log: context.log,
       clock: context.clock,
     });

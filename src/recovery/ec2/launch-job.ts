@@ -12,9 +12,11 @@ import { checkOptions } from '../launch-options.ts';
 import type { Launch, LaunchEnd, LaunchOptions, Made } from '../launcher.ts';
 import { removeMade } from '../made.ts';
 import { AwsConnection } from './aws-connection.ts';
+import type { BorrowedChain } from './borrowed-chain.ts';
 import { cleanUp } from './cleanup.ts';
 import { Ec2Calls } from './ec2-calls.ts';
-import { launchInstance } from './launch.ts';
+import type { Ec2Ports } from './ec2-launcher.ts';
+import { launchInstance, type VolumeSource } from './launch.ts';
 import { chooseBootMode, chooseType, rootFirst } from './launch-choices.ts';
 import { type LaunchPlan, parsePlan } from './launch-plan.ts';
 import type { LaunchRecord } from './launch-record.ts';
@@ -72,20 +74,35 @@ export async function checkLaunch(
 const planOf = (options: LaunchOptions): LaunchPlan => parsePlan(String(options.plan), 'plan');
 
 /** The contract of launchers: src/recovery/launcher.ts. */
-export async function runLaunch(quota: PutQuota, launch: Launch): Promise<LaunchEnd> {
+export async function runLaunch(
+  ports: Ec2Ports & { readonly quota: PutQuota },
+  launch: Launch,
+): Promise<LaunchEnd> {
   const path = join(launch.folder, 'ec2-launch.json');
   await launch.making({ kind: LAUNCH, name: path });
   const plan = planOf(launch.options);
   const aws = connect(launch.clock, plan.region);
   const images: ImageReader[] = [];
+  let chain: BorrowedChain | null = null;
   try {
-    const sources = [];
+    const overlays = await ports.prepare?.(launch);
+    chain = (await ports.chains?.borrow(launch.point.server, plan.region)) ?? null;
+    const sources: VolumeSource[] = [];
     for (const { volume } of launch.point.volumes) {
       const image = await launch.openImage(volume);
       images.push(image);
-      sources.push({ volume, image });
+      const overlay = overlays?.get(volume);
+      const changed = (await chain?.changed(volume, launch.point.id)) ?? null;
+      sources.push({
+        ...{ volume, image, head: chain?.headOf(volume) ?? null },
+        ...(changed !== null && { changed }),
+        ...(overlay !== undefined && { overlay }),
+      });
     }
+    const { quota } = ports;
     const instanceId = await bringUp(launch, { aws, plan, sources, quota, path });
+    // Its image holds the snapshots that it uses.
+    chain?.release();
     if (isOver(launch)) return 'done';
     await launch.phase('up');
     return await stand(launch, new Ec2Calls(aws, both(launch)), instanceId);
@@ -94,6 +111,7 @@ export async function runLaunch(quota: PutQuota, launch: Launch): Promise<Launch
     if (launch.stop.aborted) return 'done';
     throw error;
   } finally {
+    chain?.release();
     for (const image of images) image.close();
     aws.close();
   }
@@ -108,7 +126,7 @@ const isOver = ({ options }: Launch): boolean =>
 interface Means {
   readonly aws: AwsConnection;
   readonly plan: LaunchPlan;
-  readonly sources: readonly { volume: string; image: ImageReader }[];
+  readonly sources: readonly VolumeSource[];
   readonly quota: PutQuota;
   readonly path: string;
 }

@@ -38,17 +38,31 @@ const architectures = ['x86_64', 'arm64'] as const;
 
 /** Text of a plan -> the plan. ERR_EC2_PLAN names the field. */
 export function parsePlan(text: string, name: string): LaunchPlan {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new UnderstudyError('ERR_EC2_PLAN', `${name} is not JSON`, { path: name }, cause);
-  }
-  const fields = new Fields(value, name, '');
+  const fields = fieldsOf(text, name);
   const plan = readPlan(fields);
   fields.end();
   holdTogether(plan, fields);
   return plan;
+}
+
+function fieldsOf(text: string, name: string): Fields {
+  try {
+    return new Fields(JSON.parse(text), name, '');
+  } catch (cause) {
+    if (cause instanceof UnderstudyError) throw cause;
+    throw new UnderstudyError('ERR_EC2_PLAN', `${name} is not JSON`, { path: name }, cause);
+  }
+}
+
+/** Of a plan what the rolling chain needs; no more has to be there. ERR_EC2_PLAN. */
+export function parseChainPlan(
+  text: string,
+  name: string,
+): Pick<LaunchPlan, 'region' | 'encryption' | 'tags'> {
+  const fields = fieldsOf(text, name);
+  const { region, encryption, tags } = readPlan(fields);
+  fields.end();
+  return { region, encryption, tags };
 }
 
 function readPlan(fields: Fields): LaunchPlan {

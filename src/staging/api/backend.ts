@@ -13,6 +13,7 @@ import type { Jobs } from '../jobs/jobs.ts';
 import type { PlanRunner } from '../plans/plan-runner.ts';
 import type { PlanStore } from '../plans/plan-store.ts';
 import type { Verdicts } from '../plans/verdicts.ts';
+import type { Prestage } from '../prestage/prestage.ts';
 
 export interface ApiPlans {
   readonly plans: Pick<PlanStore, 'apply' | 'list' | 'find' | 'remove'>;
@@ -65,6 +66,8 @@ export interface ApiBackend {
   >;
   /** Plans, their runs, and verdicts of many points. */
   readonly plans: ApiPlans;
+  /** EBS snapshots that are kept ready. */
+  readonly prestage: Pick<Prestage, 'list' | 'switch' | 'run'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -17,6 +17,7 @@ import { jobRoutes } from './jobs.ts';
 import { openApiDocument } from './openapi.ts';
 import { planRoutes } from './plans.ts';
 import { pointRoutes } from './points.ts';
+import { prestageRoutes } from './prestage.ts';
 import { retentionRoutes } from './retention.ts';
 import { matchPath, type Route } from './route.ts';
 import { serverRoutes } from './servers.ts';
@@ -36,6 +37,7 @@ export const createRoutes = (): readonly Route[] => [
   ...differenceRoutes,
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,
+  ...prestageRoutes,
   ...failoverRoutes,
   ...planRoutes,
 ];

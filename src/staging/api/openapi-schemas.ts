@@ -6,6 +6,7 @@ import { bootModes, severities } from '../../model/machine.ts';
 import { replicationStates } from '../../model/replication.ts';
 import { jobSchemas } from './job-schemas.ts';
 import { planSchemas } from './plan-schemas.ts';
+import { prestageSchemas } from './prestage-schemas.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -80,6 +81,7 @@ const machine: Record<string, Schema> = {
 export const schemas: Readonly<Record<string, Schema>> = {
   ...jobSchemas,
   ...planSchemas,
+  ...prestageSchemas,
   ErrorBody: object({
     code: text('Stable code of the error'),
     message: text('What went wrong'),
@@ -209,6 +211,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     volumes: list(reference('ServerVolume')),
     newestPoint: orNull(reference('Point')),
     machine: orNull(reference('Machine')),
+    prestage: orNull(reference('PrestagedServer')),
   }),
   Machine: object(machine),
   MachineReport: object({ ...machine, findings: list(reference('MachineFinding')) }),

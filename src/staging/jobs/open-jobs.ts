@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
-import { createEc2Launcher } from '../../recovery/ec2/ec2-launcher.ts';
+import { createEc2Launcher, type Ec2Ports } from '../../recovery/ec2/ec2-launcher.ts';
 import { exportLauncher } from '../../recovery/export-launcher.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
 import type { Store } from '../../store/types.ts';
@@ -28,10 +28,11 @@ export interface OpenJobsOptions {
   readonly token: string;
   /** Where the scripts of plans lie; null: none are run. */
   readonly scriptsDir: string | null;
+  readonly ec2?: Ec2Ports;
 }
 
 export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
-  const { folder, clock, log, store, token, scriptsDir } = options;
+  const { folder, clock, log, store, token, scriptsDir, ec2 = {} } = options;
   let plans: OpenPlans | null = null;
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
@@ -39,7 +40,7 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
     launchers: [
       createQemuLauncher(clock, { probeKeys: join(folder, 'probe-keys') }),
       exportLauncher,
-      createEc2Launcher(clock),
+      createEc2Launcher(clock, ec2),
     ],
     runners: (opened) => {
       plans = openPlans(opened, { disk: nodeDisk, folder, clock, log, store, scriptsDir });

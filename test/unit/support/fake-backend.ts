@@ -5,7 +5,7 @@ import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { MachineReport } from '../../../src/model/machine.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
-import type { ApiServer } from '../../../src/staging/api-types.ts';
+import type { ApiPrestagedServer, ApiServer } from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
 
 import type { ShownJob } from '../../../src/staging/jobs/jobs.ts';
@@ -127,6 +127,7 @@ const fakeServer = (): ApiServer => ({
   ],
   newestPoint: fakePoint('20261120T103107.123Z-00000002'),
   machine: summaryOf(fakeMachine()),
+  prestage: fakePrestaged(),
 });
 
 export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
@@ -233,6 +234,25 @@ function fakeJobs(): ApiBackend['jobs'] {
       time: '2026-11-21T15:36:00.000Z',
     }),
   };
+}
+
+export const fakePrestaged = (): ApiPrestagedServer => ({
+  ...{ server: 'web1', isOn: true, state: 'failing', reason: '', endedMs: 5, putBlocks: 7 },
+  volumes: [{ volume: VOLUME, snapshotId: 'snap-1', point: 'p1', sizeGiB: 8 }],
+  progress: { volume: VOLUME, doneBytes: 1, totalBytes: 2 },
+  ...{ nextMs: 9, failures: 2, error: { code: 'ERR_AWS_DENIED', message: 'no', hint: 'ask' } },
+});
+
+function fakePrestage(): ApiBackend['prestage'] {
+  const list = () => ({
+    ...{
+      everyMs: 3_600_000,
+      region: 'eu-central-1',
+      bytesPerSecond: 1,
+      servers: [fakePrestaged()],
+    },
+  });
+  return { list, switch: async () => fakePrestaged(), run: async () => fakePrestaged() };
 }
 
 export interface FakeBackend extends ApiBackend {
@@ -358,6 +378,7 @@ export function fakeBackend(
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),
+    prestage: fakePrestage(),
     openReaders: () => open,
     admitted,
   };

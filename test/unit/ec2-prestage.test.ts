@@ -1,0 +1,389 @@
+/**
+ * The chains of snapshots that staging keeps ready, over a real store and the strict double: kept up to
+ * date, gone on with, lent to launches, shared fairly, switched, and what fails is told.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { silentLog } from '../../src/base/log.ts';
+import { createEc2Launcher } from '../../src/recovery/ec2/ec2-launcher.ts';
+import { PutQuota, type QuotaOptions } from '../../src/recovery/ec2/put-quota.ts';
+import { Prestage, type PrestageSettings } from '../../src/staging/prestage/prestage.ts';
+import type { Store } from '../../src/store/types.ts';
+import { Random } from '../simulation/random.ts';
+import { BLOCK_BYTES } from '../tools/ebs-double.ts';
+import { hurriedClock, useAwsWorld } from './support/aws-world.ts';
+import { bootDisk } from './support/boot-disk.ts';
+import { FaultyDisk } from './support/faulty-disk.ts';
+import { LaunchRecord, launchOf } from './support/launcher-suite.ts';
+import { commit, drain, openWithoutGrace, SourceVolume, sync } from './support/store-world.ts';
+
+const world = useAwsWorld();
+const HOUR = 3_600_000;
+
+/** A server of one volume of so many blocks of 512 KiB, all of them data. */
+class Source {
+  readonly name: string;
+  readonly volume: SourceVolume;
+  private ingest: Awaited<ReturnType<Store['beginIngest']>> | null = null;
+  private timeMs = 1e12;
+
+  constructor(name: string, blocks: number) {
+    this.name = name;
+    this.volume = new SourceVolume('vda', blocks * BLOCK_BYTES, 'a'.repeat(32));
+    this.volume.content.set(bootDisk({ table: 'mbr' }));
+    for (let at = 1; at <= blocks; at += 1) this.volume.content[at * BLOCK_BYTES - 1] = at;
+  }
+
+  /** A point after single bytes were written. */
+  async point(store: Store, ...writes: readonly number[]): Promise<string> {
+    const { volume } = this;
+    this.ingest ??= await store.beginIngest(this.name, [volume.description]);
+    for (const at of writes) {
+      volume.content[at] = (volume.content[at]! + 1) % 256;
+      volume.dirty.add(Math.floor(at / 4096));
+    }
+    if (volume.epoch === 0) await sync(this.ingest, 0, volume);
+    else await drain(this.ingest, 0, volume);
+    this.timeMs += 1000;
+    const { id } = await commit(this.ingest, [volume], this.timeMs);
+    await store.seal(id);
+    return id;
+  }
+
+  holds(snapshotId: string, content: Uint8Array = this.volume.content): boolean {
+    return world.double.ebs.volume(snapshotId, content.length).equals(Buffer.from(content));
+  }
+}
+
+let disk: FaultyDisk;
+let store: Store;
+let prestage: Prestage | null;
+let quota: PutQuota;
+beforeEach(async () => {
+  disk = new FaultyDisk();
+  store = await openWithoutGrace(disk, new Random(5));
+  prestage = null;
+  process.env.AWS_ENDPOINT_URL = world.double.endpoint;
+  process.env.AWS_REGION = 'us-east-1';
+});
+afterEach(async () => {
+  await prestage?.stop();
+  await store.close();
+  delete process.env.AWS_ENDPOINT_URL;
+  delete process.env.AWS_REGION;
+});
+
+const settings = (over: Partial<PrestageSettings> = {}): PrestageSettings => ({
+  ...{ everyMs: HOUR, servers: [], bytesPerSecond: 1e9 },
+  plan: { region: null, encryption: null, tags: {} },
+  ...over,
+});
+
+async function open(
+  over: Partial<PrestageSettings> | null = {},
+  limits: QuotaOptions = { putsPerSecond: 1e6 },
+): Promise<Prestage> {
+  quota = new PutQuota(hurriedClock, limits);
+  const ports = {
+    ...{ clock: hurriedClock, log: silentLog, disk: disk.mount(), folder: '/data', store, quota },
+    newId: () => randomBytes(4).toString('hex'),
+  };
+  prestage = await Prestage.open(ports, over === null ? null : settings(over));
+  prestage.start();
+  return prestage;
+}
+
+const of = (server: string) => prestage!.list().servers.find((each) => each.server === server);
+const isAt = (server: string, point: string) =>
+  expect.poll(() => of(server)?.volumes[0]?.point, { timeout: 10_000, interval: 5 }).toBe(point);
+const settled = (server: string) =>
+  expect.poll(() => of(server)?.state, { timeout: 10_000, interval: 5 }).toBe('current');
+const count = (call: string) => world.double.calls.filter((name) => name === call).length;
+const headOf = (server: string) => of(server)!.volumes[0]!.snapshotId!;
+const snapshots = () => [...world.double.ebs.snapshots.keys()];
+
+/** A drill of a point as staging makes it, up to the instance; then it is stopped and cleaned up. */
+async function drill(point: string, server: string): Promise<void> {
+  const root = mkdtempSync(join(tmpdir(), 'understudy-prestage-'));
+  const launcher = createEc2Launcher(hurriedClock, { quota, chains: prestage! });
+  const given = { plan: { instanceType: 'm6i.large', subnetId: 'subnet-0a' }, verify: 'none' };
+  const of = await store.point(point);
+  const openImage = (volume: string) => store.openImage(point, volume);
+  const record = new LaunchRecord();
+  const stop = new AbortController();
+  try {
+    const options = await launcher.check(given, of, openImage, 'drill');
+    const at = {
+      ...{ launcher, root, point: of, options, isLasting: true, openImage },
+      imageAddress: () => Promise.reject(new Error('not asked for')),
+      close: async () => undefined,
+    };
+    const launch = launchOf(at, record, options, {
+      stop: stop.signal,
+      leave: new AbortController().signal,
+    });
+    const up = async () => stop.abort();
+    await launcher.run({ ...launch, server, clock: hurriedClock, up });
+    await launcher.clean(record.made);
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+}
+
+describe('a chain', () => {
+  it('follows the newest point by what differs, and a launch uploads the last difference alone', async () => {
+    const web = new Source('web1', 12);
+    const first = await web.point(store);
+    await open();
+    await isAt('web1', first);
+    await settled('web1');
+    expect(of('web1')).toMatchObject({ putBlocks: 12, error: null, isOn: true });
+    const second = await web.point(store, 10, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 9000);
+    await prestage!.run('web1');
+    await isAt('web1', second);
+    await settled('web1');
+    expect(of('web1')).toMatchObject({ putBlocks: 2 });
+    expect(web.holds(headOf('web1'))).toBe(true);
+    expect(snapshots()).toEqual([headOf('web1')]);
+
+    const third = await web.point(store, 7 * BLOCK_BYTES + 5);
+    const before = count('PutSnapshotBlock');
+    await drill(third, 'web1');
+    expect(count('PutSnapshotBlock') - before).toBe(1);
+    // The drill took all of its own away, and nothing of the chain.
+    await settled('web1');
+    expect(snapshots()).toEqual([headOf('web1')]);
+    // And one of the very point that the chain has uploads nothing.
+    const held = of('web1')!.volumes[0]!.point!;
+    const puts = count('PutSnapshotBlock');
+    await drill(held, 'web1');
+    expect(count('PutSnapshotBlock')).toBe(puts);
+  });
+
+  it('holds its point against retention, also after a restart, and lets go of the former one', async () => {
+    const web = new Source('web1', 4);
+    const first = await web.point(store);
+    await open();
+    await isAt('web1', first);
+    await settled('web1');
+    const second = await web.point(store, 5);
+    expect(await store.applyRetention({ drop: [first] })).toEqual([]);
+    await prestage!.stop();
+    world.double.fault = () => ({ kind: 'refuse', status: 503, type: 'ServiceUnavailable' });
+    await open();
+    expect(await store.applyRetention({ drop: [first] })).toEqual([]);
+    world.double.fault = () => undefined;
+    await isAt('web1', second);
+    await settled('web1');
+    expect(of('web1')).toMatchObject({ putBlocks: 1 });
+    await web.point(store, 6);
+    expect(await store.applyRetention({ drop: [first] })).toHaveLength(1);
+    await prestage!.stop();
+    expect(await store.applyRetention({ drop: [second] })).toHaveLength(1);
+  });
+
+  it('interrupted in the middle of an upload, goes on with it after a restart', async () => {
+    const web = new Source('web1', 40);
+    const point = await web.point(store);
+    let puts = 0;
+    world.double.fault = (call) => {
+      puts += call === 'PutSnapshotBlock' ? 1 : 0;
+      return undefined;
+    };
+    await open({}, { putsPerSecond: 1e6, backgroundPerSecond: 0.05 });
+    await expect.poll(() => puts, { timeout: 10_000, interval: 5 }).toBeGreaterThan(15);
+    await prestage!.stop();
+    expect(puts).toBeLessThan(40);
+    await open();
+    await isAt('web1', point);
+    expect(count('StartSnapshot')).toBe(1);
+    // Forty, and what was on its way when it was interrupted.
+    expect(puts).toBeLessThan(50);
+    expect(web.holds(headOf('web1'))).toBe(true);
+  });
+
+  it('begins anew when its snapshot has vanished, or its point has gone', async () => {
+    const web = new Source('web1', 4);
+    const first = await web.point(store);
+    await open();
+    await isAt('web1', first);
+    await settled('web1');
+    const lost = headOf('web1');
+    world.double.ebs.snapshots.delete(lost);
+    await prestage!.run('web1');
+    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(lost);
+    expect(web.holds(headOf('web1'))).toBe(true);
+    await settled('web1');
+    await prestage!.stop();
+    // Nobody holds the point while staging does not run.
+    const second = await web.point(store, 5);
+    expect(await store.applyRetention({ drop: [first] })).toHaveLength(1);
+    await open();
+    await isAt('web1', second);
+    await settled('web1');
+    expect(of('web1')).toMatchObject({ putBlocks: 4 });
+    expect(web.holds(headOf('web1'))).toBe(true);
+  });
+
+  it('under another key is another chain; in another region the former one is removed', async () => {
+    const web = new Source('web1', 4);
+    const point = await web.point(store);
+    const kmsKeyArn = 'arn:aws:kms:us-east-1:123456789012:key/abc';
+    await open();
+    await isAt('web1', point);
+    await settled('web1');
+    const plain = headOf('web1');
+    await prestage!.stop();
+    const plan = { region: 'us-east-1', encryption: { kmsKeyArn }, tags: { team: 'a' } };
+    await open({ plan });
+    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(plain);
+    await settled('web1');
+    const [only] = world.double.ebs.snapshots.values();
+    expect(only).toMatchObject({ id: headOf('web1'), kmsKeyArn, tags: { team: 'a' } });
+    await prestage!.stop();
+    await open({ plan: { ...plan, region: 'eu-central-1' } });
+    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(only!.id);
+    await settled('web1');
+    expect(snapshots()).toEqual([headOf('web1')]);
+  });
+});
+
+describe('switches', () => {
+  it('only the servers that were named are on; a switch stays over a restart', async () => {
+    const [web, db] = [new Source('web1', 2), new Source('db1', 2)];
+    const point = await web.point(store);
+    await db.point(store);
+    await open({ servers: ['web1'] });
+    await isAt('web1', point);
+    await expect.poll(() => of('db1')?.state).toBe('off');
+    expect(await prestage!.switch('db1', true)).toMatchObject({ isOn: true });
+    await settled('db1');
+    await prestage!.switch('web1', false);
+    await prestage!.stop();
+    await open({ servers: ['web1'] });
+    await settled('db1');
+    expect(of('web1')).toMatchObject({ state: 'off', isOn: false, nextMs: null });
+    expect(snapshots()).toHaveLength(2);
+    await expect(prestage!.run('web1')).rejects.toThrow('switched off');
+    const ended = await prestage!.switch('web1', false, true);
+    expect(ended.volumes).toEqual([]);
+    expect(snapshots()).toEqual([headOf('db1')]);
+    await expect(prestage!.switch('none', true)).rejects.toMatchObject({
+      code: 'ERR_SERVER_NOT_FOUND',
+    });
+  });
+
+  it('without --ec2-prestage nothing moves on, and what is there is lent all the same', async () => {
+    const web = new Source('web1', 4);
+    const first = await web.point(store);
+    await open();
+    await isAt('web1', first);
+    await settled('web1');
+    await prestage!.stop();
+    const second = await web.point(store, 5);
+    await open(null);
+    expect(prestage!.find('web1')).toBe(null);
+    await expect(prestage!.switch('web1', true)).rejects.toMatchObject({
+      code: 'ERR_EC2_PRESTAGE_OFF',
+    });
+    const before = count('PutSnapshotBlock');
+    await drill(second, 'web1');
+    expect(count('PutSnapshotBlock') - before).toBe(1);
+    expect(of('web1')!.volumes[0]!.point).toBe(first);
+  });
+});
+
+describe('what goes wrong', () => {
+  it('is told, does not stop the others, and is tried again', async () => {
+    const [web, db] = [new Source('web1', 2), new Source('db1', 2)];
+    const points = [await web.point(store), await db.point(store)];
+    let isDenied = true;
+    world.double.fault = (call) =>
+      isDenied && call === 'StartSnapshot' && count('StartSnapshot') % 2 === 1
+        ? { kind: 'refuse', status: 403, type: 'AccessDeniedException' }
+        : undefined;
+    await open();
+    const failed = () => prestage!.list().servers.find(({ state }) => state === 'failing');
+    await expect.poll(() => failed()?.failures ?? 0, { timeout: 10_000 }).toBeGreaterThan(0);
+    expect(failed()).toMatchObject({
+      error: { code: 'ERR_AWS_DENIED', message: expect.stringContaining('StartSnapshot') },
+      nextMs: expect.any(Number),
+    });
+    isDenied = false;
+    await isAt('web1', points[0]!);
+    await isAt('db1', points[1]!);
+    await settled('web1');
+    expect(of('web1')).toMatchObject({ failures: 0, error: null });
+  });
+
+  it('a server without a whole point waits for one', async () => {
+    const web = new Source('web1', 2);
+    await store.beginIngest('web1', [web.volume.description]).then((ingest) => ingest.close());
+    await open();
+    const first = await web.point(store);
+    await isAt('web1', first);
+  });
+
+  it('a chain that a launch has is neither moved on nor deleted', async () => {
+    const web = new Source('web1', 4);
+    const first = await web.point(store);
+    await open({ everyMs: 20_000 });
+    await isAt('web1', first);
+    const chain = await prestage!.borrow('web1', null);
+    expect(await prestage!.borrow('web1', 'eu-west-1')).toBe(null);
+    const second = await web.point(store, 5);
+    const calls = world.double.calls.length;
+    await new Promise((done) => setTimeout(done, 200));
+    expect(world.double.calls.length).toBe(calls);
+    expect(chain!.headOf('vda')).toMatchObject({ point: first });
+    await expect(prestage!.switch('web1', false, true)).rejects.toMatchObject({
+      code: 'ERR_EC2_CHAIN_IN_USE',
+    });
+    await prestage!.switch('web1', true);
+    chain!.release();
+    chain!.release();
+    await isAt('web1', second);
+  });
+});
+
+describe('the quota', () => {
+  /** Fifty a second by the real clock. */
+  const slow = { putsPerSecond: 1e6, backgroundPerSecond: 0.05 };
+
+  it('is shared: a huge server does not keep a small one waiting', async () => {
+    const [huge, small] = [new Source('huge', 150), new Source('small', 5)];
+    await huge.point(store);
+    const point = await small.point(store);
+    await open({}, slow);
+    await isAt('small', point);
+    const [upload] = [...world.double.ebs.snapshots.values()].filter(
+      ({ state }) => state === 'pending',
+    );
+    // Block by block in turn; what was under way before the small one came is a little more.
+    expect(upload!.blocks.size).toBeLessThan(30);
+  });
+
+  it('goes to a launch first', async () => {
+    const [huge, web] = [new Source('huge', 150), new Source('web1', 30)];
+    await huge.point(store);
+    const point = await web.point(store);
+    await open({ servers: ['huge'] }, { putsPerSecond: 0.1, backgroundPerSecond: 0.1 });
+    await expect.poll(() => count('PutSnapshotBlock'), { timeout: 10_000 }).toBeGreaterThan(3);
+    const putsOfHuge = () =>
+      [...world.double.ebs.snapshots.values()].find(
+        ({ tags }) => tags['understudy-server'] === 'huge',
+      )!.blocks.size;
+    const before = putsOfHuge();
+    let atItsEnd = 0;
+    world.double.fault = (call) => {
+      if (call === 'CompleteSnapshot') atItsEnd ||= putsOfHuge();
+      return undefined;
+    };
+    await drill(point, 'web1');
+    // Thirty blocks of the launch; those of the other one that were on their way.
+    expect(atItsEnd - before).toBeLessThan(10);
+  });
+});
