@@ -371,7 +371,7 @@ describe('the quota', () => {
     const [huge, web] = [new Source('huge', 150), new Source('web1', 30)];
     await huge.point(store);
     const point = await web.point(store);
-    await open({ servers: ['huge'] }, { putsPerSecond: 0.1, backgroundPerSecond: 0.1 });
+    await open({ servers: ['huge'] }, { putsPerSecond: 0.03, backgroundPerSecond: 0.03 });
     await expect.poll(() => count('PutSnapshotBlock'), { timeout: 10_000 }).toBeGreaterThan(3);
     const putsOfHuge = () =>
       [...world.double.ebs.snapshots.values()].find(
