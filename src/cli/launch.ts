@@ -7,6 +7,7 @@ import { planOption, readText, verifyOption } from './ec2-options.ts';
 import { follow, isUp, reportJob } from './jobs.ts';
 import { atOptions, type PointChoice, pointChoice } from './operator.ts';
 import type { OptionSpec } from './option.ts';
+import { prepareOptions, prepareSettings } from './prepare-options.ts';
 import type { RestClient } from './rest-client.ts';
 import type { Settings } from './settings.ts';
 
@@ -23,6 +24,7 @@ export const launchPointOptions: readonly OptionSpec[] = [
 
 /** `standard`: what is done where the network, or standing alone, is not told. */
 export const vmOptions = (standard: { network: string; copy: string }): readonly OptionSpec[] => [
+  ...prepareOptions,
   {
     name: 'check',
     type: 'flag',
@@ -127,7 +129,7 @@ export function vmSettings(settings: Settings): Record<string, unknown> {
     options[name] = settings.optionalText(name);
   }
   if (settings.flag('check')) options.check = true;
-  return options;
+  return { ...options, ...prepareSettings(settings) };
 }
 
 export const ec2LaunchOptions: readonly OptionSpec[] = [

@@ -77,6 +77,8 @@ export interface StagingOptions {
   readonly acceptRollback?: boolean;
   /** Packs older than this go to a colder storage class. */
   readonly coldAfterMs?: number | undefined;
+  /** For boot preparation; else this machine's own kernel. */
+  readonly applianceKernel?: string | undefined;
   /** The operator has looked at the clock: points may be dropped by their age. */
   readonly trustClock?: boolean;
   /** Servers that may be told "have" of each other's contents. */
@@ -221,9 +223,11 @@ async function openCore(
   // Before upkeep begins: open jobs hold their points, and so do chains of snapshots.
   const { prestage, quota } = await openPrestage(options, folder, store);
   undo.push(() => prestage.stop());
-  const { scriptsDir = null } = options;
+  const { scriptsDir = null, applianceKernel } = options;
   const ec2 = { quota, chains: prestage };
-  const jobs = await openJobs({ folder, clock, log, store, token, scriptsDir, ec2 });
+  const jobs = await openJobs({
+    ...{ folder, clock, log, store, token, scriptsDir, ec2, applianceKernel },
+  });
   undo.push(() => jobs.jobs.close());
   prestage.start();
   const upkeep = new Upkeep({

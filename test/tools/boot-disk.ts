@@ -8,31 +8,24 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
-  closeSync,
   copyFileSync,
   existsSync,
-  ftruncateSync,
   mkdirSync,
-  openSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type ArchiveEntry, newcArchive } from './newc-archive.ts';
+import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-archive.ts';
+import { installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
+import { type KernelPackage, kernelPackage } from './kernel-package.ts';
 
 const cache = resolve(import.meta.dirname, '../.cache');
-const SECTOR = 512;
-const MIB = 1 << 20;
 const DISK_BYTES = 80 * MIB;
 const ROOT_START = 2 * MIB;
 const ROOT_BYTES = DISK_BYTES - ROOT_START - MIB;
-const CORE_SECTOR = 2048;
-const GRUB = '/usr/lib/grub/i386-pc';
 const modules = ['virtio_pci', 'virtio_blk', 'virtio_net', 'nvme', 'ext4'];
 
 const initramfsInit = `#!/bin/sh
@@ -95,7 +88,7 @@ export function bootDisk(): string {
 }
 
 function build(work: string, disk: string): void {
-  const kernel = unpackKernel(work);
+  const kernel = kernelPackage('cloud');
   const root = join(work, 'root');
   for (const folder of ['bin', 'sbin', 'etc', 'var', 'proc', 'sys', 'dev', 'boot', 'www']) {
     mkdirSync(join(root, folder), { recursive: true });
@@ -115,34 +108,9 @@ function build(work: string, disk: string): void {
   const fileSystem = join(work, 'root.ext4');
   sized(fileSystem, ROOT_BYTES);
   run('mkfs.ext4', '-q', '-L', 'drill-root', '-d', root, fileSystem);
-  partition(disk);
-  place(disk, readFileSync(fileSystem), ROOT_START);
-  installGrub(work, disk);
-}
-
-interface Kernel {
-  readonly image: string;
-  readonly modules: string;
-  readonly version: string;
-}
-
-function unpackKernel(work: string): Kernel {
-  const depends = execFileSync('apt-cache', ['depends', 'linux-image-cloud-amd64'], {
-    encoding: 'utf8',
-  });
-  const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
-  if (name === undefined) throw new Error('no cloud kernel among the Debian packages');
-  execFileSync('apt-get', ['download', '-qq', name], { cwd: work, stdio: 'pipe' });
-  const archive = readdirSync(work).find((file) => file.endsWith('.deb'))!;
-  run('dpkg-deb', '-x', join(work, archive), join(work, 'kernel'));
-  const version = name.replace(/^linux-image-/, '');
-  const folder = join(work, 'kernel');
-  run('/bin/busybox', 'depmod', '-b', folder, version);
-  return {
-    image: join(folder, `boot/vmlinuz-${version}`),
-    modules: join(folder, 'lib/modules', version),
-    version,
-  };
+  makeDisk(disk, 'gpt', fileSystem);
+  const prefix = '(hd0,gpt2)/boot';
+  installGrub(work, disk, { config: grubConfig, prefix, modules: ['ext2'] });
 }
 
 /** The modules wanted and what they need, by modules.dep. */
@@ -165,7 +133,7 @@ function wantedModules(folder: string): string[] {
   return [...wanted];
 }
 
-function initramfs(kernel: Kernel): Buffer {
+function initramfs(kernel: KernelPackage): Buffer {
   const base = `lib/modules/${kernel.version}`;
   const names = ['modules.dep', 'modules.alias', 'modules.symbols'];
   const files = [...names, ...wantedModules(kernel.modules)];
@@ -185,52 +153,6 @@ function initramfs(kernel: Kernel): Buffer {
     })),
   ];
   return newcArchive(entries);
-}
-
-function partition(disk: string): void {
-  sized(disk, DISK_BYTES);
-  const table = [
-    'label: gpt',
-    `start=${CORE_SECTOR}, size=${ROOT_START / SECTOR - CORE_SECTOR}, type=21686148-6449-6E6F-744E-656564454649`,
-    `start=${ROOT_START / SECTOR}, size=${ROOT_BYTES / SECTOR}, type=L`,
-  ];
-  execFileSync('sfdisk', ['-q', disk], { input: `${table.join('\n')}\n` });
-}
-
-/** What grub-install does on a BIOS machine with a bios_boot partition. */
-function installGrub(work: string, disk: string): void {
-  const config = join(work, 'grub.cfg');
-  const core = join(work, 'core.img');
-  writeFileSync(config, grubConfig);
-  const words = ['-O', 'i386-pc', '-d', GRUB, '-o', core, '-c', config, '-p', '(hd0,gpt2)/boot'];
-  run('grub-mkimage', ...words, 'biosdisk', 'part_gpt', 'ext2', 'linux', 'boot');
-  const bytes = readFileSync(core);
-  bytes.writeBigUInt64LE(BigInt(CORE_SECTOR + 1), SECTOR - 12);
-  bytes.writeUInt16LE(Math.ceil(bytes.length / SECTOR) - 1, SECTOR - 4);
-  place(disk, bytes, CORE_SECTOR * SECTOR);
-  const boot = readFileSync(join(GRUB, 'boot.img')).subarray(0, 440);
-  boot.writeBigUInt64LE(BigInt(CORE_SECTOR), 0x5c);
-  place(disk, boot, 0);
-}
-
-function run(command: string, ...words: string[]): void {
-  execFileSync(command, words, { stdio: ['ignore', 'ignore', 'pipe'] });
-}
-
-function sized(path: string, bytes: number): void {
-  const fd = openSync(path, 'w');
-  ftruncateSync(fd, bytes);
-  closeSync(fd);
-}
-
-/** Writes `bytes` into a file at `offset`, zeros left out: the disk stays sparse. */
-function place(path: string, bytes: Buffer, offset: number): void {
-  const fd = openSync(path, 'r+');
-  for (let at = 0; at < bytes.length; at += 65_536) {
-    const part = bytes.subarray(at, at + 65_536);
-    if (part.some((byte) => byte !== 0)) writeSync(fd, part, 0, part.length, offset + at);
-  }
-  closeSync(fd);
 }
 
 /** A disk whose boot loader works and whose root file system is not the one that it names. */

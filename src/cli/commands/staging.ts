@@ -6,6 +6,7 @@ import type { CommandGroup, CommandSpec } from '../command.ts';
 import { copyServiceOptions, copySettings } from '../copy-options.ts';
 import { keyOptions, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
+import { applianceOption } from '../prepare-options.ts';
 import { prestageOptions, prestageSettings } from '../prestage-options.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
@@ -112,6 +113,7 @@ const run: CommandSpec = {
     ...copyServiceOptions,
     ...scrubOptions,
     ...prestageOptions,
+    applianceOption,
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
   examples: [
@@ -156,6 +158,7 @@ const run: CommandSpec = {
       acceptRollback: settings.flag('accept-rollback'),
       trustClock: settings.flag('trust-clock'),
       ...scrubOf(settings),
+      applianceKernel: settings.optionalText('appliance-kernel'),
       upkeepRate: Math.max(1, settings.number('upkeep-rate')),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       scriptsDir: settings.optionalText('scripts-dir'),

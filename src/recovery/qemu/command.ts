@@ -57,7 +57,7 @@ export const vmPaths = (runFolder: string) => ({
 const VNC_BASE_PORT = 5900;
 const MIB = 2 ** 20;
 /** A comma ends a value in QEMU's option lists; doubled, it is one. */
-const escaped = (text: string): string => text.replaceAll(',', ',,');
+export const escaped = (text: string): string => text.replaceAll(',', ',,');
 
 /** Names of QEMU's nodes: the point's bytes, the overlay over them, the overlay's file. */
 export const nodeNames = (index: number) => ({

@@ -34,9 +34,9 @@ import { Watch } from './watch.ts';
 
 export function createQemuLauncher(
   clock: Clock,
-  { prepareDisks = null, probeKeys = null }: Partial<Omit<VmMeans, 'choose'>> = {},
+  { preparation = null, probeKeys = null }: Partial<Omit<VmMeans, 'choose'>> = {},
 ): Launcher {
-  const means = { choose: createAccelerationChoice(clock), prepareDisks, probeKeys };
+  const means = { choose: createAccelerationChoice(clock), preparation, probeKeys };
   return {
     target: 'qemu',
     check: (given, point, openImage, kind) => check(given, { point, openImage, kind, means }),
@@ -70,7 +70,8 @@ async function check(
   const { index, facts } = await bootDisk(point, openImage, options.firmware !== 'auto');
   const firmware = options.firmware === 'auto' ? facts.mode! : options.firmware!;
   if (firmware === 'uefi') findFirmware();
-  return { ...options, firmware, bootDisk: index, bootSeen: facts.seen };
+  const prepare = await means.preparation?.check(given, options);
+  return { ...options, ...prepare, firmware, bootDisk: index, bootSeen: facts.seen };
 }
 
 /** The first volume that boots; where the firmware was told, the first one will do. */

@@ -3,6 +3,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { GIB, MIB, TIB } from '../../base/units.ts';
 import { checkOptions, type OptionRule } from '../launch-options.ts';
 import type { LaunchOptions } from '../launcher.ts';
+import { prepareRules } from '../prepare/prepare-options.ts';
 import type { LaunchKind } from '../runner.ts';
 import { FORWARDS, NETWORK, networkOf, parseForwards } from './network.ts';
 
@@ -10,6 +11,7 @@ const SSH = 'ssh:(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?(?:\\d{1,5})?';
 const PROBE = new RegExp(`^(?:console|tcp:\\d{1,5}|http:(?:\\d{1,5})?/[\\x21-\\x7e]*|${SSH})$`);
 
 const rules = {
+  ...prepareRules,
   memoryBytes: { kind: 'count', least: 128 * MIB, most: TIB, standard: 2 * GIB },
   cpus: { kind: 'count', least: 1, most: 255, standard: 2 },
   bus: { kind: 'choice', of: ['virtio', 'nvme'], standard: 'virtio' },

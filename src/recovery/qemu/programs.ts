@@ -27,13 +27,18 @@ export function lastWords(logPath: string): string {
 }
 
 /** Runs a short program; its standard output. ERR_LAUNCH_PROGRAM, ERR_LAUNCH_FAILED. */
-export function runProgram(name: string, words: readonly string[]): Promise<string> {
+export function runProgram(
+  name: string,
+  words: readonly string[],
+  encoding: BufferEncoding = 'utf8',
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(name, words, { stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';
     let err = '';
-    child.stdout.on('data', (data: Buffer) => {
-      out += data.toString();
+    child.stdout.setEncoding(encoding);
+    child.stdout.on('data', (data: string) => {
+      out += data;
     });
     child.stderr.on('data', (data: Buffer) => {
       err = (err + data.toString()).slice(-SHOWN_CHARACTERS);

@@ -7,9 +7,10 @@ import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Launch } from '../launcher.ts';
 import { endProcess, processOf, removeMade } from '../made.ts';
+import type { Preparation } from '../prepare/preparation.ts';
 import type { StopReason } from '../runner.ts';
 import type { ChooseAcceleration } from './accelerator.ts';
-import { type Accelerator, qemuWords, type VmDisk, type VmSpec, vmPaths } from './command.ts';
+import { type Accelerator, qemuWords, type VmSpec, vmPaths } from './command.ts';
 import {
   hasWritten,
   isFailover,
@@ -26,15 +27,13 @@ import { claimPort } from './probe.ts';
 import { lastWords, startProgram } from './programs.ts';
 import { Qmp } from './qmp.ts';
 
-/**
- * What is done to the disks between overlay and boot: it writes to the overlays alone, in whatever way it
- * likes, and leaves nothing open. Called once for the disks of a launch: not when they are found again.
- */
-export type PrepareDisks = (launch: Launch, disks: readonly VmDisk[]) => Promise<void>;
-
 export interface VmMeans {
   readonly choose: ChooseAcceleration;
-  readonly prepareDisks: PrepareDisks | null;
+  /**
+   * What is done to the disks between overlay and boot: it writes to the overlays alone and leaves nothing
+   * open. Called once for the disks of a launch: not when they are found again.
+   */
+  readonly preparation: Preparation | null;
   /** Where the keys of probes by ssh lie. */
   readonly probeKeys: string | null;
 }
@@ -114,7 +113,7 @@ export async function startVm(launch: Launch, means: VmMeans): Promise<Vm> {
   const probe = probeOf(options);
   const probePort = probe.kind === 'console' ? 0 : await claimPort('127.0.0.1', 0);
   const spec = await specOf(launch, accelerator, probePort);
-  if (!isKept && means.prepareDisks !== null) await means.prepareDisks(launch, spec.disks);
+  if (!isKept) await means.preparation?.prepare(launch, spec.disks, accelerator);
   await syncDisks(launch, spec.disks);
   await launch.phase('starting the virtual machine');
   await claimPorts(options);

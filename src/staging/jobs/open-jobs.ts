@@ -6,6 +6,7 @@ import type { Log } from '../../base/log.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
 import { createEc2Launcher, type Ec2Ports } from '../../recovery/ec2/ec2-launcher.ts';
 import { exportLauncher } from '../../recovery/export-launcher.ts';
+import { Preparation } from '../../recovery/prepare/preparation.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
 import type { Store } from '../../store/types.ts';
 import { type OpenPlans, openPlans } from '../plans/open-plans.ts';
@@ -29,16 +30,19 @@ export interface OpenJobsOptions {
   /** Where the scripts of plans lie; null: none are run. */
   readonly scriptsDir: string | null;
   readonly ec2?: Ec2Ports;
+  /** For boot preparation: a Debian package of a kernel, or a folder; else this machine's own. */
+  readonly applianceKernel?: string | undefined;
 }
 
 export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
   const { folder, clock, log, store, token, scriptsDir, ec2 = {} } = options;
+  const preparation = new Preparation({ clock, folder, kernel: options.applianceKernel });
   let plans: OpenPlans | null = null;
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
     ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
     launchers: [
-      createQemuLauncher(clock, { probeKeys: join(folder, 'probe-keys') }),
+      createQemuLauncher(clock, { preparation, probeKeys: join(folder, 'probe-keys') }),
       exportLauncher,
       createEc2Launcher(clock, ec2),
     ],

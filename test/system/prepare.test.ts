@@ -1,0 +1,144 @@
+/**
+ * Boot preparation, on real virtual machines: a physical server's disk whose initramfs knows only SATA does
+ * not boot on NVMe as it is, and boots when it is prepared; its fstab, console, network and agent fit.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import type { Launch } from '../../src/recovery/launcher.ts';
+import { endProcess } from '../../src/recovery/made.ts';
+import { Preparation } from '../../src/recovery/prepare/preparation.ts';
+import type { PrepareReport } from '../../src/recovery/prepare/report.ts';
+import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
+import { runProgram, startProgram } from '../../src/recovery/qemu/programs.ts';
+import { kernelPackage } from '../tools/kernel-package.ts';
+import { type OldServer, oldServer, ROOT_UUID } from '../tools/old-server.ts';
+import { LaunchRecord, type LaunchWorld, launchOf } from '../unit/support/launcher-suite.ts';
+import { launchWorld } from './helpers/launch-world.ts';
+
+const data = mkdtempSync(join(tmpdir(), 'uprep-'));
+afterAll(() => rmSync(data, { recursive: true, force: true }));
+
+const preparation = () =>
+  new Preparation({ clock: systemClock, folder: data, kernel: kernelPackage('cloud').folder });
+const options = { check: true, bus: 'nvme', timeoutMs: 240_000, memoryBytes: 512 * 2 ** 20 };
+
+interface Result {
+  readonly record: LaunchRecord;
+  readonly error: Error | null;
+  /** What the machine's console said. */
+  readonly said: string;
+  readonly report: PrepareReport | null;
+}
+
+async function launched(disk: Buffer, given: Record<string, unknown>): Promise<Result> {
+  const launcher = createQemuLauncher(systemClock, { preparation: preparation() });
+  const world: LaunchWorld = await launchWorld(launcher, disk, { ...options, ...given });
+  const record = new LaunchRecord();
+  const folder = join(world.root, 'job');
+  try {
+    const checked = await launcher.check(world.options, world.point, world.openImage, 'drill');
+    const error = await launcher.run(launchOf(world, record, checked)).then(
+      () => null,
+      (cause: Error) => cause,
+    );
+    const isPrepared = checked.prepare === 'auto';
+    const report = isPrepared ? readFileSync(join(folder, 'prepare.json'), 'utf8') : 'null';
+    return {
+      ...{ record, error, report: JSON.parse(report) as PrepareReport | null },
+      said: readFileSync(join(folder, 'console.log'), 'latin1'),
+    };
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+}
+
+it('a server without the drivers does not boot on NVMe as it is', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
+  const { error, record, said } = await launched(disk, { prepare: 'none' });
+  expect(error).toMatchObject({
+    code: 'ERR_BOOT_CHECK',
+    message: expect.stringContaining(`ALERT!  UUID=${ROOT_UUID} does not exist`),
+  });
+  expect(said).not.toContain('told: console');
+  expect(record.said.join('\n')).toContain('the disks boot as they are: as asked for');
+});
+
+it('the same server boots on NVMe when it is prepared, and fits its new place', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
+  const { error, said, report, record } = await launched(disk, {});
+  expect(error).toBeNull();
+  expect(record.check).toMatchObject({ passed: true });
+  expect(report).toMatchObject({ state: 'prepared', system: 'Old Server 1' });
+  for (const line of [
+    'told: console=ttyS0,115200',
+    `fstab: UUID=${ROOT_UUID} / ext4 defaults 0 1`,
+    'fstab: /dev/sdb1 /srv xfs nofail 0 2',
+    'agent: off',
+    'network: any card',
+    '"kind": "drill"',
+  ]) {
+    expect(said).toContain(line);
+  }
+  const log = record.said.join('\n');
+  expect(log).toMatch(/initramfs: .*nvme.* appended/);
+  expect(log).toContain('WARNING fstab: /etc/fstab: /dev/sdb1 (/srv) is not here: nofail');
+});
+
+/** Prepares the disk of a failover `times` times, one after another over one overlay. */
+async function prepared(server: OldServer, times: number): Promise<PrepareReport[]> {
+  const path = oldServer(server);
+  const root = mkdtempSync(join(tmpdir(), 'uprep-'));
+  const [runFolder, folder] = [join(root, 'run'), join(root, 'job')];
+  for (const each of [runFolder, folder]) mkdirSync(each);
+  const [socketPath, overlayPath] = [join(runFolder, 'd.sock'), join(root, 'overlay')];
+  const pidfile = join(runFolder, 'd.pid');
+  const signal = new AbortController().signal;
+  const launch = {
+    ...{ folder, runFolder, clock: systemClock, stop: signal, leave: signal, jobId: 'job-1' },
+    ...{ kind: 'failover', options: { prepare: 'auto' }, say: () => undefined },
+    ...{ making: async () => undefined, phase: async () => undefined },
+    point: { id: 'p1', server: 'old', volumes: [{ volume: '/dev/sda' }] },
+  } as unknown as Launch;
+  try {
+    await startProgram({
+      ...{ name: 'nbdkit', pidfile, clock: systemClock, logPath: join(folder, 'nbdkit.log') },
+      words: ['--readonly', '--unix', socketPath, '--pidfile', pidfile, 'file', path],
+    });
+    const size = String(statSync(path).size);
+    await runProgram('qemu-img', ['create', '-q', '-f', 'qcow2', overlayPath, size]);
+    const disks = [{ socketPath, overlayPath, sectorBytes: 512 }];
+    const reports: PrepareReport[] = [];
+    for (let time = 0; time < times; time += 1) {
+      reports.push((await preparation().prepare(launch, disks, 'tcg'))!);
+    }
+    return reports;
+  } finally {
+    await endProcess(pidfile, systemClock);
+    rmSync(root, { recursive: true, force: true });
+  }
+}
+
+const changes = ({ notes }: PrepareReport, about: string): string[] =>
+  notes.filter((note) => note.kind === 'changed' && note.about === about).map(({ text }) => text);
+
+it('a root on XFS under an MBR is found; done again, nothing changes', async () => {
+  const [first, second] = await prepared({ fileSystem: 'xfs', label: 'mbr' }, 2);
+  expect(first!.notes[0]!.text).toBe('/dev/sda, partition 1: Old Server 1 on xfs');
+  expect(changes(first!, 'initramfs')[0]).toMatch(/nvme.* appended/);
+  expect(changes(first!, 'kernel-line')).toContain(`root=/dev/sda1 is root=UUID=${ROOT_UUID}`);
+  // In a failover the agent stays on.
+  expect(changes(first!, 'agent')).toEqual(['says what this machine was made of']);
+  expect(second!.state).toBe('prepared');
+  expect(second!.notes.filter(({ kind }) => kind === 'changed' || kind === 'failed')).toEqual([]);
+});
+
+// The same way by another driver: a minute of two cores that the unit tests of superblocks do not need.
+it.runIf(process.env.TEST_FULL === '1')('a root on btrfs under a GPT is found', async () => {
+  const [first] = await prepared({ fileSystem: 'btrfs', label: 'gpt' }, 1);
+  expect(first!.notes[0]!.text).toBe('/dev/sda, partition 2: Old Server 1 on btrfs');
+  expect(changes(first!, 'initramfs')[0]).toMatch(/nvme.* appended/);
+});
