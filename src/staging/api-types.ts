@@ -6,6 +6,7 @@
 import type { Extent } from '../model/geometry.ts';
 import type { Finding as MachineFinding, MachineReport, Severity } from '../model/machine.ts';
 import type { ReplicationState } from '../model/replication.ts';
+import type { LaunchOptions } from '../recovery/runner.ts';
 import type { PieceDigests } from '../store/image-digests.ts';
 import type {
   CheckReport,
@@ -20,6 +21,7 @@ import type {
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
 import type { FormerHolder } from './lineage-state.ts';
+import type { LastCheck } from './plans/check-schedule.ts';
 import type { PlanCheck } from './plans/plan-check.ts';
 import type { ShownPlan } from './plans/plan-store.ts';
 import type { RefusedMachine } from './server-record.ts';
@@ -105,11 +107,36 @@ export interface ApiServer {
   machine: ApiMachine | null;
   /** EBS snapshots that are kept ready of it; null: staging was started without. */
   prestage: ApiPrestagedServer | null;
+  /** The scheduled boot checks. */
+  check: ApiServerCheck;
 }
+
+/** GET and POST /v1/servers/:server/check. */
+export interface ApiServerCheck {
+  server: string;
+  /** 0: never. */
+  everyMs: number;
+  /** Of the target qemu. */
+  options: LaunchOptions;
+  /** The policy is that of the service. */
+  isDefault: boolean;
+  defaultEveryMs: number;
+  state: 'off' | 'waiting' | 'running';
+  /** When the next is due, ms since 1970, if there is a point by then that has not booted yet. */
+  nextMs: number | null;
+  /** The job for whose end a check that is due waits. */
+  waitsFor: string | null;
+  /** In a row. */
+  failures: number;
+  last: LastCheck | null;
+}
+
+/** Whether a boot check of it passed; null: there was none. Left out where it was not looked for. */
+export type ApiPoint = ListedPoint & { readonly isVerified?: boolean | null };
 
 /** GET /v1/points?server&from&to&limit&after (ISO 8601 times; newest first). */
 export interface ApiPoints {
-  points: ListedPoint[];
+  points: ApiPoint[];
   /** Value of `after` for the next page; null on the last. */
   next: string | null;
 }

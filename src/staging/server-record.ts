@@ -123,7 +123,7 @@ export class ServerRecord {
   describe(
     holder: Holder | undefined,
     nowMs: number,
-  ): Omit<ApiServer, 'keep' | 'durability' | 'machine' | 'prestage'> {
+  ): Omit<ApiServer, 'keep' | 'check' | 'durability' | 'machine' | 'prestage'> {
     const connected = this.session?.isOpen ?? false;
     const volumes = this.volumes.map((volume, i) => this.describeVolume(volume, i, connected));
     return {

@@ -99,7 +99,7 @@ export class Servers implements SessionHost {
     if (this.isStopping) session.end(stopping());
   }
 
-  describe(): Omit<ApiServer, 'keep' | 'prestage'>[] {
+  describe(): Omit<ApiServer, 'keep' | 'check' | 'prestage'>[] {
     const { clock, register, machines } = this.ports;
     const { durability } = this;
     const nowMs = clock.wallMs();

@@ -17,6 +17,7 @@ import { VERSION } from '../base/version.ts';
 import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
 import { PutQuota } from '../recovery/ec2/put-quota.ts';
+import type { LaunchOptions } from '../recovery/runner.ts';
 import { copyDestination } from '../store/copy-place.ts';
 import type { KeyOptions } from '../store/keys/open-vault.ts';
 import { openNodeStore } from '../store/node-store.ts';
@@ -35,6 +36,8 @@ import { Copies } from './copies.ts';
 import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Machines } from './machines.ts';
+import { CheckRecords } from './plans/check-records.ts';
+import { Checker } from './plans/checker.ts';
 import { Prestage, type PrestageSettings } from './prestage/prestage.ts';
 import { Register } from './register.ts';
 import { Scrubber } from './scrubber.ts';
@@ -97,6 +100,10 @@ export interface StagingOptions {
   readonly scrubEveryMs?: number;
   /** Bytes a second; 0: no limit. */
   readonly scrubRate?: number;
+  /** The newest point of each server is booted once in this time; 0: never by itself. */
+  readonly checkEveryMs?: number;
+  /** How, by the options of the target qemu. */
+  readonly checkOptions?: LaunchOptions;
   /** The folder with the scripts that plans may run; without it none are run. */
   readonly scriptsDir?: string | undefined;
   /** Threads that verify contents. */
@@ -191,6 +198,7 @@ interface Core {
   readonly copies: Copies;
   readonly jobs: OpenJobs;
   readonly prestage: Prestage;
+  readonly checker: Checker;
 }
 
 async function openCore(
@@ -246,7 +254,9 @@ async function openCore(
     bytesPerSecond: options.scrubRate ?? SCRUB_RATE,
   });
   undo.push(() => scrubber.stop());
-  const running = { upkeep, guard, scrubber, copies, jobs, prestage };
+  const checker = await openChecker(options, folder, { store, jobs, onBroken });
+  undo.push(() => checker.stop());
+  const running = { upkeep, guard, scrubber, copies, jobs, prestage, checker };
   return { store, servers, token, repo: place.repo, ...running };
 }
 
@@ -271,6 +281,20 @@ async function openRepository(
   });
   undo.push(() => store.close());
   return { store, place };
+}
+
+async function openChecker(
+  { checkEveryMs = 0, checkOptions = {}, log, clock = systemClock }: StagingOptions,
+  folder: string,
+  core: Pick<Core, 'store' | 'jobs'> & { onBroken: (error: UnderstudyError) => void },
+): Promise<Checker> {
+  const { store, onBroken } = core;
+  const { jobs, plans } = core.jobs;
+  return new Checker({
+    ...{ clock, log, store, jobs, verdicts: plans.verdicts, onBroken },
+    records: await CheckRecords.open(nodeDisk, folder, log),
+    standard: { everyMs: checkEveryMs, options: checkOptions },
+  });
 }
 
 async function openPrestage(
@@ -322,11 +346,13 @@ async function openCopies(
 
 async function serve(
   options: StagingOptions,
-  { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs, prestage }: Core,
+  core: Core,
   where: { address: ReturnType<typeof parseListen>; tls: TlsIdentity | null },
   undo: (() => Promise<void>)[],
 ): Promise<Listening> {
   const { log, keep, clock = systemClock } = options;
+  const { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs } = core;
+  const { prestage, checker } = core;
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
     ...{ repository: repo, durability: servers.durability },
@@ -335,12 +361,10 @@ async function serve(
     plans: jobs.plans,
     prestage,
     servers: async () =>
-      servers
-        .describe()
-        .map(withKept(store, keep, prestage))
-        .map(withJobs(jobs.jobs.list())),
+      servers.describe().map(withKept(core, keep)).map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),
     machine: (server) => servers.machine(server),
+    checker,
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
     receivedBytes: () => servers.receivedBytes(),
     retention: retentionOf(upkeep, guard),
@@ -378,9 +402,12 @@ const withJobs =
     return { ...server, refused };
   };
 
-/** What the repository says of a server beyond its session: its policy, holds, snapshots in EC2. */
+/** What is known of a server beyond its session: its policies, holds, snapshots in EC2, boot checks. */
 const withKept =
-  (store: Store, fallback: readonly KeepRule[], prestage: Prestage) =>
+  (
+    { store, prestage, checker }: Pick<Core, 'store' | 'prestage' | 'checker'>,
+    fallback: readonly KeepRule[],
+  ) =>
   (server: ReturnType<Servers['describe']>[number]): ApiServer => {
     const policy = store.policies().find((each) => each.server === server.server);
     const { newestPoint } = server;
@@ -388,6 +415,7 @@ const withKept =
       ...server,
       keep: policy?.keep ?? formatKeepRules(fallback),
       prestage: prestage.find(server.server),
+      check: checker.status(server.server),
       newestPoint: newestPoint && {
         ...newestPoint,
         hold: store.holdOf(newestPoint.id),

@@ -234,7 +234,7 @@ async function checkOnce(staging: Staging, point: string): Promise<void> {
   const console_ = await staging.run('job', 'log', job.id, '--of', 'console');
   expect(console_.out).toContain('Linux version');
   const shown = await staging.run('point', 'show', point);
-  expect(shown.out).toMatch(/boot check: +passed in [\d.]+ s, .*drilled login:/);
+  expect(shown.out).toMatch(/boot check: +verified: booted in [\d.]+ s, .*drilled login:/);
 }
 
 /** Ends what a failed test has left running: by the folder of the sockets, which is the data folder's. */

@@ -156,7 +156,7 @@ describe('options of a machine', () => {
     const common = {
       ...{ memoryBytes: 2 ** 31, cpus: 2, bus: 'virtio', firmware: 'auto', accel: 'auto' },
       ...{ check: false, timeoutMs: 600_000, keepRunning: false, card: 'virtio', copyRateBytes: 0 },
-      ...{ prepare: 'auto', agent: 'auto' },
+      ...{ prepare: 'auto', agent: 'auto', priority: 'normal' },
     };
     const drill = { ...common, network: 'isolated', standAlone: false };
     expect(qemuOptions({}, 'drill')).toEqual(drill);

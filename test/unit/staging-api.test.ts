@@ -210,6 +210,9 @@ describe('bad requests', () => {
     ['POST', '/v1/jobs/none/discard', '{}', 404, 'ERR_JOB_NOT_FOUND'],
     ['POST', '/v1/jobs/x/stop', '{"timeoutMs":-1}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/drills', '{"point":"p","options":[]}', 400, 'ERR_API_REQUEST'],
+    ['GET', '/v1/servers/none/check', '', 404, 'ERR_SERVER_NOT_FOUND'],
+    ['POST', '/v1/servers/web1/check', '{"everyMs":5}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/servers/web1/check', '{"options":{"a":[]}}', 400, 'ERR_API_REQUEST'],
     ['GET', '/v1/plans/none', '', 404, 'ERR_PLAN_NOT_FOUND'],
     ['DELETE', '/v1/plans/none', '', 404, 'ERR_PLAN_NOT_FOUND'],
     ['GET', '/v1/plans/shop/check?kind=test', '', 400, 'ERR_API_REQUEST'],
@@ -303,6 +306,7 @@ describe('the OpenAPI document', () => {
       '/v1/points/{point}/volumes/{volume}/compare': {
         ...{ first: 0, digests: Buffer.alloc(32).toString('base64') },
       },
+      '/v1/servers/{server}/check': { everyMs: 3_600_000, options: { probe: 'tcp:22' } },
       '/v1/plans': fakePlanFile,
       '/v1/plans/{plan}/failover': { yes: true },
       '/v1/jobs/{job}/retry': { step: 1 },

@@ -2,7 +2,12 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
-import type { ApiBootCheck, ApiPointRequested, ApiServer } from '../../staging/api-types.ts';
+import type {
+  ApiBootCheck,
+  ApiPoint,
+  ApiPointRequested,
+  ApiServer,
+} from '../../staging/api-types.ts';
 import type { OfflineRepository } from '../../store/offline.ts';
 import type { HeldCopy, ListedPoint } from '../../store/types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
@@ -49,7 +54,11 @@ const stateText = ({ missingVolumes, state, hold: held, isDamaged }: ListedPoint
 const heldText = ({ copies = [] }: Partial<ListedPoint>): string =>
   ['here', ...copies.map(({ place }) => place)].join(', ');
 
-const columns: readonly Column<ListedPoint>[] = [
+/** By its boot check; a repository without a service knows of none. */
+const bootsText = ({ isVerified = null }: ApiPoint): string =>
+  isVerified === null ? '-' : isVerified ? 'verified' : 'failed';
+
+const columns: readonly Column<ApiPoint>[] = [
   { title: 'POINT', cell: (point) => point.id },
   { title: 'SERVER', cell: (point) => point.server },
   { title: 'TIME', cell: (point) => point.time },
@@ -64,6 +73,7 @@ const columns: readonly Column<ListedPoint>[] = [
     cell: stateText,
   },
   { title: 'HELD', cell: heldText },
+  { title: 'BOOTS', cell: bootsText },
 ];
 
 const copyText = ({ place, verifiedMs }: HeldCopy): string =>
@@ -82,7 +92,7 @@ export function renderPoint(point: ListedPoint, check: ApiBootCheck['check'] = n
   if (point.hold) fields.push(['held', `${point.hold.reason} (since ${point.hold.time})`]);
   if (point.missingVolumes.length > 0) fields.push(['missing', point.missingVolumes.join(', ')]);
   if (check !== null) {
-    const verdict = `${check.passed ? 'passed' : 'failed'} in ${formatDuration(check.bootMs)}`;
+    const verdict = `${check.passed ? 'verified: booted' : 'failed'} in ${formatDuration(check.bootMs)}`;
     fields.push(['boot check', `${verdict}, ${check.time}: ${check.detail}`]);
   }
   const volumes = renderTable(point.volumes, [

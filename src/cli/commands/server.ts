@@ -8,12 +8,16 @@ import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts'
 import { type Column, renderFields, renderTable } from '../table.ts';
 import { machineFields, renderCounts, renderFindings } from './doctor.ts';
 import { prestageText } from './ec2-chain.ts';
+import { check, checkFields, checkWord } from './server-check.ts';
 import { keep } from './server-keep.ts';
 
-const lagText = (server: ApiServer): string =>
+type Told = Omit<ApiServer, 'check'> & Partial<Pick<ApiServer, 'check'>>;
+
+const lagText = (server: Pick<ApiServer, 'lagMs'>): string =>
   server.lagMs === null ? 'no point yet' : formatDuration(server.lagMs);
 
-const serverColumns: readonly Column<ApiServer>[] = [
+/** `check`: services before 0.2 do not tell. */
+const serverColumns = (nowMs: number): readonly Column<Told>[] => [
   { title: 'SERVER', cell: (server) => server.server },
   { title: 'STATE', cell: (server) => server.state },
   { title: 'LAG', cell: lagText, alignRight: true },
@@ -21,6 +25,7 @@ const serverColumns: readonly Column<ApiServer>[] = [
   { title: 'VOLUMES', cell: (server) => String(server.volumes.length), alignRight: true },
   { title: 'DURABILITY', cell: (server) => server.durability },
   { title: 'NEWEST POINT', cell: (server) => server.newestPoint?.id ?? '-' },
+  { title: 'BOOT CHECK', cell: ({ check }) => (check ? checkWord(check, nowMs) : '-') },
 ];
 
 function progressText(volume: ApiServerVolume): string {
@@ -39,10 +44,10 @@ const volumeColumns: readonly Column<ApiServerVolume>[] = [
   { title: 'REASON', cell: (volume) => volume.reason },
 ];
 
-const durabilityText = ({ durability }: ApiServer): string =>
+const durabilityText = ({ durability }: Told): string =>
   durability === 'object' ? 'once sealed in the repository' : 'once durable in staging';
 
-export function renderServer(server: ApiServer): string {
+export function renderServer(server: Told, nowMs: number): string {
   const fields: [string, string][] = [
     ['server', server.server],
     ['state', server.state],
@@ -54,6 +59,7 @@ export function renderServer(server: ApiServer): string {
     ['keep', server.keep],
     ['acknowledged', durabilityText(server)],
     ['newest point', server.newestPoint?.id ?? '-'],
+    ...(server.check === undefined ? [] : checkFields(server.check, nowMs)),
   ];
   if (server.pendingHardwareId !== null) {
     fields.push(['refused', `other hardware ${server.pendingHardwareId} (see server admit)`]);
@@ -84,7 +90,7 @@ const list: CommandSpec = {
     const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
     if (settings.flag('json')) context.print(JSON.stringify(servers, null, 2));
     else if (servers.length === 0) context.note('no servers yet');
-    else context.print(renderTable(servers, serverColumns));
+    else context.print(renderTable(servers, serverColumns(context.clock.wallMs())));
     return 0;
   },
 };
@@ -106,7 +112,10 @@ const show: CommandSpec = {
         ? null
         : await client.call<ApiMachineReport>('GET', `${path}/machine`);
     if (settings.flag('json')) context.print(JSON.stringify({ ...server, machine }, null, 2));
-    else context.print(`${renderServer(server)}${machine === null ? '' : renderMachine(machine)}`);
+    else
+      context.print(
+        `${renderServer(server, context.clock.wallMs())}${machine === null ? '' : renderMachine(machine)}`,
+      );
     return 0;
   },
 };
@@ -156,5 +165,5 @@ const admit: CommandSpec = {
 export const serverGroup: CommandGroup = {
   word: 'server',
   summary: 'Source servers and their replication states',
-  commands: [list, show, admit, keep],
+  commands: [list, show, admit, keep, check],
 };

@@ -10,6 +10,7 @@ import { applianceOption } from '../prepare-options.ts';
 import { prestageOptions, prestageSettings } from '../prestage-options.ts';
 import { bucketOptions, placeOptions, writerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
+import { checkServiceOptions, checksOf } from './server-check.ts';
 import { scrubOf, scrubOptions } from './staging-scrub.ts';
 
 function tlsFiles(settings: Settings): { certFile: string; keyFile: string } | undefined {
@@ -114,6 +115,7 @@ const run: CommandSpec = {
     ...scrubOptions,
     ...prestageOptions,
     applianceOption,
+    ...checkServiceOptions,
     { ...jsonOption, describe: 'Print the ready line as JSON' },
   ],
   examples: [
@@ -131,6 +133,10 @@ const run: CommandSpec = {
     {
       line: 'understudy staging run --data /srv/understudy --key-file /etc/understudy/key',
       does: 'an encrypted repository (repo key create makes the key file first)',
+    },
+    {
+      line: 'understudy staging run --data /srv/understudy --check-every 1d --check-memory 4GiB',
+      does: 'and boots the newest point of each server once a day',
     },
     {
       line: 'understudy staging run --data /srv/understudy --copy-to /mnt/second --copy-every 1h',
@@ -159,6 +165,7 @@ const run: CommandSpec = {
       trustClock: settings.flag('trust-clock'),
       ...scrubOf(settings),
       applianceKernel: settings.optionalText('appliance-kernel'),
+      ...checksOf(settings),
       upkeepRate: Math.max(1, settings.number('upkeep-rate')),
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       scriptsDir: settings.optionalText('scripts-dir'),

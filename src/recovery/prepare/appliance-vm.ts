@@ -91,7 +91,8 @@ export async function startAppliance(
   const words = applianceWords(paths, appliance, disks, accelerator);
   const { pidfile, log: logPath } = paths;
   const { clock } = launch;
-  await startProgram({ name: 'qemu-system-x86_64', words, pidfile, logPath, clock });
+  const isLow = launch.options.priority === 'low';
+  await startProgram({ name: 'qemu-system-x86_64', words, pidfile, logPath, clock, isLow });
   const stopped = (): void => talk?.fail(prepareFailed('stopped'));
   const stop = AbortSignal.any([launch.stop, launch.leave]);
   let talk: GuestTalk | null = null;

@@ -62,7 +62,8 @@ async function serve(launch: Launch, index: number, volume: string): Promise<str
   await launch.making({ kind: 'process', name: pidfile });
   const address = await launch.imageAddress(volume);
   const logPath = join(folder, `disk${index}.log`);
-  await startImageServer(address, { runFolder, index, clock, logPath });
+  const isLow = launch.options.priority === 'low';
+  await startImageServer(address, { runFolder, index, clock, logPath, isLow });
   return socketPath;
 }
 

@@ -34,14 +34,13 @@ export function nbdkitWords(address: ImageAddress, runFolder: string, index: num
 /** Resolves when the socket takes connections. ERR_LAUNCH_PROGRAM, ERR_LAUNCH_FAILED. */
 export async function startImageServer(
   address: ImageAddress,
-  where: { runFolder: string; index: number; logPath: string; clock: Clock },
+  where: { runFolder: string; index: number; logPath: string; clock: Clock; isLow: boolean },
 ): Promise<void> {
-  const { runFolder, index, logPath, clock } = where;
+  const { runFolder, index, logPath, clock, isLow } = where;
   await startProgram({
     name: 'nbdkit',
     words: nbdkitWords(address, runFolder, index),
     pidfile: imageServerPaths(runFolder, index).pidfile,
-    logPath,
-    clock,
+    ...{ logPath, clock, isLow },
   });
 }

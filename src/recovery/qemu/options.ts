@@ -35,6 +35,8 @@ const rules = {
   probeRun: { kind: 'text', like: /^[^\0]{1,4000}$/, shape: 'a command' },
   timeoutMs: { kind: 'count', least: 1000, most: 24 * 3_600_000, standard: 600_000 },
   keepRunning: { kind: 'flag', standard: false },
+  /** low: behind all else that this machine does. */
+  priority: { kind: 'choice', of: ['normal', 'low'], standard: 'normal' },
 } as const satisfies Record<string, OptionRule>;
 
 const refuse = (message: string): UnderstudyError =>

@@ -65,6 +65,8 @@ export interface LongProgram {
   readonly pidfile: string;
   readonly logPath: string;
   readonly clock: Clock;
+  /** Gets processor and disk when nobody else wants them. */
+  readonly isLow?: boolean;
 }
 
 /** Starts a program that writes `pidfile` when it is ready, and waits for that. As `runProgram`. */
@@ -92,7 +94,10 @@ export async function startProgram(program: LongProgram): Promise<void> {
   }
 }
 
-function spawnDetached({ name, words, logPath }: LongProgram): ChildProcess {
+/** Each program of the line becomes the next one: what runs in the end is the last, under its own name. */
+const lowly = ['nice', '-n', '19', 'ionice', '-c', '3'];
+
+function spawnDetached({ name, words, logPath, isLow = false }: LongProgram): ChildProcess {
   let log: number;
   try {
     log = openSync(logPath, 'a', 0o600);
@@ -100,7 +105,8 @@ function spawnDetached({ name, words, logPath }: LongProgram): ChildProcess {
     throw diskError(cause, logPath);
   }
   try {
-    return spawn(name, words, { detached: true, stdio: ['ignore', log, log] });
+    const [program, ...rest] = [...(isLow ? lowly : []), name, ...words];
+    return spawn(program!, rest, { detached: true, stdio: ['ignore', log, log] });
   } finally {
     closeSync(log);
   }

@@ -124,6 +124,7 @@ export async function startVm(launch: Launch, means: VmMeans): Promise<Vm> {
   await startProgram({
     ...{ name: 'qemu-system-x86_64', words: qemuWords(spec), pidfile, clock },
     logPath: qemuLog(launch),
+    isLow: launch.options.priority === 'low',
   });
   const qmp = await reach(launch, REACH_MS);
   await softly(launch, launch.remember({ isUp: true }));

@@ -10,6 +10,7 @@ import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/typ
 import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
 import type { Copies } from '../copies.ts';
 import type { Jobs } from '../jobs/jobs.ts';
+import type { Checker } from '../plans/checker.ts';
 import type { PlanRunner } from '../plans/plan-runner.ts';
 import type { PlanStore } from '../plans/plan-store.ts';
 import type { Verdicts } from '../plans/verdicts.ts';
@@ -68,6 +69,8 @@ export interface ApiBackend {
   readonly plans: ApiPlans;
   /** EBS snapshots that are kept ready. */
   readonly prestage: Pick<Prestage, 'list' | 'switch' | 'run'>;
+  /** Boot checks that are made by themselves. */
+  readonly checker: Pick<Checker, 'status' | 'setPolicy'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -20,6 +20,7 @@ import { pointRoutes } from './points.ts';
 import { prestageRoutes } from './prestage.ts';
 import { retentionRoutes } from './retention.ts';
 import { matchPath, type Route } from './route.ts';
+import { serverCheckRoutes } from './server-checks.ts';
 import { serverRoutes } from './servers.ts';
 
 const MAX_BODY_BYTES = 2 ** 20;
@@ -40,6 +41,7 @@ export const createRoutes = (): readonly Route[] => [
   ...prestageRoutes,
   ...failoverRoutes,
   ...planRoutes,
+  ...serverCheckRoutes,
 ];
 
 export function createApiHandler(backend: ApiBackend, token: string): RequestHandler {

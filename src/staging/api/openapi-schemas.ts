@@ -102,7 +102,10 @@ export const schemas: Readonly<Record<string, Schema>> = {
     chainRoot: text('Digest over the chain of maps'),
   }),
   Point: withOptional(
-    { isDamaged: flag('Set where the last check found that it cannot be restored wholly') },
+    {
+      isDamaged: flag('Set where the last check found that it cannot be restored wholly'),
+      isVerified: orNull(flag('Its boot check passed; null: there was none')),
+    },
     object({
       id: text('Sorts by time'),
       server: text('Source server'),
@@ -212,6 +215,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     newestPoint: orNull(reference('Point')),
     machine: orNull(reference('Machine')),
     prestage: orNull(reference('PrestagedServer')),
+    check: reference('ServerCheck'),
   }),
   Machine: object(machine),
   MachineReport: object({ ...machine, findings: list(reference('MachineFinding')) }),

@@ -1,4 +1,5 @@
 /** Schemas of plans in the OpenAPI document: a part of openapi-schemas.ts, held by the same test. */
+import { checkOutcomes } from '../plans/check-schedule.ts';
 import { planKinds } from '../plans/plan-file.ts';
 import { stepKinds, stepStates } from '../plans/plan-state.ts';
 
@@ -79,8 +80,40 @@ const fileSchemas: Readonly<Record<string, Schema>> = {
   ),
 };
 
+const checkSchemas: Readonly<Record<string, Schema>> = {
+  ServerCheck: object({
+    server: text('Source server'),
+    everyMs: count('The newest point is booted once in this time; 0: never'),
+    options: map('Of the target qemu'),
+    isDefault: flag('The policy is that of the service'),
+    defaultEveryMs: count('That of the service'),
+    state: choice(['off', 'waiting', 'running']),
+    nextMs: orNull(count('When the next is due, ms since 1970, if a point has not booted by then')),
+    waitsFor: orNull(text('The job for whose end a check that is due waits')),
+    failures: count('In a row'),
+    last: orNull(reference('LastCheck')),
+  }),
+  LastCheck: object({
+    point: text('Recovery point'),
+    pointTime: text('Its T, ISO 8601'),
+    job: orNull(text('Null: the launch was refused')),
+    startedAt: text('ISO 8601'),
+    outcome: orNull(choice(checkOutcomes)),
+    detail: text('What decided'),
+    endedAt: orNull(text('ISO 8601')),
+  }),
+  ServerCheckRequest: object(
+    {
+      everyMs: orNull(count('0: never; null: as the service does')),
+      options: orNull(map('Of the target qemu, over those of the service')),
+    },
+    [],
+  ),
+};
+
 export const planSchemas: Readonly<Record<string, Schema>> = {
   ...fileSchemas,
+  ...checkSchemas,
   Plan: object({
     name: text('Name'),
     description: text('One line; may be empty'),

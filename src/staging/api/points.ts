@@ -1,8 +1,9 @@
 /** Routes of recovery points: list, show, request. */
 import { UnderstudyError } from '../../base/errors.ts';
 import { pointsAt } from '../../store/point-at.ts';
-import type { PointFilter } from '../../store/types.ts';
-import type { ApiPointRequested, ApiPoints } from '../api-types.ts';
+import type { ListedPoint, PointFilter } from '../../store/types.ts';
+import type { ApiPoint, ApiPointRequested, ApiPoints } from '../api-types.ts';
+import type { ApiBackend } from './backend.ts';
 import { type Call, integerOf, type Route, timeOf } from './route.ts';
 
 const DEFAULT_LIMIT = 100;
@@ -36,7 +37,7 @@ async function listAt({ backend, query }: Call, atMs: number): Promise<ApiPoints
     server === null ? (await backend.store.servers()).map((known) => known.server) : [server];
   const isPartialWanted = query.get('partial') === 'true';
   const points = await pointsAt(backend.store, servers, { atMs, isPartialWanted });
-  return { points, next: null };
+  return { points: await withVerdicts(backend, points), next: null };
 }
 
 async function list(call: Call): Promise<ApiPoints> {
@@ -46,7 +47,15 @@ async function list(call: Call): Promise<ApiPoints> {
   const filter = filterOf(query);
   const points = await backend.store.points(filter);
   const next = points.length === filter.limit ? points.at(-1)!.id : null;
-  return { points, next };
+  return { points: await withVerdicts(backend, points), next };
+}
+
+async function withVerdicts(
+  { plans }: ApiBackend,
+  points: readonly ListedPoint[],
+): Promise<ApiPoint[]> {
+  const verdicts = await plans.verdicts.of(points.map(({ id }) => id));
+  return points.map((point) => ({ ...point, isVerified: verdicts.get(point.id) ?? null }));
 }
 
 async function request({ backend, body }: Call): Promise<ApiPointRequested> {
@@ -125,6 +134,9 @@ export const pointRoutes: readonly Route[] = [
     summary: 'One recovery point.',
     responseSchema: 'Point',
     status: 200,
-    handle: ({ backend, path }) => backend.store.point(path.point!),
+    async handle({ backend, path }): Promise<ApiPoint> {
+      const [point] = await withVerdicts(backend, [await backend.store.point(path.point!)]);
+      return point!;
+    },
   },
 ];

@@ -103,6 +103,11 @@ export class JobFiles {
     return readRecord<BootCheck>(this.disk, path, CHECK);
   }
 
+  /** Not synced: one that comes back is removed the next time. */
+  removeCheck(point: string): Promise<void> {
+    return this.disk.remove(this.checkPath(point));
+  }
+
   /** Ids of the points that have a verdict. */
   async checkedPoints(): Promise<ReadonlySet<string>> {
     const names = (await this.disk.list(`${this.data}/boot-checks`)).map(({ name }) => name);

@@ -271,6 +271,13 @@ export class Jobs {
     return this.files.checkedPoints();
   }
 
+  /** Removes the verdicts of points that are kept no more. */
+  async forgetVerdicts(isKept: (point: string) => Promise<boolean>): Promise<void> {
+    for (const point of await this.files.checkedPoints()) {
+      if (!(await isKept(point))) await this.files.removeCheck(point);
+    }
+  }
+
   private refuseWhenClosing(): void {
     if (!this.isClosing) return;
     throw new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');

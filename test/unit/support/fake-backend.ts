@@ -82,6 +82,15 @@ export const fakeMachine = (): MachineReport => ({
   ],
 });
 
+export const fakeCheck = (): ApiServer['check'] => ({
+  ...{ server: 'web1', everyMs: 86_400_000, options: { probe: 'tcp:22' }, isDefault: false },
+  ...{ defaultEveryMs: 0, state: 'waiting', nextMs: 5, waitsFor: null, failures: 2 },
+  last: {
+    ...{ point: 'p', pointTime: 't', job: null, startedAt: 't', outcome: 'failed', endedAt: null },
+    detail: 'no answer within 10m',
+  },
+});
+
 const fakeServer = (): ApiServer => ({
   server: 'web1',
   connected: true,
@@ -128,6 +137,7 @@ const fakeServer = (): ApiServer => ({
   newestPoint: fakePoint('20261120T103107.123Z-00000002'),
   machine: summaryOf(fakeMachine()),
   prestage: fakePrestaged(),
+  check: fakeCheck(),
 });
 
 export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
@@ -375,6 +385,7 @@ export function fakeBackend(
     },
     jobs: fakeJobs(),
     plans: fakePlans(),
+    checker: { status: fakeCheck, setPolicy: async () => fakeCheck() },
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),
