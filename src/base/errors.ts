@@ -200,6 +200,18 @@ export const errorCatalogue = {
     6,
     'Another machine holds this server name: choose another --server, or run server admit.',
   ),
+  ERR_FAILBACK_TARGET: spec(
+    'usage',
+    6,
+    'Nothing was written. Free the disk (umount, swapoff, vgchange -an), or name another one.',
+  ),
+  ERR_FAILBACK_MISMATCH: spec(
+    'corruption',
+    4,
+    'The disk gives back other bytes than were written: replace it; the point is still there.',
+  ),
+  ERR_FAILBACK_NOT_FOUND: spec('operational', 5, 'See failback list; failback start begins one.'),
+  ERR_UNDO_FILE: spec('operational', 6, 'Give the file that failback run --undo has written.'),
   ERR_FAILBACK_STATE: spec(
     'operational',
     6,

@@ -26,6 +26,7 @@ const codes: Record<string, ErrorCode> = {
   EACCES: 'ERR_DISK_PERMISSION',
   EPERM: 'ERR_DISK_PERMISSION',
   EROFS: 'ERR_DISK_PERMISSION',
+  EBUSY: 'ERR_DISK_PERMISSION',
 };
 
 /** A system call's error as one of ours. */
@@ -166,6 +167,24 @@ const flags: Record<OpenMode, number> = {
   create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
   write: fs.constants.O_RDWR | fs.constants.O_CREAT,
 };
+
+/**
+ * A disk (or a file that stands for one) to be read and written past the page cache, where its driver or
+ * file system can: buffers must then be aligned (aligned.ts), and offsets and lengths whole sectors. Of a
+ * block device nothing else may have it: ERR_DISK_PERMISSION with errno EBUSY where something has it
+ * mounted, as swap, or in an array.
+ */
+export async function openRawDisk(path: string, kind: 'block' | 'file'): Promise<DiskFile> {
+  const { O_RDWR, O_EXCL, O_DIRECT } = fs.constants;
+  const open = (mode: number) => call<number>(path, (end) => fs.open(path, mode, end));
+  if (kind === 'file') return new NodeFile(path, await open(O_RDWR));
+  try {
+    return new NodeFile(path, await open(O_RDWR | O_EXCL | O_DIRECT));
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.context.errno !== 'EINVAL') throw error;
+    return new NodeFile(path, await open(O_RDWR | O_EXCL));
+  }
+}
 
 async function list(path: string): Promise<{ name: string; isDirectory: boolean }[]> {
   try {
