@@ -20,11 +20,35 @@ import type {
 } from '../store/types.ts';
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
-import type { FormerHolder } from './lineage-state.ts';
+import type { FailbackPhase, FormerHolder, WrittenHome } from './lineage-state.ts';
 import type { LastCheck } from './plans/check-schedule.ts';
 import type { PlanCheck } from './plans/plan-check.ts';
 import type { ShownPlan } from './plans/plan-store.ts';
 import type { RefusedMachine } from './server-record.ts';
+
+/** A failback and where it stands: GET /v1/failbacks/:job, GET /v1/failbacks -> { failbacks: [...] }. */
+export interface ApiFailback {
+  job: string;
+  server: string;
+  phase: FailbackPhase | 'ready';
+  /** What it waits for, or what is to be done next. */
+  message: string;
+  /** Hardware ids: who had the name before and gets it back, and the recovery instance ('': not seen yet). */
+  original: string;
+  instance: string;
+  /** The last points of the original and (null before the fence) of the instance; both are held. */
+  fromPoint: string | null;
+  lastPoint: string | null;
+  newestPoint: string | null;
+  /** Of whoever has the name now. */
+  connected: boolean;
+  state: ReplicationState;
+  lagMs: number | null;
+  syncedBytes: number;
+  totalBytes: number;
+  /** What was written on the original machine last, by volume. */
+  written: readonly (WrittenHome & { volume: string })[];
+}
 
 /** POST /v1/points/:point/volumes/:volume/compare: bitmaps in base64, the lowest bit first. */
 export interface ApiComparison {

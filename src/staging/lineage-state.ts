@@ -45,10 +45,13 @@ export interface Failback {
   readonly instance: string;
   /** Words by which the instance will be known where its hardware id is not: a firmware's UUID. */
   readonly expected: readonly string[];
-  /** The last point of the original, held. */
+  /** The last point of the original, held, and its volumes: what the instance has to replicate. */
   readonly fromPoint: string | null;
+  readonly volumes: readonly string[];
   /** The last point of the instance; null before the fence. */
   readonly lastPoint: string | null;
+  /** Asked to finish without a last cut where the instance's agent is gone. */
+  readonly acceptsNewest?: boolean;
   /** By volume. */
   readonly written: Readonly<Record<string, WrittenHome>>;
   /** Words of the machines that wrote: one of them may have another hardware id, and is let in. */
@@ -190,7 +193,7 @@ export function beginFailback(known: Holder, job: string, expected: readonly str
   }
   const failback: Failback = {
     ...{ job, phase: 'admitting', original: known.hardwareId, instance: '', expected },
-    ...{ fromPoint: null, lastPoint: null, written: {}, home: [] },
+    ...{ fromPoint: null, volumes: [], lastPoint: null, written: {}, home: [] },
   };
   return { ...known, failback };
 }
@@ -199,20 +202,22 @@ export function beginFailback(known: Holder, job: string, expected: readonly str
 export function admitInstance(
   known: Holder,
   job: string,
-  hardwareId: string,
+  { hardwareId, volumes }: { hardwareId: string; volumes: readonly string[] },
   moment: Moment,
 ): Holder {
   inPhase(known, job, ['admitting']);
   if (hardwareId === known.hardwareId) {
     throw wrong(`${hardwareId} is the machine that has the name ${known.server} already`);
   }
-  const changes = { phase: 'replicating', instance: hardwareId } as const;
+  const changes = { phase: 'replicating', instance: hardwareId, volumes } as const;
   return moved(take(known, hardwareId, moment), { ...changes, fromPoint: moment.newestPoint });
 }
 
-export function askToFinish(known: Holder, job: string): Holder {
-  const { phase } = inPhase(known, job, ['replicating', 'finishing', 'fenced']);
-  return phase === 'replicating' ? moved(known, { phase: 'finishing' }) : known;
+export function askToFinish(known: Holder, job: string, acceptsNewest = false): Holder {
+  const failback = inPhase(known, job, ['replicating', 'finishing', 'fenced']);
+  const isAsked = failback.phase !== 'replicating' && failback.acceptsNewest === acceptsNewest;
+  if (isAsked || failback.phase === 'fenced') return known;
+  return moved(known, { phase: 'finishing', acceptsNewest });
 }
 
 /** Nothing that the instance sends counts any more; `lastPoint` is what goes home. */

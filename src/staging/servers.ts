@@ -61,9 +61,10 @@ export class Servers implements SessionHost {
     this.requests = new PointRequests(ports.clock, ports.newId);
   }
 
-  /** What the store holds of each server. */
+  /** What the store holds of each server, and who has their names. */
   async load(): Promise<void> {
-    const { store } = this.ports;
+    const { store, register } = this.ports;
+    for (const { server } of register.all()) this.record(server);
     for (const { server, volumes, newestPoint } of await store.servers()) {
       const record = this.record(server);
       record.load(volumes);

@@ -33,6 +33,7 @@ import { createApiHandler } from './api/handler.ts';
 import type { ApiServer, Durability } from './api-types.ts';
 import { ClockGuard } from './clock-guard.ts';
 import { Copies } from './copies.ts';
+import { Failbacks } from './failbacks.ts';
 import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
 import { Machines } from './machines.ts';
@@ -199,6 +200,7 @@ interface Core {
   readonly jobs: OpenJobs;
   readonly prestage: Prestage;
   readonly checker: Checker;
+  readonly failbacks: Failbacks;
 }
 
 async function openCore(
@@ -233,8 +235,10 @@ async function openCore(
   undo.push(() => prestage.stop());
   const { scriptsDir = null, applianceKernel } = options;
   const ec2 = { quota, chains: prestage };
+  const failbacks = new Failbacks({ clock, log, store, register, servers });
   const jobs = await openJobs({
     ...{ folder, clock, log, store, token, scriptsDir, ec2, applianceKernel },
+    runners: (all) => [failbacks.runner(() => all)],
   });
   undo.push(() => jobs.jobs.close());
   prestage.start();
@@ -256,7 +260,7 @@ async function openCore(
   undo.push(() => scrubber.stop());
   const checker = await openChecker(options, folder, { store, jobs, onBroken });
   undo.push(() => checker.stop());
-  const running = { upkeep, guard, scrubber, copies, jobs, prestage, checker };
+  const running = { upkeep, guard, scrubber, copies, jobs, prestage, checker, failbacks };
   return { store, servers, token, repo: place.repo, ...running };
 }
 
@@ -352,7 +356,7 @@ async function serve(
 ): Promise<Listening> {
   const { log, keep, clock = systemClock } = options;
   const { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs } = core;
-  const { prestage, checker } = core;
+  const { prestage, checker, failbacks } = core;
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
     ...{ repository: repo, durability: servers.durability },
@@ -360,6 +364,7 @@ async function serve(
     jobs: jobs.jobs,
     plans: jobs.plans,
     prestage,
+    failbacks,
     servers: async () =>
       servers.describe().map(withKept(core, keep)).map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),

@@ -303,6 +303,11 @@ describe('the OpenAPI document', () => {
       '/v1/ec2/prestage/{server}': { isOn: false, endsChain: true },
       '/v1/failovers': { point: POINT, yes: true },
       '/v1/jobs/{job}/stop': { timeoutMs: 1000 },
+      '/v1/failbacks': { server: 'web1', hardwareId: 'x' },
+      '/v1/failbacks/{job}/written': {
+        ...{ volume: VOLUME, point: POINT, chunks: 1, different: 0, writtenBytes: 0 },
+        words: ['i-0123456789abcdef0'],
+      },
       '/v1/points/{point}/volumes/{volume}/compare': {
         ...{ first: 0, digests: Buffer.alloc(32).toString('base64') },
       },

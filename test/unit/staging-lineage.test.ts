@@ -34,7 +34,12 @@ const start: Holder = { server: 'web', hardwareId: 'old', pendingHardwareId: nul
 const report = { time: now, chunks: 4, different: 1, writtenBytes: 65_536 };
 
 const admitting = beginFailback(start, 'j1', ['uuid-i']);
-const replicating = admitInstance(admitting, 'j1', 'instance', at('p1'));
+const replicating = admitInstance(
+  admitting,
+  'j1',
+  { hardwareId: 'instance', volumes: ['root'] },
+  at('p1'),
+);
 const finishing = askToFinish(replicating, 'j1');
 const fenced = fence(finishing, 'j1', 'p9');
 const writtenHome = (holder: Holder, point = 'p9', words = ['uuid-home']) =>
@@ -120,8 +125,12 @@ describe('a failback', () => {
 
   it('takes each step in its place alone', () => {
     const steps: Record<string, readonly [(known: Holder) => Holder, readonly FailbackPhase[]]> = {
-      admit: [(known) => admitInstance(known, 'j1', 'i2', at('p')), ['admitting']],
+      admit: [
+        (known) => admitInstance(known, 'j1', { hardwareId: 'i2', volumes: [] }, at('p')),
+        ['admitting'],
+      ],
       finish: [(known) => askToFinish(known, 'j1'), ['replicating', 'finishing', 'fenced']],
+      old: [(known) => admitInstance(known, 'j1', { hardwareId: 'old', volumes: [] }, at('p')), []],
       fence: [(known) => fence(known, 'j1', 'p'), ['finishing']],
       written: [writtenHome, ['replicating', 'finishing', 'fenced', 'done']],
       another: [(known) => beginFailback(known, 'j2', []), ['done', 'cancelled']],
@@ -130,16 +139,18 @@ describe('a failback', () => {
       for (const phase of failbackPhases) {
         const tried = () => step(byPhase[phase]);
         if (allowed.includes(phase)) expect(tried, `${name} ${phase}`).not.toThrow();
-        else expect(tried, `${name} ${phase}`).toThrow(/failback/);
+        else expect(tried, `${name} ${phase}`).toThrow(/failback|already/);
       }
     }
     expect(() => fence(finishing, 'j2', 'p')).toThrow(/j2 is not/);
-    expect(() => admitInstance(admitting, 'j1', 'old', at('p'))).toThrow(/already/);
+    expect(() => steps.old![0](admitting)).toThrow(/already/);
   });
 
   it('may be asked for each step twice', () => {
     expect(beginFailback(admitting, 'j1', [])).toBe(admitting);
     expect(askToFinish(finishing, 'j1')).toBe(finishing);
+    expect(askToFinish(finishing, 'j1', true).failback?.acceptsNewest).toBe(true);
+    expect(askToFinish(fenced, 'j1', true)).toBe(fenced);
     expect(writtenHome(done)).toBe(done);
     expect(cancelFailback(cancelled, 'j1', at('p'))).toBe(cancelled);
     expect(cancelFailback(done, 'j1', at('p'))).toBe(done);

@@ -9,6 +9,7 @@ import type { ServerId } from '../../model/replication.ts';
 import type { CheckReport, DroppedPoint, KeepRule, Store } from '../../store/types.ts';
 import type { ApiScrub, ApiServer, Durability } from '../api-types.ts';
 import type { Copies } from '../copies.ts';
+import type { Failbacks } from '../failbacks.ts';
 import type { Jobs } from '../jobs/jobs.ts';
 import type { Checker } from '../plans/checker.ts';
 import type { PlanRunner } from '../plans/plan-runner.ts';
@@ -71,6 +72,7 @@ export interface ApiBackend {
   readonly prestage: Pick<Prestage, 'list' | 'switch' | 'run'>;
   /** Boot checks that are made by themselves. */
   readonly checker: Pick<Checker, 'status' | 'setPolicy'>;
+  readonly failbacks: Pick<Failbacks, 'list' | 'find' | 'finish' | 'written'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

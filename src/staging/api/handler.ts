@@ -11,6 +11,7 @@ import { compareRoutes } from './compare.ts';
 import { copyRoutes } from './copies.ts';
 import { differenceRoutes } from './differences.ts';
 import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
+import { failbackRoutes } from './failbacks.ts';
 import { failoverRoutes } from './failovers.ts';
 import { imageRoutes } from './images.ts';
 import { jobRoutes } from './jobs.ts';
@@ -39,6 +40,7 @@ export const createRoutes = (): readonly Route[] => [
   ...checkRoutes(new CheckJobs()),
   ...jobRoutes,
   ...prestageRoutes,
+  ...failbackRoutes,
   ...failoverRoutes,
   ...planRoutes,
   ...serverCheckRoutes,

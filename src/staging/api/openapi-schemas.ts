@@ -4,6 +4,7 @@
  */
 import { bootModes, severities } from '../../model/machine.ts';
 import { replicationStates } from '../../model/replication.ts';
+import { failbackSchemas } from './failback-schemas.ts';
 import { jobSchemas } from './job-schemas.ts';
 import { planSchemas } from './plan-schemas.ts';
 import { prestageSchemas } from './prestage-schemas.ts';
@@ -82,6 +83,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
   ...jobSchemas,
   ...planSchemas,
   ...prestageSchemas,
+  ...failbackSchemas,
   ErrorBody: object({
     code: text('Stable code of the error'),
     message: text('What went wrong'),

@@ -8,6 +8,7 @@ import { createEc2Launcher, type Ec2Ports } from '../../recovery/ec2/ec2-launche
 import { exportLauncher } from '../../recovery/export-launcher.ts';
 import { Preparation } from '../../recovery/prepare/preparation.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
+import type { Runner } from '../../recovery/runner.ts';
 import type { Store } from '../../store/types.ts';
 import { type OpenPlans, openPlans } from '../plans/open-plans.ts';
 import { ImageDoor, runFolderOf } from './image-door.ts';
@@ -32,6 +33,8 @@ export interface OpenJobsOptions {
   readonly ec2?: Ec2Ports;
   /** For boot preparation: a Debian package of a kernel, or a folder; else this machine's own. */
   readonly applianceKernel?: string | undefined;
+  /** Of the other jobs that are no launches. */
+  readonly runners: (jobs: Jobs) => readonly Runner[];
 }
 
 export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
@@ -48,7 +51,7 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
     ],
     runners: (opened) => {
       plans = openPlans(opened, { disk: nodeDisk, folder, clock, log, store, scriptsDir });
-      return [plans.runner];
+      return [plans.runner, ...options.runners(opened)];
     },
     newId: () => randomBytes(4).toString('hex'),
   });

@@ -5,7 +5,7 @@ import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { MachineReport } from '../../../src/model/machine.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
-import type { ApiPrestagedServer, ApiServer } from '../../../src/staging/api-types.ts';
+import type { ApiFailback, ApiPrestagedServer, ApiServer } from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
 
 import type { ShownJob } from '../../../src/staging/jobs/jobs.ts';
@@ -265,6 +265,19 @@ function fakePrestage(): ApiBackend['prestage'] {
   return { list, switch: async () => fakePrestaged(), run: async () => fakePrestaged() };
 }
 
+export const fakeFailback = (job: string): ApiFailback => ({
+  ...{ job, server: 'web1', phase: 'fenced', message: 'write it home' },
+  ...{ original: 'aa'.repeat(32), instance: 'bb'.repeat(32), fromPoint: null },
+  ...{ lastPoint: 'p', newestPoint: 'p', connected: false, state: 'disconnected', lagMs: null },
+  ...{ syncedBytes: 1, totalBytes: 2 },
+  written: [
+    {
+      ...{ volume: VOLUME, point: 'p', time: '2026-11-21T15:35:12.000Z' },
+      ...{ chunks: 3, different: 2, writtenBytes: 1 },
+    },
+  ],
+});
+
 export interface FakeBackend extends ApiBackend {
   readonly openReaders: () => number;
   readonly admitted: string[];
@@ -386,6 +399,12 @@ export function fakeBackend(
     jobs: fakeJobs(),
     plans: fakePlans(),
     checker: { status: fakeCheck, setPolicy: async () => fakeCheck() },
+    failbacks: {
+      list: () => [fakeFailback('j')],
+      find: fakeFailback,
+      finish: async (job) => fakeFailback(job),
+      written: async (job) => fakeFailback(job),
+    },
     receivedBytes: () => 77,
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),

@@ -53,6 +53,8 @@ export class FakeStore {
       servers: async () => [],
       points: async (filter) => this.points(filter),
       seal: async (id) => this.seal(id),
+      point: async (id) => this.point(id),
+      holdPoint: async (id, reason) => this.hold(id, reason),
     };
     return part as Store;
   }
@@ -63,6 +65,20 @@ export class FakeStore {
     for (const [i, point] of this.listed.entries()) {
       if (point.id === id) this.listed[i] = { ...point, state: 'sealed' };
     }
+  }
+
+  private point(id: string): ListedPoint {
+    const found = this.listed.find((point) => point.id === id);
+    if (found === undefined) throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`);
+    return found;
+  }
+
+  private hold(id: string, reason: string): ListedPoint {
+    const point = this.point(id);
+    if (point.hold !== null) throw new UnderstudyError('ERR_POINT_HELD', 'held already');
+    const held = { ...point, hold: { reason, time: point.time } };
+    this.listed[this.listed.indexOf(point)] = held;
+    return held;
   }
 
   private points({ server }: PointFilter): ListedPoint[] {
@@ -117,7 +133,7 @@ export class FakeStore {
         await this.durableGate.pass();
         this.note('durable');
       },
-      commit: (request) => inTurn(() => this.commit(server, keys, request)),
+      commit: (request) => inTurn(() => this.commit(server, volumes, request)),
       close: () =>
         inTurn(async () => {
           this.note('close');
@@ -128,7 +144,7 @@ export class FakeStore {
 
   private async commit(
     server: string,
-    keys: readonly string[],
+    volumes: readonly VolumeDescription[],
     request: CommitRequest,
   ): Promise<CommitOutcome> {
     await this.commitGate.pass();
@@ -138,14 +154,16 @@ export class FakeStore {
     if (missing !== null) return missing;
     for (const { volume, generation, epoch, contentDigest } of request.volumes) {
       const committed = { generation, epoch, contentDigest };
-      this.positions.set(keys[volume]!, { committed, syncedChunks: 0 });
+      this.positions.set(`${server} ${volumes[volume]!.volume}`, { committed, syncedChunks: 0 });
     }
     const point: RecoveryPoint = {
       id: `point-${this.listed.length + 1}`,
       server,
       time: new Date(request.timeMs).toISOString(),
       cut: request.cut,
-      volumes: [],
+      volumes: request.volumes.map(({ volume, epoch }) => ({
+        ...{ ...volumes[volume]!, epoch, chainRoot: '' },
+      })),
       missingVolumes: request.missingVolumes,
     };
     this.listed.unshift({ ...point, state: 'staged', hold: null, copies: [] });
