@@ -2,7 +2,7 @@
 import type { ApiFailback, ApiServer } from './api-types.ts';
 import type { Failback, Holder } from './lineage-state.ts';
 
-type Shown = Omit<ApiServer, 'keep'>;
+type Shown = Pick<ApiServer, 'volumes' | 'newestPoint' | 'connected' | 'state' | 'lagMs'>;
 
 /** `server`: as the service describes it; null where nothing was received of it. */
 export function describeFailback(

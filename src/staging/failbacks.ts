@@ -143,8 +143,8 @@ export class Failbacks {
     if (known !== undefined) beginFailback(known, '', []);
     if ((hardwareId === '') === (job === '')) {
       const waiting = refused.map((machine) => machine.hardwareId).join(', ') || 'none';
-      const message = `which machine is the recovery instance of ${server}? Give its job or its hardware id (refused so far: ${waiting})`;
-      throw new UnderstudyError('ERR_API_REQUEST', message);
+      const message = `which machine is the recovery instance of ${server}? Give its job or its hardware id`;
+      throw new UnderstudyError('ERR_API_REQUEST', `${message} (refused so far: ${waiting})`);
     }
     if (hardwareId !== '' && hardwareId === known?.hardwareId) {
       const message = `${hardwareId} is the machine that has the name ${server} already`;

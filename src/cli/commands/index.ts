@@ -3,6 +3,7 @@ import type { CommandGroup } from '../command.ts';
 import { agentGroup } from './agent.ts';
 import { drillGroup } from './drill.ts';
 import { ec2Group } from './ec2.ts';
+import { failbackGroup } from './failback.ts';
 import { failoverGroup } from './failover.ts';
 import { imageGroup } from './image.ts';
 import { jobGroup } from './job.ts';
@@ -23,6 +24,7 @@ export const commandGroups: readonly CommandGroup[] = [
   drillGroup,
   failoverGroup,
   planGroup,
+  failbackGroup,
   jobGroup,
   ec2Group,
   repoGroup,
