@@ -1,87 +1,31 @@
 /** Recovery points that are made to run: a real disk through a real agent into a service that boots it. */
-import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ApiJob } from '../../src/staging/api-types.ts';
 import { bootDisk } from '../tools/boot-disk.ts';
 import { digestOfFile, sh } from './helpers/device.ts';
-import { type Scratch, withScratch } from './helpers/scratch.ts';
-import { type Ran, Staging, startAgent } from './helpers/understudy.ts';
+import {
+  BOOT_MS,
+  consoleOf,
+  endAll,
+  expectGone,
+  expectRefusal,
+  freePort,
+  machinesOf,
+  replicate,
+} from './helpers/machines.ts';
+import { withScratch } from './helpers/scratch.ts';
+import { Staging } from './helpers/understudy.ts';
 import { waitFor } from './helpers/wait.ts';
 
 const MIB = 1 << 20;
-/** One boot takes 8 s on an idle machine of two cores, without KVM. */
-const BOOT_MS = 120_000;
 const SMALL = ['--memory', '256MiB'];
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer();
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' ? address!.port : 0));
-    });
-  });
-
-/** What runs for the jobs of a service: by the folder that their command lines name. */
-function machinesOf(job: ApiJob): string[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((id) => (existsSync(`/proc/${id}/cmdline`) ? cmdline(id) : ''))
-    .filter((words) => words.includes(`/${job.id}/`) && /^(?:qemu-system|nbdkit)/.test(words));
-}
-function cmdline(id: string): string {
-  try {
-    return readFileSync(`/proc/${id}/cmdline`, 'latin1');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return '';
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw error;
-  }
-}
-
-const consoleOf = (job: ApiJob): string => {
-  const path = join(job.folder, 'console.log');
-  return existsSync(path) ? readFileSync(path, 'latin1') : '';
-};
-
-/** What a job leaves when it is over: the evidence, and nothing that runs or is large. */
-function expectGone(job: ApiJob): void {
-  expect(machinesOf(job)).toEqual([]);
-  expect(existsSync(join(job.folder, 'work'))).toBe(false);
-  const folders = job.made.filter(({ isProduct }) => isProduct !== true);
-  expect(folders.filter(({ name }) => existsSync(name))).toEqual([]);
-}
-
-/** A file replicated by an agent that scans it; the agent is stopped at the first new point. */
-async function replicate(
-  scratch: Scratch,
-  staging: Staging,
-  disk: string,
-  server = 'guest',
-): Promise<string> {
-  const newest = async () => (await staging.points('--server', server))[0]?.id;
-  const before = await newest();
-  const words = ['--tracker', 'scan'];
-  const agent = startAgent(scratch, staging, { volumes: [disk], server, words });
-  await waitFor('a point', async () => (await newest()) !== before, { timeoutMs: BOOT_MS });
-  await agent.stop();
-  return (await newest())!;
-}
 
 const startDrill = (staging: Staging, ...words: string[]) =>
   staging.json<ApiJob>('drill', 'start', ...SMALL, '--accel', 'tcg', ...words);
 const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
-
-/** One line that names the error, one that helps, the code, the exit code. */
-function expectRefusal(ran: Ran, code: string, exitCode: number): void {
-  const lines = ran.err.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
-  expect(lines, ran.err).toHaveLength(2);
-  expect(lines[0]).toMatch(new RegExp(`^error: .+ \\(${code}\\)$`));
-  expect(lines[1]).toMatch(/^hint: .+/);
-  expect(ran.exitCode).toBe(exitCode);
-}
 
 describe('a drill', () => {
   it('boots a point, checks it, runs beside others and over restarts, and leaves the point as it was', async () => {
@@ -235,16 +179,4 @@ async function checkOnce(staging: Staging, point: string): Promise<void> {
   expect(console_.out).toContain('Linux version');
   const shown = await staging.run('point', 'show', point);
   expect(shown.out).toMatch(/boot check: +verified: booted in [\d.]+ s, .*drilled login:/);
-}
-
-/** Ends what a failed test has left running: by the folder of the sockets, which is the data folder's. */
-function endAll(dataFolder: string): void {
-  const jobs = join(dataFolder, 'jobs');
-  if (!existsSync(jobs)) return;
-  for (const id of readdirSync(jobs)) {
-    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      const words = cmdline(pid);
-      if (words.includes(`/${id}/`) && /^(?:qemu-system|nbdkit)/.test(words)) sh('kill', '-9', pid);
-    }
-  }
 }

@@ -16,42 +16,76 @@ import { join } from 'node:path';
 const SECTOR = 512;
 export const MIB = 1 << 20;
 const CORE_SECTOR = 2048;
-const GRUB = '/usr/lib/grub/i386-pc';
+const GRUB = '/usr/lib/grub';
+const ESP_BYTES = 8 * MIB;
 
-/** `label`: gpt has a BIOS boot partition in front, and the root is the second one; mbr the first. */
-export function makeDisk(disk: string, label: 'gpt' | 'mbr', fileSystem: string): void {
+/**
+ * `label`: gpt has a BIOS boot partition in front, efi (a GPT, too) an EFI system partition, and the root is
+ * the second one; of mbr the first.
+ */
+export function makeDisk(disk: string, label: 'gpt' | 'efi' | 'mbr', fileSystem: string): void {
   const content = readFileSync(fileSystem);
-  const start = 2 * MIB;
+  const start = label === 'efi' ? MIB + ESP_BYTES : 2 * MIB;
   sized(disk, start + content.length + MIB);
   const rootSectors = content.length / SECTOR;
   const lines =
-    label === 'gpt'
-      ? [
+    label === 'mbr'
+      ? ['label: dos', `start=${start / SECTOR}, size=${rootSectors}, type=83, bootable`]
+      : [
           'label: gpt',
-          `start=${CORE_SECTOR}, size=${start / SECTOR - CORE_SECTOR}, type=21686148-6449-6E6F-744E-656564454649`,
+          `start=${CORE_SECTOR}, size=${start / SECTOR - CORE_SECTOR}, type=${bootTypes[label]}`,
           `start=${start / SECTOR}, size=${rootSectors}, type=L`,
-        ]
-      : ['label: dos', `start=${start / SECTOR}, size=${rootSectors}, type=83, bootable`];
+        ];
   execFileSync('sfdisk', ['-q', disk], { input: `${lines.join('\n')}\n` });
   place(disk, content, start);
 }
 
-/** `config`: GRUB's own commands, built into it; `prefix`: "(hd0,gpt2)/boot". */
-export function installGrub(
+const bootTypes = {
+  gpt: '21686148-6449-6E6F-744E-656564454649',
+  efi: 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B',
+};
+
+export interface Grub {
+  /** GRUB's own commands, built into it. */
+  readonly config: string;
+  /** "(hd0,gpt2)/boot" */
+  readonly prefix: string;
+  readonly modules: readonly string[];
+}
+
+/** What grub-install --removable does on a UEFI machine. */
+export function installEfiGrub(
   work: string,
   disk: string,
-  { config, prefix, modules }: { config: string; prefix: string; modules: readonly string[] },
+  { config, prefix, modules }: Grub,
 ): void {
   const configPath = join(work, 'grub-core.cfg');
-  const core = join(work, 'core.img');
+  const image = join(work, 'BOOTX64.EFI');
+  const partition = join(work, 'esp.fat');
   writeFileSync(configPath, config);
-  const words = ['-O', 'i386-pc', '-d', GRUB, '-o', core, '-c', configPath, '-p', prefix];
+  const folder = join(GRUB, 'x86_64-efi');
+  const words = ['-O', 'x86_64-efi', '-d', folder, '-o', image, '-c', configPath, '-p', prefix];
+  run('grub-mkimage', ...words, 'part_gpt', 'linux', 'boot', ...modules);
+  sized(partition, ESP_BYTES);
+  run('mkfs.vfat', '-n', 'ESP', partition);
+  run('mmd', '-i', partition, '::/EFI', '::/EFI/BOOT');
+  run('mcopy', '-i', partition, image, '::/EFI/BOOT/BOOTX64.EFI');
+  place(disk, readFileSync(partition), CORE_SECTOR * SECTOR);
+}
+
+/** What it does on a BIOS machine. */
+export function installGrub(work: string, disk: string, { config, prefix, modules }: Grub): void {
+  const configPath = join(work, 'grub-core.cfg');
+  const core = join(work, 'core.img');
+  const folder = join(GRUB, 'i386-pc');
+  writeFileSync(configPath, config);
+  const words = ['-O', 'i386-pc', '-d', folder, '-o', core, '-c', configPath, '-p', prefix];
   run('grub-mkimage', ...words, 'biosdisk', 'part_gpt', 'part_msdos', 'linux', 'boot', ...modules);
   const bytes = readFileSync(core);
   bytes.writeBigUInt64LE(BigInt(CORE_SECTOR + 1), SECTOR - 12);
   bytes.writeUInt16LE(Math.ceil(bytes.length / SECTOR) - 1, SECTOR - 4);
   place(disk, bytes, CORE_SECTOR * SECTOR);
-  const boot = readFileSync(join(GRUB, 'boot.img')).subarray(0, 440);
+  const boot = readFileSync(join(folder, 'boot.img')).subarray(0, 440);
   boot.writeBigUInt64LE(BigInt(CORE_SECTOR), 0x5c);
   place(disk, boot, 0);
 }

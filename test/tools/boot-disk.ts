@@ -1,8 +1,11 @@
 /**
  * The cheapest disk that boots like a server's: GPT, GRUB, Debian's cloud kernel, an initramfs that looks
  * for its root file system by label and gives up as Debian's does, and busybox as the system. It prints a
- * login prompt on the serial console, counts its boots on the disk, and answers HTTP on port 80.
+ * login prompt on the serial console, counts its boots on the disk, shuts down by its power button, and
+ * answers HTTP on port 80, where small programs write rows, tell them, and look around (cgi-bin below).
  * Made once into test/.cache, by files alone: nothing is mounted, no loop device, about 10 s.
+ *
+ *   bios   GRUB in a bios_boot partition        uefi   GRUB in an EFI system partition, and nothing else
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -19,14 +22,15 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-archive.ts';
-import { installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
+import { installEfiGrub, installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
 import { type KernelPackage, kernelPackage } from './kernel-package.ts';
 
 const cache = resolve(import.meta.dirname, '../.cache');
 const DISK_BYTES = 80 * MIB;
-const ROOT_START = 2 * MIB;
-const ROOT_BYTES = DISK_BYTES - ROOT_START - MIB;
-const modules = ['virtio_pci', 'virtio_blk', 'virtio_net', 'nvme', 'ext4'];
+const ROOT_START = { bios: 2 * MIB, uefi: 9 * MIB };
+const modules = ['virtio_pci', 'virtio_blk', 'virtio_net', 'nvme', 'ext4', 'button', 'evdev'];
+
+export type BootFirmware = 'bios' | 'uefi';
 
 const initramfsInit = `#!/bin/sh
 export PATH=/bin
@@ -59,27 +63,47 @@ if ip link set eth0 up 2>/dev/null; then
   ip route add default via 10.0.2.2
   httpd -p 80 -h /www
 fi
+for event in /dev/input/event*; do
+  (dd if=$event of=/dev/null bs=24 count=1 2>/dev/null && poweroff) &
+done
 `;
+const CGI_HEAD = String.raw`#!/bin/sh
+export PATH=/bin:/sbin
+printf 'Content-Type: text/plain\r\n\r\n'
+`;
+/** Answers of http://GUEST/cgi-bin/NAME?QUERY. */
+const programs: Readonly<Record<string, string>> = {
+  write: 'echo "$QUERY_STRING" >>/var/ledger && sync && echo written',
+  rows: 'cat /var/ledger',
+  fill: 'dd if=/dev/urandom of=/var/fill bs=65536 count=$QUERY_STRING 2>/dev/null && sync && echo filled',
+  uuid: 'cat /sys/class/dmi/id/product_uuid',
+  fetch: String.raw`printf 'GET / HTTP/1.0\r\n\r\n' |
+    nc -w 3 ${'$'}{QUERY_STRING%:*} ${'$'}{QUERY_STRING#*:} | tail -n 1 | grep . || echo unreachable`,
+};
 const inittab = `::sysinit:/etc/boot
 ttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100
-::shutdown:/bin/sync
+::shutdown:/bin/umount -a -r
 `;
-const grubConfig = `set root=(hd0,gpt2)
+const grubConfig = `search --no-floppy --label drill-root --set root
 linux /boot/vmlinuz root=LABEL=drill-root console=tty0 console=ttyS0,115200
 initrd /boot/initrd
 boot
 `;
 
 /** The path of the disk; it must not be written to. */
-export function bootDisk(): string {
-  const recipe = [initramfsInit, bootScript, inittab, grubConfig, String(DISK_BYTES)].join('\0');
+export function bootDisk(firmware: BootFirmware = 'bios'): string {
+  const recipe = [
+    ...[firmware, initramfsInit, bootScript, inittab, grubConfig, String(DISK_BYTES)],
+    CGI_HEAD,
+    JSON.stringify(programs),
+  ].join('\0');
   const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
   const path = join(cache, `boot-disk-${key}.raw`);
   if (existsSync(path)) return path;
   const work = join(cache, `boot-disk-${key}.${process.pid}`);
   mkdirSync(work, { recursive: true });
   try {
-    build(work, join(work, 'disk'));
+    build(work, join(work, 'disk'), firmware);
     renameSync(join(work, 'disk'), path);
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -87,10 +111,10 @@ export function bootDisk(): string {
   return path;
 }
 
-function build(work: string, disk: string): void {
+function build(work: string, disk: string, firmware: BootFirmware): void {
   const kernel = kernelPackage('cloud');
   const root = join(work, 'root');
-  for (const folder of ['bin', 'sbin', 'etc', 'var', 'proc', 'sys', 'dev', 'boot', 'www']) {
+  for (const folder of ['bin', 'sbin', 'etc', 'var', 'proc', 'sys', 'dev', 'boot', 'www/cgi-bin']) {
     mkdirSync(join(root, folder), { recursive: true });
   }
   copyFileSync(kernel.image, join(root, 'boot/vmlinuz'));
@@ -105,12 +129,22 @@ function build(work: string, disk: string): void {
   chmodSync(join(root, 'etc/boot'), 0o755);
   writeFileSync(join(root, 'etc/inittab'), inittab);
   writeFileSync(join(root, 'www/index.html'), 'up\n');
+  for (const [name, script] of Object.entries(programs)) {
+    const path = join(root, 'www/cgi-bin', name);
+    writeFileSync(path, `${CGI_HEAD}${script}\n`);
+    chmodSync(path, 0o755);
+  }
   const fileSystem = join(work, 'root.ext4');
-  sized(fileSystem, ROOT_BYTES);
+  sized(fileSystem, DISK_BYTES - ROOT_START[firmware] - MIB);
   run('mkfs.ext4', '-q', '-L', 'drill-root', '-d', root, fileSystem);
-  makeDisk(disk, 'gpt', fileSystem);
-  const prefix = '(hd0,gpt2)/boot';
-  installGrub(work, disk, { config: grubConfig, prefix, modules: ['ext2'] });
+  const grub = { config: grubConfig, prefix: '(hd0,gpt2)/boot', modules: ['ext2'] };
+  if (firmware === 'bios') {
+    makeDisk(disk, 'gpt', fileSystem);
+    installGrub(work, disk, grub);
+  } else {
+    makeDisk(disk, 'efi', fileSystem);
+    installEfiGrub(work, disk, grub);
+  }
 }
 
 /** The modules wanted and what they need, by modules.dep. */
@@ -157,7 +191,7 @@ function initramfs(kernel: KernelPackage): Buffer {
 
 /** A disk whose boot loader works and whose root file system is not the one that it names. */
 export function spoilRoot(disk: Buffer): void {
-  const label = ROOT_START + 1024 + 120;
+  const label = ROOT_START.bios + 1024 + 120;
   if (disk.toString('latin1', label, label + 10) !== 'drill-root')
     throw new Error('no label there');
   disk.write('other-root', label, 'latin1');

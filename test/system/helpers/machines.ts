@@ -1,0 +1,89 @@
+/** Machines that jobs have launched: found by the folders that their command lines name. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { ApiJob } from '../../../src/staging/api-types.ts';
+import { sh } from './device.ts';
+import type { Scratch } from './scratch.ts';
+import { type Ran, type Staging, startAgent } from './understudy.ts';
+import { waitFor } from './wait.ts';
+
+/** One boot takes 8 s on an idle machine of two cores, without KVM. */
+export const BOOT_MS = 120_000;
+
+export const freePort = (): Promise<number> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' ? address!.port : 0));
+    });
+  });
+
+/** What runs for the jobs of a service: by the folder that their command lines name. */
+export function machinesOf(job: ApiJob): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((id) => (existsSync(`/proc/${id}/cmdline`) ? cmdline(id) : ''))
+    .filter((words) => words.includes(`/${job.id}/`) && /^(?:qemu-system|nbdkit)/.test(words));
+}
+function cmdline(id: string): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'latin1');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return '';
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+export const consoleOf = (job: ApiJob): string => {
+  const path = join(job.folder, 'console.log');
+  return existsSync(path) ? readFileSync(path, 'latin1') : '';
+};
+
+/** What a job leaves when it is over: the evidence, and nothing that runs or is large. */
+export function expectGone(job: ApiJob): void {
+  expect(machinesOf(job)).toEqual([]);
+  expect(existsSync(join(job.folder, 'work'))).toBe(false);
+  const folders = job.made.filter(({ isProduct }) => isProduct !== true);
+  expect(folders.filter(({ name }) => existsSync(name))).toEqual([]);
+}
+
+/** A file replicated by an agent that scans it; the agent is stopped at the first new point. */
+export async function replicate(
+  scratch: Scratch,
+  staging: Staging,
+  disk: string,
+  server = 'guest',
+): Promise<string> {
+  const newest = async () => (await staging.points('--server', server))[0]?.id;
+  const before = await newest();
+  const words = ['--tracker', 'scan'];
+  const agent = startAgent(scratch, staging, { volumes: [disk], server, words });
+  await waitFor('a point', async () => (await newest()) !== before, { timeoutMs: BOOT_MS });
+  await agent.stop();
+  return (await newest())!;
+}
+
+/** One line that names the error, one that helps, the code, the exit code. */
+export function expectRefusal(ran: Ran, code: string, exitCode: number): void {
+  const lines = ran.err.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
+  expect(lines, ran.err).toHaveLength(2);
+  expect(lines[0]).toMatch(new RegExp(`^error: .+ \\(${code}\\)$`));
+  expect(lines[1]).toMatch(/^hint: .+/);
+  expect(ran.exitCode).toBe(exitCode);
+}
+
+/** Ends what a failed test has left running: by the folder of the sockets, which is the data folder's. */
+export function endAll(dataFolder: string): void {
+  const jobs = join(dataFolder, 'jobs');
+  if (!existsSync(jobs)) return;
+  for (const id of readdirSync(jobs)) {
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      const words = cmdline(pid);
+      if (words.includes(`/${id}/`) && /^(?:qemu-system|nbdkit)/.test(words)) sh('kill', '-9', pid);
+    }
+  }
+}
