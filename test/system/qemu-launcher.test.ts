@@ -1,10 +1,19 @@
 /** The target `qemu`: the contract of launchers, with real machines, and disks that do not boot. */
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
+import type { LaunchEnd, LaunchKind } from '../../src/recovery/runner.ts';
 import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
-import { LaunchRecord, launcherSuite, launchOf } from '../unit/support/launcher-suite.ts';
+import {
+  LaunchRecord,
+  type LaunchWorld,
+  launcherSuite,
+  launchOf,
+} from '../unit/support/launcher-suite.ts';
 import { launchWorld } from './helpers/launch-world.ts';
 
 const launcher = createQemuLauncher(systemClock);
@@ -12,6 +21,73 @@ const worldOf = (disk: Buffer, options: Record<string, unknown>) =>
   launchWorld(launcher, disk, options);
 
 launcherSuite('qemu', () => worldOf(readFileSync(bootDisk()), {}));
+
+/** Runs until `isSo`, and then as told. */
+async function runUntil(
+  world: LaunchWorld,
+  record: LaunchRecord,
+  options: { kind: LaunchKind; starts?: number; isSo: () => boolean | Promise<boolean> },
+): Promise<LaunchEnd> {
+  const { kind, starts = 1, isSo } = options;
+  const [stop, leave] = [new AbortController(), new AbortController()];
+  const checked = await launcher.check(world.options, world.point, world.openImage, kind);
+  const launch = launchOf(world, record, checked, { stop: stop.signal, leave: leave.signal });
+  const running = launcher.run({ ...launch, kind, starts });
+  running.catch(() => stop.abort());
+  while (!stop.signal.aborted && !(await isSo()))
+    await new Promise((done) => setTimeout(done, 100));
+  stop.abort({ timeoutMs: 0 });
+  return running;
+}
+
+it('boots a disk that has nothing but an EFI system partition, found by its partition table', async () => {
+  const world = await worldOf(readFileSync(bootDisk('uefi')), { bus: 'nvme', check: true });
+  const record = new LaunchRecord();
+  try {
+    const checked = await launcher.check(world.options, world.point, world.openImage, 'drill');
+    expect(checked).toMatchObject({ firmware: 'uefi' });
+    expect(await launcher.run(launchOf(world, record, checked))).toBe('done');
+    expect(record.check).toMatchObject({ passed: true, detail: 'drilled login:' });
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+});
+
+it('copies in the background until the disk is the point, byte by byte, and needs nothing else', async () => {
+  // It holds no boot code, so the guest writes nothing: what is there was copied.
+  const disk = randomBytes(24 * 2 ** 20);
+  disk.fill(0, 2 * 2 ** 20, 9 * 2 ** 20);
+  const world = await worldOf(disk, { firmware: 'bios', network: 'none' });
+  const record = new LaunchRecord();
+  const raw = join(world.root, 'disk.raw');
+  writeFileSync(raw, disk);
+  try {
+    const isSo = () => record.standsAlone;
+    expect(await runUntil(world, record, { kind: 'failover', isSo })).toBe('done');
+    const product = record.made.find(({ isProduct }) => isProduct === true)!;
+    await launcher.clean(record.made.filter((made) => made !== product));
+    const path = join(product.name, 'disk0.qcow2');
+    execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, path]);
+
+    // Again, and nobody serves the point any more.
+    const alone = { ...world, imageAddress: () => Promise.reject(new Error('not needed')) };
+    let isUp = false;
+    const again = {
+      ...{ kind: 'failover' as const, starts: 2 },
+      isSo: () => {
+        isUp ||= record.said.at(-1)?.startsWith('stands alone') === true;
+        return isUp;
+      },
+    };
+    record.said.length = 0;
+    expect(await runUntil(alone, record, again)).toBe('done');
+    execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, path]);
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+});
 
 it.each([
   ['a root file system that is not there', { firmware: 'bios' }, /ALERT! +LABEL=drill-root/],

@@ -84,7 +84,7 @@ const inittab = `::sysinit:/etc/boot
 ttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100
 ::shutdown:/bin/umount -a -r
 `;
-const grubConfig = `search --no-floppy --label drill-root --set root
+const grubConfig = `set root=(hd0,gpt2)
 linux /boot/vmlinuz root=LABEL=drill-root console=tty0 console=ttyS0,115200
 initrd /boot/initrd
 boot
