@@ -1,0 +1,208 @@
+/**
+ * A recovery plan over real machines: groups in order, scripts, a member that may fail and one that may not,
+ * a service that is killed meanwhile, a step that is retried; then boot checks by themselves.
+ */
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { ApiJob, ApiPlanCheck, ApiServerCheck } from '../../src/staging/api-types.ts';
+import type { ListedPoint } from '../../src/store/types.ts';
+import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
+import { sh } from './helpers/device.ts';
+import { type Scratch, withScratch } from './helpers/scratch.ts';
+import { Staging, startAgent } from './helpers/understudy.ts';
+import { waitFor } from './helpers/wait.ts';
+
+const POINT_MS = 120_000;
+const BOOT_MS = 240_000;
+
+/** The disk in a file as the server's newest point; the agent is stopped when it is there. */
+async function replicate(scratch: Scratch, staging: Staging, server: string, disk: string) {
+  const newest = async () => (await staging.points('--server', server))[0]?.id;
+  const before = await newest();
+  const words = ['--tracker', 'scan'];
+  const agent = startAgent(scratch, staging, { volumes: [disk], server, words });
+  await waitFor('a point', async () => (await newest()) !== before, { timeoutMs: POINT_MS });
+  await agent.stop();
+  return (await newest())!;
+}
+
+/** Ids of the processes whose command lines name a job and begin so. */
+function processesOf(job: string, program: RegExp): string[] {
+  return readdirSync('/proc').filter((id) => {
+    const path = `/proc/${id}/cmdline`;
+    if (!/^\d+$/.test(id) || !existsSync(path)) return false;
+    try {
+      const words = readFileSync(path, 'latin1');
+      return words.includes(`/${job}/`) && program.test(words);
+    } catch (error) {
+      if (['ESRCH', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+      throw error;
+    }
+  });
+}
+const machines = /^(?:qemu-system|nbdkit)/;
+function endAll(dataFolder: string): void {
+  const jobs = join(dataFolder, 'jobs');
+  if (!existsSync(jobs)) return;
+  for (const id of readdirSync(jobs)) {
+    for (const pid of processesOf(id, machines)) sh('kill', '-9', pid);
+  }
+}
+
+/** 19: behind all else. */
+const nicenessOf = (pid: string): number =>
+  Number(readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ')[16]);
+
+const vm = { memoryBytes: 256 * 2 ** 20, accel: 'tcg', prepare: 'none' };
+const plan = {
+  name: 'shop',
+  groups: [
+    {
+      name: 'data',
+      pre: { script: 'announce', arguments: ['it begins'] },
+      members: [
+        {
+          ...{ server: 'db1', waitFor: 'check', timeout: '10m', maxAge: '1d' },
+          options: { ...vm, probe: 'http:/', keepRunning: true, timeoutMs: BOOT_MS },
+        },
+      ],
+    },
+    {
+      name: 'web',
+      waitBefore: '1s',
+      members: [
+        { server: 'cache1', isCritical: false, waitFor: 'check', timeout: '2s', options: vm },
+        {
+          ...{ server: 'web1', waitFor: 'check', timeout: '10m' },
+          options: { ...vm, timeoutMs: BOOT_MS },
+        },
+      ],
+      post: 'tell',
+    },
+  ],
+};
+
+function writeScripts(folder: string): void {
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'announce'), '#!/bin/sh\necho "$UNDERSTUDY_GROUP: $1"\n');
+  writeFileSync(join(folder, 'tell'), '#!/bin/sh\ncat >"$(dirname "$0")/../told.json"\n');
+  for (const name of ['announce', 'tell']) chmodSync(join(folder, name), 0o755);
+}
+
+const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
+const statesOf = ({ steps }: ApiJob) =>
+  steps!.map(({ name, state }) => `${name} ${state}`).join(', ');
+
+describe('a plan', () => {
+  it('brings servers up in order, is halted and retried over a kill of the service, and ends them', async () => {
+    await withScratch('plans', async (scratch) => {
+      const disk = scratch.path('disk');
+      copyFileSync(bootDisk(), disk);
+      const scripts = scratch.path('scripts');
+      writeScripts(scripts);
+      const place = { dataFolder: scratch.path('data'), words: ['--scripts-dir', scripts] };
+      let staging = await Staging.start(scratch, place);
+      scratch.defer(() => endAll(place.dataFolder));
+      for (const server of ['db1', 'cache1']) await replicate(scratch, staging, server, disk);
+      const good = await replicate(scratch, staging, 'web1', disk);
+      const bytes = readFileSync(disk);
+      spoilRoot(bytes);
+      writeFileSync(disk, bytes);
+      const bad = await replicate(scratch, staging, 'web1', disk);
+
+      const file = scratch.path('shop.json');
+      writeFileSync(file, JSON.stringify(plan));
+      await staging.json('plan', 'apply', file);
+      const checked = await staging.json<ApiPlanCheck>('plan', 'check', 'shop');
+      expect(checked.members.map(({ point, problem }) => [point, problem])).toEqual([
+        ...[
+          [expect.anything(), null],
+          [expect.anything(), null],
+          [bad, null],
+        ],
+      ]);
+      const halted = await staging.run('plan', 'drill', 'shop', '--wait');
+      expect([halted.exitCode, halted.err]).toEqual([
+        3,
+        expect.stringContaining('ERR_PLAN_HALTED'),
+      ]);
+      expect(halted.out).toMatch(/member web1 +failed .*ALERT!/);
+      const { id } = (await staging.json<ApiJob[]>('job', 'list', '--kind', 'plan'))[0]!;
+      const job = await jobOf(staging, id);
+      expect(statesOf(job)).toBe(
+        'announce done, db1 done, wait 1 s done, cache1 failed, web1 failed, tell waiting',
+      );
+      expect(job.steps![3]!.error!.code).toBe('ERR_PLAN_TIMEOUT');
+      expect((await staging.run('job', 'log', id)).out).toContain('announce: data: it begins');
+      expect(processesOf(`${id}.2.1`, machines)).toHaveLength(2);
+
+      await staging.daemon.stop('SIGKILL');
+      staging = await Staging.start(scratch, place);
+      const retried = await staging.json<ApiJob>(
+        ...['plan', 'retry', id, '--step', '5', '--point', good, '--wait'],
+      );
+      expect(statesOf(retried)).toContain('web1 done, tell done');
+      expect(retried.steps![4]).toMatchObject({ attempt: 2, point: good });
+      const told = JSON.parse(readFileSync(scratch.path('told.json'), 'utf8'));
+      expect(told).toMatchObject({ plan: 'shop', kind: 'drill', job: id, group: 'web' });
+      expect(told.members[0]).toMatchObject({ server: 'db1', access: { serial: /socat/ } });
+
+      const ended = await staging.json<ApiJob>('plan', 'stop', id);
+      expect(ended).toMatchObject({ state: 'cleaned', outcome: 'done' });
+      for (const step of ['2.1', '4.1', '5.1', '5.2']) {
+        expect(processesOf(`${id}.${step}`, machines)).toEqual([]);
+      }
+      const booted = await staging.json<(ListedPoint & { isVerified: boolean })[]>(
+        ...['point', 'list', '--server', 'web1'],
+      );
+      const verdicts = booted.map((point) => [point.id, point.isVerified]);
+      expect(verdicts).toContainEqual([bad, false]);
+      expect(verdicts).toContainEqual([good, true]);
+      await staging.daemon.stop();
+      await checkByItself(scratch, place);
+    });
+  });
+});
+
+/** db1 has booted already, cache1 is not wanted: web1 is booted, behind all else, and fails loudly. */
+async function checkByItself(
+  scratch: Scratch,
+  place: { dataFolder: string; words: string[] },
+): Promise<void> {
+  const how = ['--check-every', '1d', '--check-memory', '256MiB', '--check-accel', 'tcg'];
+  const words = [...place.words, '--check-prepare', 'none'];
+  const before = await Staging.start(scratch, { ...place, words });
+  await before.json('server', 'check', 'cache1', '--every', 'off');
+  await before.daemon.stop();
+  const staging = await Staging.start(scratch, { ...place, words: [...words, ...how] });
+  const check = () => staging.json<ApiServerCheck>('server', 'check', 'web1');
+  await waitFor('a check', async () => (await check()).state === 'running', { timeoutMs: 60_000 });
+  const { job } = (await check()).last!;
+  const pids = () => processesOf(job!, machines);
+  await waitFor('its machine', () => pids().length === 2, { timeoutMs: 60_000 });
+  expect(pids().map(nicenessOf)).toEqual([19, 19]);
+  expect(
+    sh('ionice', '-p', ...pids())
+      .trim()
+      .split('\n'),
+  ).toEqual(['idle', 'idle']);
+  const hasEnded = async () => (await check()).last?.outcome !== null;
+  await waitFor('its verdict', hasEnded, { timeoutMs: BOOT_MS });
+  expect(await check()).toMatchObject({ failures: 1, last: { outcome: 'failed' } });
+  expect(staging.daemon.errors).toContain('A POINT DOES NOT BOOT');
+  const listed = (await staging.run('server', 'list')).out;
+  expect(listed).toMatch(/^web1 .* FAILED .* ago$/m);
+  expect(listed).toMatch(/^db1 .* not yet$/m);
+  expect((await staging.run('server', 'show', 'web1')).out).toMatch(/last check: +FAILED .*ALERT!/);
+  expect((await staging.run('point', 'list', '--server', 'web1')).out).toMatch(/ failed$/m);
+  expect(await staging.json('server', 'check', 'db1')).toMatchObject({ last: null });
+}
