@@ -151,9 +151,9 @@ const cancel: CommandSpec = {
     const server = settings.text('server');
     const { job } = await activeFailback(client, server);
     if (!settings.flag('yes')) {
-      await context.confirm(
-        `Give the name ${server} back to the machine before? The recovery instance will be refused.`,
-      );
+      const what = `Give the name ${server} back to the machine before, and refuse the recovery instance?`;
+      const home = 'What failback run has written there stays: put it back first (failback undo).';
+      await context.confirm(`${what} ${home}`);
     }
     await client.call('POST', `${failbackPath(job)}/cancel`);
     const failback = await followFailback(context, client, job, () => false);

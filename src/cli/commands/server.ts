@@ -137,7 +137,17 @@ const admit: CommandSpec = {
   path: ['server', 'admit'],
   summary: 'Let a server that shows other hardware go on under its name',
   positionals: [serverPositional],
-  options: [...operatorOptions, yesOption, jsonOption],
+  options: [
+    ...operatorOptions,
+    {
+      name: 'hardware',
+      type: 'text',
+      value: 'ID',
+      describe: 'Which of the machines that server show lists as refused; else the last one',
+    },
+    yesOption,
+    jsonOption,
+  ],
   examples: [
     { line: 'understudy server admit web1', does: 'after web1 has moved to a new machine' },
   ],
@@ -146,7 +156,7 @@ const admit: CommandSpec = {
     const name = settings.text('server');
     const path = `/v1/servers/${encodeURIComponent(name)}`;
     const before = await client.call<ApiServer>('GET', path);
-    const hardwareId = before.pendingHardwareId;
+    const hardwareId = settings.optionalText('hardware') ?? before.pendingHardwareId;
     if (hardwareId === null) {
       throw new UnderstudyError('ERR_USAGE', `no other hardware has asked to be ${name}`);
     }
