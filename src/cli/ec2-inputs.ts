@@ -8,12 +8,15 @@ import { blocksOf, extentsOf, sizeGiB } from '../recovery/ec2/block-image.ts';
 import { planStep } from '../recovery/ec2/chain.ts';
 import type { DryVolume } from '../recovery/ec2/dry-run.ts';
 import type { VolumeSource } from '../recovery/ec2/launch.ts';
+import { type FittedPlan, fitPlan } from '../recovery/ec2/launch-choices.ts';
 import { type LaunchPlan, parsePlan } from '../recovery/ec2/launch-plan.ts';
 import type { LaunchRecord } from '../recovery/ec2/launch-record.ts';
 import type { ChainRecord } from '../recovery/ec2/prestage.ts';
+import { type PriceTable, parsePrices, standardPrices } from '../recovery/ec2/prices.ts';
 import { PutQuota } from '../recovery/ec2/put-quota.ts';
 import { type RecordFile, recordFile } from '../recovery/ec2/record-file.ts';
 import { checkShares } from '../recovery/ec2/snapshot-check.ts';
+import type { ApiMachineReport, ApiPrestage } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import { readText } from './ec2-options.ts';
@@ -27,6 +30,46 @@ const chainKind = 'ec2-chain';
 
 export const readPlan = async (path: string): Promise<LaunchPlan> =>
   parsePlan(await readText(path), path);
+
+/** The plan, filled in by what the service knows of the server's machine. ERR_EC2_PLAN. */
+export async function fittedPlan(
+  client: RestClient,
+  plan: LaunchPlan,
+  point: ListedPoint,
+): Promise<FittedPlan> {
+  const path = `/v1/servers/${encodeURIComponent(point.server)}/machine`;
+  const told = await client.call<ApiMachineReport>('GET', path).catch((error: unknown) => {
+    const codes = ['ERR_MACHINE_UNKNOWN', 'ERR_SERVER_NOT_FOUND'];
+    if (error instanceof UnderstudyError && codes.includes(error.code)) return null;
+    throw error;
+  });
+  const machine = told === null ? null : { ...told, timeMs: Date.parse(told.time) };
+  const volumes = point.volumes.map(({ volume }) => volume);
+  return fitPlan(plan, machine, volumes);
+}
+
+/** The chain that the service keeps of a server, in the plan's region; null: none. */
+export async function chainOfService(
+  client: RestClient,
+  plan: LaunchPlan,
+  server: string,
+): Promise<ChainRecord | null> {
+  const { region, servers } = await client.call<ApiPrestage>('GET', '/v1/ec2/prestage');
+  const found = servers.find((each) => each.server === server);
+  if (found === undefined || (plan.region !== null && plan.region !== region)) return null;
+  const volumes = found.volumes.flatMap(({ volume, snapshotId, point, sizeGiB, encryption }) => {
+    if (snapshotId === null || point === null || sizeGiB === null) return [];
+    const head = { snapshotId, point, sizeGiB, encryption };
+    return [{ volume, head, upload: null, held: [snapshotId] }];
+  });
+  return { version: 1, job: '', server, region, volumes };
+}
+
+/** Prices for a dry run: the operator's own, or the standard ones. ERR_EC2_PLAN, ERR_DISK_*. */
+export async function pricesOf(settings: Settings): Promise<PriceTable> {
+  const path = settings.optionalText('prices');
+  return path === undefined ? standardPrices : parsePrices(await readText(path), path);
+}
 
 export const connectAws = (
   context: CommandContext,

@@ -52,6 +52,12 @@ export const idleOption: OptionSpec = {
   describe: 'AWS gives an unfinished snapshot up that got no block for so long (10m to 72h)',
   default: '24h',
 };
+export const pricesOption: OptionSpec = {
+  name: 'prices',
+  type: 'text',
+  value: 'FILE',
+  describe: 'Prices of your own for the estimate: JSON, install/aws/README.md',
+};
 export const pointOptions: readonly OptionSpec[] = [
   { name: 'point', type: 'text', value: 'ID', describe: 'Recovery point, or "latest"' },
   ...atOptions,

@@ -4,20 +4,24 @@ import { cleanUp } from '../recovery/ec2/cleanup.ts';
 import { dryRun } from '../recovery/ec2/dry-run.ts';
 import { iamPolicyText } from '../recovery/ec2/iam-policy.ts';
 import { type LaunchedInstance, launchInstance } from '../recovery/ec2/launch.ts';
-import { chooseBootMode, rootFirst } from '../recovery/ec2/launch-choices.ts';
+import { chooseBootMode, expectedType, rootFirst } from '../recovery/ec2/launch-choices.ts';
 import { type LaunchPlan, parsePlan } from '../recovery/ec2/launch-plan.ts';
 import { prestage as bringUp, type ChainRecord } from '../recovery/ec2/prestage.ts';
+import type { LaunchKind } from '../recovery/runner.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import {
   chainJournal,
+  chainOfService,
   changedSince,
   connectAws,
   dryVolume,
+  fittedPlan,
   idleMinutes,
   jobName,
   launchJournal,
   pointOf,
+  pricesOf,
   quotaOf,
   readChain,
   readPlan,
@@ -38,18 +42,19 @@ export async function plan(context: CommandContext, settings: Settings): Promise
   const client = await connect(context, settings);
   const point = await findPoint(client, pointChoice(settings));
   const chain = await readChain(settings, point.server);
-  const facts = { client, point, launchPlan, chain, timeoutMinutes };
+  const facts = { client, point, launchPlan, chain, timeoutMinutes, kind: 'drill' as const };
   return showPlan(context, settings, facts);
 }
 
-/** The same for a drill: as the service would launch it. */
-export async function planDrill(
+/** The same for a job: as the service would launch it, over the snapshots that it keeps ready. */
+export async function planJob(
   context: CommandContext,
   settings: Settings,
-  found: { client: RestClient; point: ListedPoint; planText: string },
+  found: { client: RestClient; point: ListedPoint; planText: string; kind: LaunchKind },
 ): Promise<number> {
   const launchPlan = parsePlan(found.planText, settings.text('plan'));
-  const facts = { ...found, launchPlan, chain: null, timeoutMinutes: 24 * 60 };
+  const chain = await chainOfService(found.client, launchPlan, found.point.server);
+  const facts = { ...found, launchPlan, chain, timeoutMinutes: 24 * 60 };
   return showPlan(context, settings, facts);
 }
 
@@ -59,19 +64,22 @@ interface PlanFacts {
   readonly launchPlan: LaunchPlan;
   readonly chain: ChainRecord | null;
   readonly timeoutMinutes: number;
+  readonly kind: LaunchKind;
 }
 
 async function showPlan(
   context: CommandContext,
   settings: Settings,
-  { client, point, launchPlan, chain, timeoutMinutes }: PlanFacts,
+  { client, point, launchPlan, chain, timeoutMinutes, kind }: PlanFacts,
 ): Promise<number> {
-  const sources = rootFirst(await sourcesOf(client, point, chain), launchPlan.rootVolume);
+  const fitted = await fittedPlan(client, launchPlan, point);
+  const sources = rootFirst(await sourcesOf(client, point, chain), fitted.rootVolume);
+  const bootMode = await chooseBootMode(fitted, sources[0]!);
   const told = dryRun({
-    ...{ job: '<job>', server: point.server, point: point.id, plan: launchPlan },
-    volumes: await Promise.all(sources.map((source) => dryVolume(source, point.id, launchPlan))),
-    bootMode: await chooseBootMode(launchPlan, sources[0]!),
-    instanceType: launchPlan.instanceType,
+    ...{ job: '<job>', kind, server: point.server, point: point.id, plan: fitted, bootMode },
+    volumes: await Promise.all(sources.map((source) => dryVolume(source, point.id, fitted))),
+    instanceType: expectedType(fitted, bootMode),
+    prices: await pricesOf(settings),
     checkShare: shareOf(settings),
     timeoutMinutes,
   });
@@ -92,7 +100,7 @@ export async function launch(context: CommandContext, settings: Settings): Promi
   try {
     const done = await launchInstance(aws, {
       ...{ job: held?.job ?? jobName('launch'), server: point.server, point: point.id, journal },
-      plan: launchPlan,
+      plan: await fittedPlan(client, launchPlan, point),
       sources: await sourcesOf(client, point, chain),
       quota: quotaOf(context, settings),
       concurrency: Math.max(1, settings.number('parallel')),

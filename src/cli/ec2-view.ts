@@ -1,6 +1,5 @@
 /** A dry run of a launch, for people: the calls with their parameters, then the cost. */
 import type { DryRun, PlannedCall } from '../recovery/ec2/dry-run.ts';
-import { priceTable } from '../recovery/ec2/prices.ts';
 import { renderTable } from './table.ts';
 
 const dollars = (amount: number): string =>
@@ -11,7 +10,7 @@ const callLine = ({ service, call, count, costUsd }: PlannedCall): string => {
   return `${service} ${call}${times}${costUsd > 0 ? ` (${dollars(costUsd)})` : ''}`;
 };
 
-export function renderDryRun({ calls, requestsUsd, hourly }: DryRun): string {
+export function renderDryRun({ choices, calls, requestsUsd, hourly, prices }: DryRun): string {
   const told = calls.map((call) =>
     call.request === null
       ? callLine(call)
@@ -25,9 +24,10 @@ export function renderDryRun({ calls, requestsUsd, hourly }: DryRun): string {
     ['snapshots, an hour', dollars(snapshotsUsd)],
   ];
   const table = renderTable(costs, [
-    { title: 'COST AT MOST', cell: ([what]) => what },
+    { title: 'ESTIMATE, AT MOST', cell: ([what]) => what },
     { title: 'USD', cell: ([, amount]) => amount, alignRight: true },
   ]);
-  const { region, asOf, source } = priceTable;
-  return `${told.join('\n')}\n\n${table}\n\nPrices of ${region}, ${asOf}: ${source}. Without traffic.`;
+  const { region, asOf, source } = prices;
+  const honest = `An estimate, without traffic, by prices of ${region}, ${asOf}: ${source}.`;
+  return [...choices, '', ...told, '', table, '', honest].join('\n');
 }

@@ -3,7 +3,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { ApiJob } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
-import { planOption, readText, verifyOption } from './ec2-options.ts';
+import { planOption, pricesOption, readText, verifyOption } from './ec2-options.ts';
 import { follow, isUp, reportJob } from './jobs.ts';
 import { atOptions, type PointChoice, pointChoice } from './operator.ts';
 import type { OptionSpec } from './option.ts';
@@ -135,6 +135,7 @@ export function vmSettings(settings: Settings): Record<string, unknown> {
 export const ec2LaunchOptions: readonly OptionSpec[] = [
   { ...planOption, describe: `ec2: ${planOption.describe}`, required: false },
   { ...verifyOption, describe: `ec2: ${verifyOption.describe}` },
+  { ...pricesOption, describe: `ec2, --dry-run: ${pricesOption.describe}` },
   {
     name: 'dry-run',
     type: 'flag',

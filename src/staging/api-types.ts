@@ -191,6 +191,8 @@ export interface ApiPrestagedVolume {
   snapshotId: string | null;
   point: string | null;
   sizeGiB: number | null;
+  /** What its chain was begun with; null: as the account had it. */
+  encryption: { kmsKeyArn: string | null } | null;
 }
 
 /** The rolling chain of EBS snapshots of one server. */

@@ -234,7 +234,8 @@ async function openCore(
   const { prestage, quota } = await openPrestage(options, folder, store);
   undo.push(() => prestage.stop());
   const { scriptsDir = null, applianceKernel } = options;
-  const ec2 = { quota, chains: prestage };
+  const machine = (server: string) => machines.get(server);
+  const ec2 = { quota, chains: prestage, machine };
   const failbacks = new Failbacks({ clock, log, store, register, servers });
   const jobs = await openJobs({
     ...{ folder, clock, log, store, token, scriptsDir, ec2, applianceKernel },

@@ -12,6 +12,7 @@ import { AwsConnection } from '../../src/recovery/ec2/aws-connection.ts';
 import { cleanUp } from '../../src/recovery/ec2/cleanup.ts';
 import { Ec2Calls } from '../../src/recovery/ec2/ec2-calls.ts';
 import { type LaunchedInstance, launchInstance } from '../../src/recovery/ec2/launch.ts';
+import { fitPlan } from '../../src/recovery/ec2/launch-choices.ts';
 import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
 import type { LaunchRecord } from '../../src/recovery/ec2/launch-record.ts';
 import type { PrestagedVolume } from '../../src/recovery/ec2/prestage.ts';
@@ -222,7 +223,7 @@ describe('moto', () => {
       const { Subnets } = await aws.ec2.send(new DescribeSubnetsCommand({}));
       const subnetId = Subnets![0]!.SubnetId!;
       const fields = { subnetId, instanceType: 'auto', source: { cpus: 2, memoryGiB: 8 } };
-      const plan = parsePlan(JSON.stringify(fields), 'plan');
+      const plan = fitPlan(parsePlan(JSON.stringify(fields), 'plan'), null, []);
       let record: LaunchRecord | null = null;
       const done = await launchInstance(aws, {
         ...{ job: 'job-1', server: 'web1', point: 'p1', plan, ...quiet, checkShare: 1 },
@@ -246,6 +247,7 @@ describe('moto', () => {
       });
       expect(report).toEqual({
         instances: [done.instanceId],
+        volumes: [],
         images: [done.imageId],
         snapshots: done.snapshotIds,
       });

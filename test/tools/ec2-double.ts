@@ -31,8 +31,16 @@ export interface DoubleInstance {
   readonly type: string;
   readonly form: Form;
   readonly tags: Readonly<Record<string, string>>;
-  state: 'pending' | 'running' | 'shutting-down' | 'terminated';
+  state: 'pending' | 'running' | 'stopping' | 'stopped' | 'shutting-down' | 'terminated';
   polls: number;
+}
+
+export interface DoubleVolume {
+  readonly id: string;
+  readonly instanceId: string;
+  readonly snapshotId: string;
+  readonly deletes: boolean;
+  readonly tags: Readonly<Record<string, string>>;
 }
 
 export interface DoubleType {
@@ -42,6 +50,8 @@ export interface DoubleType {
   readonly architecture: string;
   readonly bootModes: readonly string[];
 }
+
+const ALL_ZONES = ['us-east-1a', 'us-east-1b', 'us-east-1c'];
 
 const type = (name: string, cpus: number, gib: number, architecture = 'x86_64'): DoubleType => ({
   name,
@@ -62,6 +72,16 @@ export class Ec2Double {
     type('r6i.large', 2, 16),
     type('m7g.large', 2, 8, 'arm64'),
   ];
+  readonly volumes = new Map<string, DoubleVolume>();
+  /** Subnets and their zones. */
+  readonly subnets = new Map([
+    ['subnet-0a', 'us-east-1a'],
+    ['subnet-0b', 'us-east-1b'],
+  ]);
+  /** Types that only some zones offer; the others are everywhere. */
+  readonly offered = new Map<string, readonly string[]>();
+  /** One that does not shut down in order. */
+  isStubborn = false;
   /** What DescribeInstanceStatus says once the instance runs. */
   checks = 'ok';
   /** So often one has to ask before an instance has gone on to its next state. */
@@ -88,6 +108,12 @@ export class Ec2Double {
       DescribeInstanceStatus: (asked) => this.describeStatus(asked),
       TerminateInstances: (asked) => this.terminate(asked),
       DescribeInstanceTypes: (asked) => this.describeTypes(asked),
+      DescribeInstanceTypeOfferings: (asked) => this.describeOfferings(asked),
+      DescribeSubnets: (asked) => this.describeSubnets(asked),
+      DescribeVolumes: (asked) => this.describeVolumes(asked),
+      DeleteVolume: (asked) => this.deleteVolume(asked),
+      StopInstances: (asked) => this.stopInstances(asked),
+      StartInstances: (asked) => this.startInstances(asked),
     };
     const action = actions[form.Action!];
     if (action === undefined) throw new Ec2Refusal('InvalidAction', form.Action!);
@@ -161,6 +187,13 @@ export class Ec2Double {
       if (!this.types.some(({ name }) => name === form.InstanceType)) {
         throw new Ec2Refusal('Unsupported', `${form.InstanceType} is not supported in the zone`);
       }
+      const subnet = form.SubnetId ?? form['NetworkInterface.1.SubnetId'];
+      if (subnet !== undefined && !this.subnets.has(subnet))
+        throw missing('InvalidSubnetID', subnet);
+      const zones = this.offered.get(form.InstanceType!);
+      if (subnet !== undefined && zones?.includes(this.subnets.get(subnet)!) === false) {
+        throw new Ec2Refusal('Unsupported', `${form.InstanceType} is not supported in the zone`);
+      }
       if (form.InstanceType === this.exhausted) {
         throw new Ec2Refusal('InsufficientInstanceCapacity', `no room for ${form.InstanceType}`);
       }
@@ -169,9 +202,89 @@ export class Ec2Double {
       const tags = tagsIn(form, 'instance');
       this.instances.set(id, { ...facts, tags, state: 'pending', polls: 0 });
       this.tokens.set(form.ClientToken!, { asked, id });
+      this.attach(id, this.images.get(form.ImageId!)!, tagsIn(form, 'volume'));
     }
     const id = this.tokens.get(form.ClientToken!)!.id;
     return set('instancesSet', [this.instances.get(id)!], (instance) => this.shown(instance));
+  }
+
+  private attach(instanceId: string, image: DoubleImage, tags: Record<string, string>): void {
+    for (const mapping of structuresOf(image.form, 'BlockDeviceMapping')) {
+      const id = this.newId('vol');
+      const deletes = mapping['Ebs.DeleteOnTermination'] === 'true';
+      const snapshotId = mapping['Ebs.SnapshotId']!;
+      this.volumes.set(id, { id, instanceId, snapshotId, deletes, tags });
+    }
+  }
+
+  private isAttached({ instanceId }: DoubleVolume): boolean {
+    const state = this.instances.get(instanceId)?.state;
+    return state !== undefined && state !== 'terminated';
+  }
+
+  private describeVolumes(form: Form): Xml {
+    const shown = [...this.volumes.values()].filter((volume) => fits(form, volume));
+    return set('volumeSet', shown, (volume) =>
+      fields({ volumeId: volume.id, status: this.isAttached(volume) ? 'in-use' : 'available' }),
+    );
+  }
+
+  private deleteVolume({ VolumeId: id }: Form): Xml {
+    const volume = this.volumes.get(id!);
+    if (volume === undefined) throw missing('InvalidVolume', id!);
+    if (this.isAttached(volume)) throw new Ec2Refusal('VolumeInUse', `${id} is attached`);
+    this.volumes.delete(id!);
+    return '<return>true</return>';
+  }
+
+  private stopInstances(form: Form): Xml {
+    for (const id of listOf(form, 'InstanceId')) {
+      const instance = this.instances.get(id);
+      if (instance === undefined) throw missing('InvalidInstanceID', id);
+      if (!['running', 'pending', 'stopping', 'stopped'].includes(instance.state)) {
+        throw new Ec2Refusal('IncorrectInstanceState', `${id} is ${instance.state}`);
+      }
+      if (instance.state === 'stopped') continue;
+      instance.state = 'stopping';
+      instance.polls = 0;
+      if (form.Force === 'true') this.isStubborn = false;
+    }
+    return '<instancesSet/>';
+  }
+
+  private startInstances(form: Form): Xml {
+    for (const id of listOf(form, 'InstanceId')) {
+      const instance = this.instances.get(id);
+      if (instance === undefined) throw missing('InvalidInstanceID', id);
+      if (instance.state === 'running' || instance.state === 'pending') continue;
+      if (instance.state !== 'stopped') {
+        throw new Ec2Refusal('IncorrectInstanceState', `${id} is ${instance.state}`);
+      }
+      instance.state = 'pending';
+      instance.polls = 0;
+    }
+    return '<instancesSet/>';
+  }
+
+  private describeSubnets(form: Form): Xml {
+    const ids = listOf(form, 'SubnetId');
+    for (const id of ids) if (!this.subnets.has(id)) throw missing('InvalidSubnetID', id);
+    return set('subnetSet', ids, (id) =>
+      fields({ subnetId: id, availabilityZone: this.subnets.get(id)! }),
+    );
+  }
+
+  private describeOfferings(form: Form): Xml {
+    if (form.LocationType !== 'availability-zone') {
+      throw new Ec2Refusal('InvalidParameterValue', `${form.LocationType}`);
+    }
+    const names = structuresOf(form, 'Filter').flatMap((filter) => listOf(filter, 'Value'));
+    const shown = this.types
+      .filter(({ name }) => names.includes(name))
+      .flatMap(({ name }) => (this.offered.get(name) ?? ALL_ZONES).map((zone) => ({ name, zone })));
+    return set('instanceTypeOfferingSet', shown, ({ name, zone }) =>
+      fields({ instanceType: name, locationType: 'availability-zone', location: zone }),
+    );
   }
 
   private describeInstances(form: Form): Xml {
@@ -238,7 +351,12 @@ export class Ec2Double {
     instance.polls += 1;
     const isPatient = instance.polls < this.patience;
     if (instance.state === 'pending' && !isPatient) instance.state = 'running';
-    if (instance.state === 'shutting-down' && !isPatient) instance.state = 'terminated';
+    if (instance.state === 'stopping' && !isPatient && !this.isStubborn) instance.state = 'stopped';
+    if (instance.state !== 'shutting-down' || isPatient) return;
+    instance.state = 'terminated';
+    for (const volume of this.volumes.values()) {
+      if (volume.instanceId === instance.id && volume.deletes) this.volumes.delete(volume.id);
+    }
   }
 
   private shown({ id, state, type: name, imageId }: DoubleInstance): Xml {

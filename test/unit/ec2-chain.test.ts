@@ -197,7 +197,7 @@ describe('the rolling chain', () => {
     const onNote = (text: string) => notes.push(text);
     const gone = await launchIn(world, { point: 'p2', sources: [source], onNote });
     expect(volumeOf(gone.snapshotIds[0]!, 'p2')).toBe(true);
-    expect(notes[0]).toContain('whole upload');
+    expect(notes.join()).toContain('whole upload');
     world.double.fault = () => undefined;
     await stage('p1');
     const begun = journal.record!.volumes[0]!.head!;

@@ -149,6 +149,29 @@ describe('refusals', () => {
     expect(world.double.ebs.snapshots.size).toBe(0);
   });
 
+  it('a type that the zone of the subnet does not offer, and a rule that takes the next one', async () => {
+    world.double.ec2.offered.set('m6i.large', ['us-east-1b', 'us-east-1c']);
+    await expect(launch()).rejects.toMatchObject({
+      code: 'ERR_EC2_INSTANCE_TYPE',
+      message:
+        'instance type m6i.large: zone us-east-1a of the subnet does not offer it; ' +
+        'us-east-1b, us-east-1c offer it',
+    });
+    expect(world.double.ebs.snapshots.size).toBe(0);
+    const source = { cpus: 2, memoryGiB: 8 };
+    const plan = planOf({ instanceType: 'auto', source, rootVolume: 'vda' });
+    expect((await launch({ plan })).instanceType).toBe('r6i.large');
+  });
+
+  it('a subnet of another region', async () => {
+    const plan = planOf({ subnetId: 'subnet-0f', region: 'eu-central-1', rootVolume: 'vda' });
+    await expect(launch({ plan })).rejects.toMatchObject({
+      code: 'ERR_EC2_PLAN',
+      message: expect.stringContaining('eu-central-1 has none of that id'),
+    });
+    expect(world.double.ebs.snapshots.size).toBe(0);
+  });
+
   it('a type without room: another one in the plan, and the launch goes on', async () => {
     world.double.ec2.exhausted = 'm6i.large';
     const journal = memoryRecord<LaunchRecord>();
@@ -162,6 +185,8 @@ describe('refusals', () => {
 
   it.each([
     ['VcpuLimitExceeded', 'ERR_AWS_QUOTA'],
+    ['InsufficientInstanceCapacity', 'ERR_EC2_INSTANCE_TYPE'],
+    ['ExpiredToken', 'ERR_AWS_CREDENTIALS'],
     ['UnauthorizedOperation', 'ERR_AWS_DENIED'],
     ['InvalidSubnetID.NotFound', 'ERR_AWS_REFUSED'],
   ])('RunInstances says %s: %s', async (name, code) => {
@@ -217,8 +242,9 @@ describe('refusals', () => {
   it('a snapshot that differs from the point is found before it is launched', async () => {
     world.double.fault = (call) => {
       if (call !== 'ListSnapshotBlocks') return undefined;
-      for (const { blocks } of world.double.ebs.snapshots.values()) {
-        blocks.set(0, Buffer.alloc(BLOCK_BYTES, 9));
+      for (const { blocks, state } of world.double.ebs.snapshots.values()) {
+        // The other volume may still be on its way.
+        if (state === 'completed') blocks.set(0, Buffer.alloc(BLOCK_BYTES, 9));
       }
       return undefined;
     };

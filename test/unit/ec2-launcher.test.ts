@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { createEc2Launcher } from '../../src/recovery/ec2/ec2-launcher.ts';
+import type { SourceMachine } from '../../src/recovery/ec2/launch-choices.ts';
 import type { Launch, LaunchOptions } from '../../src/recovery/launcher.ts';
 import type { ImageReader } from '../../src/store/types.ts';
 import { type AwsDouble, startAwsDouble } from '../tools/aws-double.ts';
@@ -32,7 +33,10 @@ interface Ec2World extends LaunchWorld {
   readonly double: AwsDouble;
 }
 
-async function createWorld(options: Record<string, unknown> = {}): Promise<Ec2World> {
+async function createWorld(
+  options: Record<string, unknown> = {},
+  machine: SourceMachine | null = null,
+): Promise<Ec2World> {
   const root = mkdtempSync(join(tmpdir(), 'understudy-ec2-'));
   const double = await startAwsDouble();
   double.ec2.patience = 0;
@@ -40,7 +44,12 @@ async function createWorld(options: Record<string, unknown> = {}): Promise<Ec2Wo
   process.env.AWS_ENDPOINT_URL = double.endpoint;
   const plan = { instanceType: 'm6i.large', subnetId: 'subnet-0a' };
   return {
-    ...{ launcher: createEc2Launcher(hurriedClock), root, point: fakePoint('p'), double },
+    ...{
+      launcher: createEc2Launcher(hurriedClock, { machine: () => machine }),
+      root,
+      point: fakePoint('p'),
+      double,
+    },
     ...{ options: { plan, ...options }, isLasting: true },
     openImage: async () => readerOf(disk),
     imageAddress: () => Promise.reject(new Error('not asked for')),
@@ -153,5 +162,133 @@ describe('a launch to EC2 as a job', () => {
     world.double.fault = () => undefined;
     await createEc2Launcher(systemClock).clean(record.made);
     expect(left()).toEqual([0, 0]);
+  });
+});
+
+describe('a failover to EC2', () => {
+  let world: Ec2World;
+  let record: LaunchRecord;
+  beforeEach(async () => {
+    world = await createWorld();
+    record = new LaunchRecord();
+  });
+  afterEach(() => world.close());
+
+  /** A life of the job that ends as told once it is up. */
+  async function life(end: 'stop' | 'leave', over: Partial<Launch> = {}): Promise<string> {
+    const { launcher, options: given, point, openImage } = world;
+    const options = await launcher.check(given, point, openImage, 'failover');
+    const signals = { stop: new AbortController(), leave: new AbortController() };
+    const at = { stop: signals.stop.signal, leave: signals.leave.signal };
+    const launch = { ...launchOf(world, record, options, at), clock: hurriedClock };
+    const phase = async (name: string) => {
+      if (name === 'up') signals[end].abort(end === 'stop' ? { timeoutMs: 60_000 } : undefined);
+    };
+    return launcher.run({ ...launch, kind: 'failover', phase, ...over });
+  }
+  const instance = () => [...world.double.ec2.instances.values()][0]!;
+  const volumes = () => [...world.double.ec2.volumes.values()];
+  const isProduct = ({ isProduct: is }: { isProduct?: boolean }) => is === true;
+
+  it('stopped, keeps its instance and its volumes, and is started again on them', async () => {
+    expect(await life('stop')).toBe('done');
+    expect(instance()).toMatchObject({ state: 'stopped', tags: { 'understudy-kind': 'failover' } });
+    expect(record.standsAlone).toBe(true);
+    expect(record.made.every(isProduct)).toBe(true);
+    expect(volumes()).toMatchObject([{ deletes: false, tags: { 'understudy-kind': 'failover' } }]);
+    const calls = world.double.calls.length;
+    const openImage = () => Promise.reject(new Error('the point is gone'));
+    expect(await life('leave', { starts: 2, openImage })).toBe('left');
+    expect(instance().state).toBe('running');
+    // Found again as it runs, it is not started once more.
+    expect(await life('stop', { starts: 2, openImage })).toBe('done');
+    const made = world.double.calls.slice(calls);
+    expect(made.filter((call) => call === 'StartInstances')).toHaveLength(1);
+    expect(made).not.toContain('RunInstances');
+    expect(world.double.ec2.instances.size).toBe(1);
+  });
+
+  it('discarded, leaves nothing: instance, volumes, image, snapshots', async () => {
+    await life('stop');
+    await world.launcher.clean(record.made);
+    expect(instance().state).toBe('terminated');
+    expect(volumes()).toEqual([]);
+    expect([world.double.ec2.images.size, world.double.ebs.snapshots.size]).toEqual([0, 0]);
+  });
+
+  it('that does not shut down in order is cut off', async () => {
+    world.double.ec2.isStubborn = true;
+    expect(await life('stop')).toBe('done');
+    expect(instance().state).toBe('stopped');
+    expect(record.said.join()).toContain('it is cut off');
+    expect(world.double.calls.filter((call) => call === 'StopInstances')).toHaveLength(2);
+  });
+
+  it('whose guest was shut down from within has ended by itself, and is kept', async () => {
+    const phase = async (name: string) => {
+      if (name === 'up') instance().state = 'stopped';
+    };
+    expect(await life('leave', { phase })).toBe('done');
+    expect(record.said.at(-1)).toContain('ended by itself');
+    expect(await life('leave', { starts: 2 })).toBe('left');
+    expect(instance().state).toBe('running');
+  });
+
+  it('volumes go with the instance where the plan says so', async () => {
+    world = Object.assign(world, {
+      options: {
+        plan: { instanceType: 'm6i.large', subnetId: 'subnet-0a', keepVolumes: false },
+      },
+    });
+    await life('stop');
+    expect(volumes()).toMatchObject([{ deletes: true }]);
+  });
+});
+
+describe('what the plan leaves open', () => {
+  const machine = (over: Partial<SourceMachine> = {}): SourceMachine => ({
+    timeMs: Date.UTC(2026, 10, 21),
+    ...{ architecture: 'x86_64', cpuCount: 3, memoryBytes: 10.2 * 2 ** 30, bootVolume: '' },
+    ...over,
+  });
+  async function chosen(
+    plan: Record<string, unknown>,
+    told: SourceMachine | null,
+  ): Promise<LaunchOptions> {
+    const world = await createWorld({ plan: { subnetId: 'subnet-0a', ...plan } }, told);
+    try {
+      const { launcher, options, point, openImage } = world;
+      return await launcher.check(options, point, openImage, 'drill');
+    } finally {
+      await world.close();
+    }
+  }
+
+  it('is chosen by what the agent told of its machine, and stays so', async () => {
+    const options = await chosen({}, machine());
+    expect(options.chosen).toMatch(/; 3 CPUs and 10\.2 GiB: as the agent told at 2026-11-21T/);
+    expect(options.chosen).toMatch(/m6i\.xlarge: the smallest of m6i, c6i, r6i with 3 CPUs/);
+    expect(JSON.parse(String(options.plan))).toMatchObject({
+      ...{ source: { cpus: 3, memoryGiB: 10.2 }, architecture: 'x86_64' },
+    });
+  });
+
+  it('by the plan first', async () => {
+    const options = await chosen({ source: { cpus: 2, memoryGiB: 4 } }, machine());
+    expect(options.chosen).toContain('c6i.large');
+    const named = await chosen({ instanceType: 'r6i.large' }, machine());
+    expect(named.chosen).toContain('r6i.large: the plan names it');
+  });
+
+  it('an ARM machine gets one of ARM', async () => {
+    const arm = machine({ architecture: 'aarch64', cpuCount: 2, memoryBytes: 8 * 2 ** 30 });
+    expect((await chosen({}, arm)).chosen).toContain('m7g.large');
+  });
+
+  it('by nobody: it is said', async () => {
+    await expect(chosen({}, null)).rejects.toMatchObject({
+      code: 'ERR_EC2_PLAN',
+      message: expect.stringContaining('source is needed'),
+    });
   });
 });

@@ -15,8 +15,14 @@ import {
 import { dryRun } from '../../src/recovery/ec2/dry-run.ts';
 import { Frontier } from '../../src/recovery/ec2/frontier.ts';
 import { iamPolicy, iamPolicyText, impliedActions } from '../../src/recovery/ec2/iam-policy.ts';
+import { expectedType, fitPlan } from '../../src/recovery/ec2/launch-choices.ts';
 import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
-import { instanceHour, requestCost } from '../../src/recovery/ec2/prices.ts';
+import {
+  instanceHour,
+  parsePrices,
+  requestCost,
+  standardPrices,
+} from '../../src/recovery/ec2/prices.ts';
 import {
   deviceName,
   registerImageRequest,
@@ -180,7 +186,7 @@ describe('right-sizing', () => {
     [{ cpus: 3, memoryGiB: 4 }, 'c6i.xlarge'],
     [{ cpus: 4, memoryGiB: 15 }, 'm6i.xlarge'],
   ])('%j: %s', (source, name) => {
-    expect(rightSize(types, source, wanted)).toBe(name);
+    expect(rightSize(types, source, wanted)[0]).toBe(name);
   });
 
   it('says that none is large enough', () => {
@@ -192,12 +198,13 @@ describe('right-sizing', () => {
 
 const least = { instanceType: 'm6i.large', subnetId: 'subnet-0a' };
 const planOf = (fields: object) => parsePlan(JSON.stringify({ ...least, ...fields }), 'p.json');
+const fitted = (fields: object) => fitPlan(planOf(fields), null, []);
 
 describe('the launch plan', () => {
   it('has defaults', () => {
     expect(planOf({})).toMatchObject({
-      ...{ instanceType: 'm6i.large', architecture: 'x86_64', bootMode: 'auto', encryption: null },
-      ...{ volumeType: 'gp3', keepsVolumes: false, securityGroupIds: [], tags: {} },
+      ...{ instanceType: 'm6i.large', architecture: null, bootMode: 'auto', encryption: null },
+      ...{ volumeType: 'gp3', keepsVolumes: null, securityGroupIds: [], tags: {} },
     });
     expect(planOf({ encrypted: true }).encryption).toEqual({ kmsKeyArn: null });
   });
@@ -205,7 +212,6 @@ describe('the launch plan', () => {
   it.each([
     [{ instanceTyp: 'x' }, 'instanceTyp is no field'],
     [{ instanceType: 'large' }, 'instanceType is "large"'],
-    [{ instanceType: 'auto' }, 'source is needed'],
     [{ instanceType: 'auto', source: { cpus: 2 } }, 'source.memoryGiB is missing'],
     [{ source: { cpus: 2.5, memoryGiB: 1 } }, 'source.cpus is 2.5, not a whole number'],
     [{ source: { cpus: 2, memoryGiB: 1, disks: 1 } }, 'source.disks is no field'],
@@ -252,7 +258,8 @@ describe('the launch plan', () => {
 });
 
 const facts = (fields: object) => ({
-  ...{ job: 'j1', server: 'web 1', point: 'p1', plan: planOf(fields), bootMode: 'uefi' as const },
+  ...{ job: 'j1', server: 'web 1', point: 'p1', plan: fitted(fields), bootMode: 'uefi' as const },
+  kind: 'drill' as const,
   volumes: ['vda', 'vdb'].map((volume, at) => ({ volume, snapshotId: `snap-${at}` })),
   tags: tagsOf('j1', { server: 'web 1' }, { team: 'a' }),
 });
@@ -310,8 +317,10 @@ describe('requests', () => {
 
 describe('the dry run', () => {
   const told = dryRun({
-    ...{ job: 'j', server: 's', point: 'p', plan: planOf({}), bootMode: 'uefi' as const },
-    ...{ instanceType: 'm6i.large', checkShare: 0.5, timeoutMinutes: 60 },
+    ...{ job: 'j', server: 's', point: 'p', plan: fitted({}), bootMode: 'uefi' as const },
+    ...{ kind: 'drill', prices: standardPrices },
+    instanceType: { name: 'm6i.large', reason: 'the plan names it' },
+    ...{ checkShare: 0.5, timeoutMinutes: 60 },
     volumes: [
       { volume: 'vda', sizeBytes: 2 ** 33, step: { kind: 'full', reason: 'first' }, blocks: 2000 },
       {
@@ -331,10 +340,63 @@ describe('the dry run', () => {
     expect(JSON.stringify(told.calls)).toContain('snap-9');
   });
 
+  it('says what was chosen and why, and that its prices are an estimate', () => {
+    expect(told.choices).toEqual([
+      'vda boots, by uefi',
+      'instance type m6i.large: the plan names it',
+    ]);
+    expect(told.prices).toMatchObject({ isEstimate: true, asOf: standardPrices.asOf });
+    expect(told.prices.source).toContain('not checked');
+  });
+
+  it('chooses without asking anybody, as the launch would', () => {
+    const plan = fitPlan(
+      parsePlan('{"subnetId": "subnet-0a"}', 'p'),
+      {
+        ...{ timeMs: 0, architecture: 'x86_64', cpuCount: 6, memoryBytes: 30 * 2 ** 30 },
+        bootVolume: 'vdb',
+      },
+      ['vda', 'vdb'],
+    );
+    expect(plan).toMatchObject({ rootVolume: 'vdb', source: { cpus: 6, memoryGiB: 30 } });
+    expect(plan.reasons).toEqual([
+      expect.stringContaining('architecture x86_64'),
+      expect.stringContaining('root volume vdb: as the agent told at 1970'),
+      expect.stringContaining('6 CPUs and 30 GiB'),
+    ]);
+    expect(expectedType(plan, 'uefi')).toMatchObject({ name: 'm6i.2xlarge' });
+    expect(expectedType({ ...plan, families: ['x2idn'] }, 'uefi')).toBe(null);
+    expect(() => fitPlan(parsePlan('{"subnetId": "subnet-0a"}', 'p'), null, [])).toThrow('source');
+  });
+
+  it('prices of your own go before the standard ones, and have to say what they are', () => {
+    const words = { region: 'eu-central-1', asOf: '2026-11', source: 'our contract' };
+    const text = (fields: object) => JSON.stringify({ ...words, ...fields });
+    const own = parsePrices(text({ put: 1, instanceHour: { 'm6i.large': 9 } }), 'f');
+    expect(requestCost(own, 'put', 1000)).toBe(1);
+    expect(instanceHour(own, 'm6i.large')).toBe(9);
+    expect(instanceHour(own, 'm6i.xlarge')).toBeCloseTo(0.192, 6);
+    expect(own).toMatchObject({ ...words, get: standardPrices.get });
+    for (const [given, message] of [
+      ['{', 'not JSON'],
+      ['[]', 'no object'],
+      ['{"put": 1}', 'region is missing'],
+      [text({ put: -1 }), 'put is no price'],
+      [text({ putt: 1 }), 'putt is no field'],
+      [text({ cpuHour: { m6i: 'x' } }), 'cpuHour.m6i is no price'],
+      [text({ volumeGBMonth: 3 }), 'volumeGBMonth. is no price'],
+    ] as const) {
+      expect(() => parsePrices(given, 'f')).toThrow(message);
+    }
+  });
+
   it('prices follow the size within a family', () => {
-    expect(instanceHour('m6i.4xlarge')).toBeCloseTo(0.768, 6);
-    expect([instanceHour('u-6tb1.metal'), instanceHour('odd')]).toEqual([null, null]);
-    expect(requestCost('put', 1000)).toBe(0.006);
+    expect(instanceHour(standardPrices, 'm6i.4xlarge')).toBeCloseTo(0.768, 6);
+    expect([
+      instanceHour(standardPrices, 'u-6tb1.metal'),
+      instanceHour(standardPrices, 'odd'),
+    ]).toEqual([null, null]);
+    expect(requestCost(standardPrices, 'put', 1000)).toBe(0.006);
   });
 });
 

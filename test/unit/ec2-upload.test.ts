@@ -254,6 +254,50 @@ describe('refusals', () => {
     });
   });
 
+  it.each([
+    ['AccessDeniedException', 403, 'ebs:PutSnapshotBlock'],
+    ['UnauthorizedOperation', 403, 'ebs:PutSnapshotBlock'],
+  ])('%s names the right that is missing', async (type, status, action) => {
+    world.double.fault = (call) => (call === 'PutSnapshotBlock' ? refuse(status, type) : undefined);
+    await expect(upload(sample())).rejects.toMatchObject({
+      code: 'ERR_AWS_DENIED',
+      message: expect.stringContaining(`the right ${action} is missing`),
+    });
+  });
+
+  it('snapshots that come too fast for a volume are waited for', async () => {
+    let isFirst = true;
+    world.double.fault = (call) => {
+      if (call !== 'StartSnapshot' || !isFirst) return undefined;
+      isFirst = false;
+      return refuse(400, 'SnapshotCreationPerVolumeRateExceeded');
+    };
+    const content = sample();
+    expectVolume((await upload(content)).snapshotId, content);
+  });
+
+  it('no credentials, and those that have expired, are said so', async () => {
+    world.double.fault = () => refuse(400, 'ExpiredTokenException');
+    await expect(upload(sample())).rejects.toMatchObject({
+      code: 'ERR_AWS_CREDENTIALS',
+      message: expect.stringContaining('ExpiredToken'),
+    });
+    world.double.fault = () => undefined;
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) delete process.env[name];
+    process.env.AWS_SHARED_CREDENTIALS_FILE = '/nonexistent';
+    process.env.AWS_CONFIG_FILE = '/nonexistent';
+    try {
+      world.reconnect();
+      await expect(upload(sample())).rejects.toMatchObject({
+        code: 'ERR_AWS_CREDENTIALS',
+        message: expect.stringMatching(/^StartSnapshot .*credentials/i),
+      });
+    } finally {
+      delete process.env.AWS_SHARED_CREDENTIALS_FILE;
+      delete process.env.AWS_CONFIG_FILE;
+    }
+  });
+
   it('a key that is not known is said so', async () => {
     useKey('AKIAOTHER');
     world.reconnect();

@@ -9,6 +9,7 @@ import {
   parallelOption,
   planOption,
   pointOptions,
+  pricesOption,
   putsOption,
   recordOption,
   verifyOption,
@@ -28,6 +29,7 @@ const plan: CommandSpec = {
     chainOption,
     verifyOption,
     idleOption,
+    pricesOption,
     jsonOption,
   ],
   examples: [

@@ -80,8 +80,9 @@ const start: CommandSpec = {
     const client = await connect(context, settings);
     const point = await findPoint(client, wantedPoint(settings));
     if (settings.flag('dry-run')) {
-      const { planDrill } = await import('../ec2-run.ts');
-      return planDrill(context, settings, { client, point, planText: String(ec2.plan) });
+      const { planJob } = await import('../ec2-run.ts');
+      const planText = String(ec2.plan);
+      return planJob(context, settings, { client, point, planText, kind: 'failover' });
     }
     const yes = await agree(context, settings, { client, point });
     const body = { yes, options: { ...vmSettings(settings), ...ec2 } };

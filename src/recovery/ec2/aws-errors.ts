@@ -57,7 +57,7 @@ function answerOf(error: unknown): Answer {
 
 const patterns: readonly (readonly [RegExp, Meaning])[] = [
   [/^DryRunOperation$/, 'would-succeed'],
-  [/Throttl|^RequestLimitExceeded$|^TooManyRequests/, 'passing'],
+  [/Throttl|^RequestLimitExceeded$|^TooManyRequests|RateExceeded$/, 'passing'],
   [/^(InternalError|InternalFailure|InternalServer|ServiceUnavailable|Unavailable)/, 'passing'],
   [/^(TimeoutError|AbortError|RequestTimeout)/, 'passing'],
   [
@@ -73,7 +73,7 @@ const patterns: readonly (readonly [RegExp, Meaning])[] = [
   [/LimitExceeded(Exception)?$|QuotaExceeded/, 'quota'],
   [/^(ResourceNotFound|Invalid[A-Za-z]+\.(NotFound|Unavailable)$)/, 'not-found'],
   [/^InvalidAMIName\.Duplicate$/, 'taken'],
-  [/\.InUse$|^IncorrectState/, 'in-use'],
+  [/\.InUse$|^VolumeInUse$|^IncorrectState$/, 'in-use'],
 ];
 
 /** The name that AWS gives an error: `InvalidAMIID.NotFound`. */
@@ -106,14 +106,37 @@ const codes: Readonly<Record<Meaning, ErrorCode>> = {
   refused: 'ERR_AWS_REFUSED',
 };
 
+const ebsCalls: readonly string[] = [
+  ...['StartSnapshot', 'PutSnapshotBlock', 'CompleteSnapshot'],
+  ...['ListSnapshotBlocks', 'GetSnapshotBlock'],
+];
+
+/** The right that is missing: as AWS names it, else that of the call itself. */
+function missingAction(message: string, call: string): string {
+  const named = /not authorized to perform:? ([a-z0-9-]+:\w+)/i.exec(message)?.[1];
+  return named ?? `${ebsCalls.includes(call) ? 'ebs' : 'ec2'}:${call}`;
+}
+
+/** Words of AWS that are of use to a person; the encoded message is none. */
+const readable = (message: string): string =>
+  message.replace(/\s*Encoded authorization failure message:.*$/i, '').trim();
+
+function extra(meaning: Meaning, message: string, call: string, code: string | undefined): string {
+  if (meaning === 'denied') return `; the right ${missingAction(message, call)} is missing`;
+  return code === 'ENOTFOUND' ? '; is there a region of that name?' : '';
+}
+
 /** One line: the call, what it was about, and the answer in AWS's words. */
 export function awsError(cause: unknown, call: string, subject: string): UnderstudyError {
   if (cause instanceof UnderstudyError) return cause;
   const { name, message, reason, status, networkCode } = answerOf(cause);
+  const meaning = meaningOf(cause);
   const said = cause instanceof NoAnswer ? message : (networkCode ?? name);
   const why = reason === undefined ? said : `${said} ${reason}`;
-  const detail = message === said || message === '' ? '' : `, ${message}`;
+  const words = readable(message);
+  const detail = words === said || words === '' ? '' : `, ${words}`;
   const numbered = status === undefined ? '' : ` (${status})`;
-  const text = `${call}${subject === '' ? '' : ` ${subject}`}: ${why}${numbered}${detail}`;
-  return new UnderstudyError(codes[meaningOf(cause)], text, { syscall: call, errno: why }, cause);
+  const about = `${call}${subject === '' ? '' : ` ${subject}`}`;
+  const text = `${about}: ${why}${numbered}${detail}${extra(meaning, message, call, networkCode)}`;
+  return new UnderstudyError(codes[meaning], text, { syscall: call, errno: why }, cause);
 }

@@ -3,11 +3,12 @@
  * the launch's own requests. Ids that only the calls themselves give stand in angle brackets. Pure.
  */
 
+import type { LaunchKind } from '../runner.ts';
 import { EBS_BLOCK_BYTES, sizeGiB } from './block-image.ts';
 import type { BootMode } from './boot-mode.ts';
 import type { ChainStep } from './chain.ts';
-import type { LaunchPlan } from './launch-plan.ts';
-import { instanceHour, requestCost, snapshotHour, volumeHour } from './prices.ts';
+import type { ChosenType, FittedPlan } from './launch-choices.ts';
+import { instanceHour, type PriceTable, requestCost, snapshotHour, volumeHour } from './prices.ts';
 import { registerImageRequest, runInstancesRequest } from './requests.ts';
 import { tagsOf } from './tags.ts';
 import { newRecord, startRequest } from './upload-record.ts';
@@ -24,11 +25,13 @@ export interface DryFacts {
   readonly job: string;
   readonly server: string;
   readonly point: string;
-  readonly plan: LaunchPlan;
+  readonly kind: LaunchKind;
+  readonly plan: FittedPlan;
   readonly volumes: readonly DryVolume[];
   readonly bootMode: BootMode;
   /** Null: chosen by the rule, and nobody was asked. */
-  readonly instanceType: string | null;
+  readonly instanceType: ChosenType | null;
+  readonly prices: PriceTable;
   readonly checkShare: number;
   readonly timeoutMinutes: number;
 }
@@ -43,6 +46,8 @@ export interface PlannedCall {
 }
 
 export interface DryRun {
+  /** What was chosen for what the plan leaves open, and why: a line each. */
+  readonly choices: readonly string[];
   readonly calls: readonly PlannedCall[];
   /** Paid once: for the requests. */
   readonly requestsUsd: number;
@@ -52,6 +57,8 @@ export interface DryRun {
     readonly volumesUsd: number;
     readonly snapshotsUsd: number;
   };
+  /** All prices are estimates by this table. */
+  readonly prices: Pick<PriceTable, 'region' | 'asOf' | 'source'> & { readonly isEstimate: true };
 }
 
 const PAGE_BLOCKS = 1000;
@@ -62,18 +69,31 @@ export function dryRun(facts: DryFacts): DryRun {
     ...facts.volumes.flatMap((volume) => volumeCalls(facts, volume)),
     ...instanceCalls(facts),
   ];
-  const { plan, volumes, instanceType } = facts;
+  const { plan, volumes, instanceType, prices } = facts;
+  const { region, asOf, source } = prices;
   const sum = (of: (volume: DryVolume) => number) =>
     volumes.reduce((total, volume) => total + of(volume), 0);
   return {
+    choices: [...plan.reasons, ...chosen(facts)],
     calls,
     requestsUsd: calls.reduce((total, { costUsd }) => total + costUsd, 0),
     hourly: {
-      instanceUsd: instanceType === null ? null : instanceHour(instanceType),
-      volumesUsd: sum(({ sizeBytes }) => volumeHour(plan.volumeType, sizeGiB(sizeBytes))),
-      snapshotsUsd: sum(({ blocks }) => snapshotHour(blocks * EBS_BLOCK_BYTES)),
+      instanceUsd: instanceType === null ? null : instanceHour(prices, instanceType.name),
+      volumesUsd: sum(({ sizeBytes }) => volumeHour(prices, plan.volumeType, sizeGiB(sizeBytes))),
+      snapshotsUsd: sum(({ blocks }) => snapshotHour(prices, blocks * EBS_BLOCK_BYTES)),
     },
+    prices: { region, asOf, source, isEstimate: true },
   };
+}
+
+function chosen({ instanceType, bootMode, volumes, plan }: DryFacts): string[] {
+  const root = volumes[0];
+  return [
+    ...(root === undefined ? [] : [`${root.volume} boots, by ${bootMode}`]),
+    instanceType === null
+      ? `instance type: by the rule from ${plan.families?.join(', ')}; the launch asks EC2`
+      : `instance type ${instanceType.name}: ${instanceType.reason}`,
+  ];
 }
 
 const free = (call: string, request: object | null, count = 1): PlannedCall => ({
@@ -81,8 +101,18 @@ const free = (call: string, request: object | null, count = 1): PlannedCall => (
 });
 
 function typeCalls({ plan, instanceType }: DryFacts): PlannedCall[] {
-  const type = plan.instanceType ?? instanceType;
-  return [free('DescribeInstanceTypes', type === null ? null : { InstanceTypes: [type] })];
+  const { subnetId } = plan;
+  const type = instanceType?.name ?? '<by the rule>';
+  const types = plan.instanceType === null ? null : { InstanceTypes: [type] };
+  if (subnetId === null) return [free('DescribeInstanceTypes', types)];
+  return [
+    free('DescribeSubnets', { SubnetIds: [subnetId] }),
+    free('DescribeInstanceTypes', types),
+    free('DescribeInstanceTypeOfferings', {
+      LocationType: 'availability-zone',
+      Filters: [{ Name: 'instance-type', Values: [type] }],
+    }),
+  ];
 }
 
 function volumeCalls(
@@ -90,12 +120,12 @@ function volumeCalls(
   { volume, sizeBytes, step, blocks }: DryVolume,
 ): PlannedCall[] {
   if (step.kind === 'keep') return [free('DescribeSnapshots', { SnapshotIds: [step.snapshotId] })];
-  const { job, server, point, plan, timeoutMinutes, checkShare } = facts;
+  const { job, kind, server, point, plan, timeoutMinutes, checkShare, prices } = facts;
   const record = newRecord({
     key: `${job} ${volume}`,
     sizeGiB: sizeGiB(sizeBytes),
     description: `understudy: ${server} ${volume} at ${point}`,
-    tags: tagsOf(job, { server, point, volume }, plan.tags),
+    tags: tagsOf(job, { kind, server, point, volume }, plan.tags),
     parentSnapshotId: step.kind === 'delta' ? step.parentSnapshotId : null,
     encryption: plan.encryption,
     timeoutMinutes,
@@ -107,23 +137,23 @@ function volumeCalls(
   const reads = Math.ceil(blocks * checkShare);
   return [
     ebs('StartSnapshot', 1, startRequest(record), 0),
-    ebs('PutSnapshotBlock', blocks, null, requestCost('put', blocks)),
+    ebs('PutSnapshotBlock', blocks, null, requestCost(prices, 'put', blocks)),
     ebs('CompleteSnapshot', 1, { SnapshotId, ChangedBlocksCount: blocks }, 0),
     free('DescribeSnapshots', { SnapshotIds: [SnapshotId] }),
     ...(reads === 0
       ? []
       : [
-          ebs('ListSnapshotBlocks', pages, { SnapshotId }, requestCost('list', pages)),
-          ebs('GetSnapshotBlock', reads, null, requestCost('get', reads)),
+          ebs('ListSnapshotBlocks', pages, { SnapshotId }, requestCost(prices, 'list', pages)),
+          ebs('GetSnapshotBlock', reads, null, requestCost(prices, 'get', reads)),
         ]),
   ];
 }
 
 function instanceCalls(facts: DryFacts): PlannedCall[] {
-  const { job, server, point, plan, volumes, bootMode } = facts;
+  const { job, kind, server, point, plan, volumes, bootMode } = facts;
   const launch = {
-    ...{ job, server, point, plan, bootMode },
-    tags: tagsOf(job, { server, point }, { Name: `${server} (understudy)`, ...plan.tags }),
+    ...{ job, kind, server, point, plan, bootMode },
+    tags: tagsOf(job, { kind, server, point }, { Name: `${server} (understudy)`, ...plan.tags }),
     volumes: volumes.map(({ volume, step }) => ({
       volume,
       snapshotId: step.kind === 'keep' ? step.snapshotId : `<snapshot of ${volume}>`,
@@ -131,7 +161,7 @@ function instanceCalls(facts: DryFacts): PlannedCall[] {
   };
   const image = '<image>';
   const InstanceIds = ['<instance>'];
-  const type = facts.instanceType ?? plan.instanceType ?? '<by the rule>';
+  const type = facts.instanceType?.name ?? '<by the rule>';
   return [
     free('RegisterImage', registerImageRequest(launch)),
     free('RunInstances', runInstancesRequest(launch, image, type)),

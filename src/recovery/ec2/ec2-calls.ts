@@ -1,20 +1,21 @@
 /** The calls of EC2, one function each; the only place that makes them. */
 import {
-  type _InstanceType,
   DeleteSnapshotCommand,
+  DeleteVolumeCommand,
   DeregisterImageCommand,
   DescribeImagesCommand,
   DescribeInstanceStatusCommand,
   DescribeInstancesCommand,
-  DescribeInstanceTypesCommand,
   DescribeSnapshotsCommand,
+  DescribeVolumesCommand,
   type Instance,
-  type InstanceTypeInfo,
   RegisterImageCommand,
   type RegisterImageRequest,
   RunInstancesCommand,
   type RunInstancesRequest,
   type Snapshot,
+  StartInstancesCommand,
+  StopInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import { UnderstudyError } from '../../base/errors.ts';
@@ -164,36 +165,39 @@ export class Ec2Calls {
     );
   }
 
-  /** One type by its name: null where the region does not offer it. */
-  async instanceType(name: string): Promise<InstanceTypeInfo | null> {
-    const { answer } = await this.aws.askFor(
-      { call: 'DescribeInstanceTypes', subject: name, stop: this.stop },
-      (abortSignal) => {
-        const request = { InstanceTypes: [name as _InstanceType] };
-        return this.aws.ec2.send(new DescribeInstanceTypesCommand(request), { abortSignal });
-      },
-      ['instance-type'],
+  /** Shut down in order by EC2, or cut off; one that is stopped already stays so. */
+  async stopInstance(id: string, isForced = false): Promise<void> {
+    const request = { InstanceIds: [id], ...(isForced && { Force: true }) };
+    await this.aws.ask({ call: 'StopInstances', subject: id, stop: this.stop }, (abortSignal) =>
+      this.aws.ec2.send(new StopInstancesCommand(request), { abortSignal }),
     );
-    return answer?.InstanceTypes?.[0] ?? null;
   }
 
-  /** All types of some families: `m6i` stands for m6i.large and its brothers. */
-  async instanceTypes(families: readonly string[]): Promise<InstanceTypeInfo[]> {
-    const types: InstanceTypeInfo[] = [];
-    const Values = families.map((family) => `${family}.*`);
-    let NextToken: string | undefined;
-    do {
-      const Filters = [{ Name: 'instance-type', Values }];
-      const request = { Filters, ...nextOf(NextToken) };
-      const page = await this.aws.ask(
-        { call: 'DescribeInstanceTypes', subject: Values.join(', '), stop: this.stop },
-        (abortSignal) =>
-          this.aws.ec2.send(new DescribeInstanceTypesCommand(request), { abortSignal }),
-      );
-      types.push(...(page.InstanceTypes ?? []));
-      NextToken = page.NextToken || undefined;
-    } while (NextToken !== undefined);
-    return types;
+  async startInstance(id: string): Promise<void> {
+    await this.aws.ask({ call: 'StartInstances', subject: id, stop: this.stop }, (abortSignal) =>
+      this.aws.ec2.send(new StartInstancesCommand({ InstanceIds: [id] }), { abortSignal }),
+    );
+  }
+
+  /** Ids of volumes that a job's instances have, or had: they bear its tag. */
+  async volumesOf(job: string): Promise<string[]> {
+    const answer = await this.aws.ask(
+      { call: 'DescribeVolumes', subject: `of job ${job}`, stop: this.stop },
+      (abortSignal) =>
+        this.aws.ec2.send(new DescribeVolumesCommand({ Filters: byJob(job) }), { abortSignal }),
+    );
+    return (answer.Volumes ?? []).map((volume) => volume.VolumeId!);
+  }
+
+  /** 'in-use' while an instance has it. One that is not there is deleted already. */
+  async deleteVolume(id: string): Promise<'deleted' | 'in-use'> {
+    const { meaning } = await this.aws.askFor(
+      { call: 'DeleteVolume', subject: id, stop: this.stop },
+      (abortSignal) =>
+        this.aws.ec2.send(new DeleteVolumeCommand({ VolumeId: id }), { abortSignal }),
+      ['not-found', 'in-use'],
+    );
+    return meaning === 'in-use' ? 'in-use' : 'deleted';
   }
 
   private async images(Filters: { Name: string; Values: string[] }[]): Promise<string[]> {

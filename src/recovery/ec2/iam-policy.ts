@@ -28,9 +28,12 @@ const statements: readonly Statement[] = [
     Action: [
       'ec2:DescribeImages',
       'ec2:DescribeInstanceStatus',
+      'ec2:DescribeInstanceTypeOfferings',
       'ec2:DescribeInstanceTypes',
       'ec2:DescribeInstances',
       'ec2:DescribeSnapshots',
+      'ec2:DescribeSubnets',
+      'ec2:DescribeVolumes',
     ],
     // EC2 knows no narrower right to look.
     Resource: '*',
@@ -108,10 +111,22 @@ const statements: readonly Statement[] = [
     Condition: asMade,
   },
   {
+    Sid: 'StopAndStartOwn',
+    Effect: 'Allow',
+    Action: ['ec2:StartInstances', 'ec2:StopInstances'],
+    Resource: own('instance'),
+    Condition: ofOurs,
+  },
+  {
     Sid: 'RemoveOwn',
     Effect: 'Allow',
-    Action: ['ec2:DeleteSnapshot', 'ec2:DeregisterImage', 'ec2:TerminateInstances'],
-    Resource: [snapshot, image, own('instance')],
+    Action: [
+      'ec2:DeleteSnapshot',
+      'ec2:DeleteVolume',
+      'ec2:DeregisterImage',
+      'ec2:TerminateInstances',
+    ],
+    Resource: [snapshot, image, own('instance'), own('volume')],
     Condition: ofOurs,
   },
   {

@@ -15,6 +15,7 @@ const POLL_MS = 5000;
 const RUNNING_MS = 10 * 60e3;
 const CHECKS_MS = 20 * 60e3;
 const TERMINATED_MS = 15 * 60e3;
+const STOPPED_MS = 15 * 60e3;
 
 /** Asks until there is an answer. ERR_EC2_INSTANCE_FAILED when `limitMs` is over. */
 async function until<T>(
@@ -64,5 +65,19 @@ export async function waitUntilTerminated(world: WaitWorld, id: string): Promise
   await until(world, TERMINATED_MS, `${id} did not end`, async () => {
     const state = (await world.ec2.instance(id))?.State?.Name;
     return state === undefined || state === 'terminated' ? true : null;
+  });
+}
+
+/** Until EC2 has shut it down in order. ERR_EC2_INSTANCE_FAILED where it is gone, or will not. */
+export async function waitUntilStopped(
+  world: WaitWorld,
+  id: string,
+  limitMs = STOPPED_MS,
+): Promise<void> {
+  await until(world, limitMs, `${id} did not stop`, async () => {
+    const state = (await world.ec2.instance(id))?.State?.Name;
+    if (state === 'stopped') return true;
+    if (state !== undefined && state !== 'terminated' && state !== 'shutting-down') return null;
+    throw new UnderstudyError('ERR_EC2_INSTANCE_FAILED', `${id} is ${state ?? 'gone'}`);
   });
 }

@@ -11,14 +11,23 @@ import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { checkOptions } from '../launch-options.ts';
 import type { Launch, LaunchEnd, LaunchOptions, Made } from '../launcher.ts';
 import { removeMade } from '../made.ts';
+import type { StopReason } from '../runner.ts';
 import { AwsConnection } from './aws-connection.ts';
 import type { BorrowedChain } from './borrowed-chain.ts';
 import { cleanUp } from './cleanup.ts';
-import { Ec2Calls } from './ec2-calls.ts';
+import { Ec2Calls, type InstanceState } from './ec2-calls.ts';
+import { Ec2Catalog } from './ec2-catalog.ts';
 import type { Ec2Ports } from './ec2-launcher.ts';
-import { launchInstance, type VolumeSource } from './launch.ts';
-import { chooseBootMode, chooseType, rootFirst } from './launch-choices.ts';
-import { type LaunchPlan, parsePlan } from './launch-plan.ts';
+import { waitForInstance, waitUntilStopped } from './instance-wait.ts';
+import { type LaunchedInstance, launchInstance, type VolumeSource } from './launch.ts';
+import {
+  chooseBootMode,
+  chooseType,
+  type FittedPlan,
+  fitPlan,
+  rootFirst,
+} from './launch-choices.ts';
+import { parsePlan } from './launch-plan.ts';
 import type { LaunchRecord } from './launch-record.ts';
 import type { PutQuota } from './put-quota.ts';
 import { type RecordFile, recordFile } from './record-file.ts';
@@ -28,6 +37,8 @@ import { checkShares } from './snapshot-check.ts';
 const LAUNCH = 'ec2-launch';
 const LOOK_MS = 30_000;
 const PROBE = 'ec2-status';
+/** So long an orderly shutdown may take before it is cut off. */
+const STOP_MS = 5 * 60_000;
 /** Staging waits for a cleanup when it stops, and begins it again when it starts. */
 const hastyRetry: RetryPolicy = { tries: 6, firstMs: 250, capMs: 5000 };
 
@@ -45,9 +56,12 @@ const connect = (clock: Clock, region: string | null, retry = defaultRetry): Aws
 
 const journalAt = (path: string): RecordFile<LaunchRecord> => recordFile(nodeDisk, path, LAUNCH);
 
-/** Looks at the plan, the root disk and the instance type: AWS is asked, and nothing is made. */
+/**
+ * Looks at the plan, the root disk, the subnet and the instance type: AWS is asked, and nothing is made. The
+ * plan that it returns has what was chosen filled in, so that it stays so, whatever is told later.
+ */
 export async function checkLaunch(
-  clock: Clock,
+  { clock, machine }: Ec2Ports & { readonly clock: Clock },
   given: Readonly<Record<string, unknown>>,
   point: ListedPoint,
   openImage: OpenImage,
@@ -57,21 +71,33 @@ export async function checkLaunch(
   if (options.plan === undefined) {
     throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'the target ec2 needs a plan');
   }
-  const plan = planOf(options);
+  const volumes = point.volumes.map(({ volume }) => volume);
+  const asked = parsePlan(String(options.plan), 'plan');
+  const plan = fitPlan(asked, machine?.(point.server) ?? null, volumes);
   const [root] = rootFirst(point.volumes, plan.rootVolume);
   const image = await openImage(root!.volume);
-  const aws = connect(clock, plan.region);
+  const aws = connect(clock, plan.region, hastyRetry);
   try {
     const bootMode = await chooseBootMode(plan, { volume: root!.volume, image });
-    await chooseType(new Ec2Calls(aws, new AbortController().signal), plan, bootMode);
+    const catalog = new Ec2Catalog(aws, new AbortController().signal);
+    const { name, reason } = await chooseType(catalog, plan, bootMode);
+    const chosen = [...plan.reasons, `instance type ${name}: ${reason}`].join('; ');
+    return { ...options, plan: filledIn(String(options.plan), plan), chosen };
   } finally {
     aws.close();
     image.close();
   }
-  return options;
 }
 
-const planOf = (options: LaunchOptions): LaunchPlan => parsePlan(String(options.plan), 'plan');
+function filledIn(text: string, { source, architecture, rootVolume }: FittedPlan): string {
+  const chosen = Object.entries({ source, architecture, rootVolume });
+  const known = Object.fromEntries(chosen.filter(([, value]) => value !== null));
+  return JSON.stringify({ ...JSON.parse(text), ...known });
+}
+
+/** Everything that was open is filled in by now. */
+const planOf = (options: LaunchOptions): FittedPlan =>
+  fitPlan(parsePlan(String(options.plan), 'plan'), null, []);
 
 /** The contract of launchers: src/recovery/launcher.ts. */
 export async function runLaunch(
@@ -79,40 +105,24 @@ export async function runLaunch(
   launch: Launch,
 ): Promise<LaunchEnd> {
   const path = join(launch.folder, 'ec2-launch.json');
-  await launch.making({ kind: LAUNCH, name: path });
+  const isFailover = launch.kind === 'failover';
+  await launch.making({ kind: LAUNCH, name: path, ...(isFailover && { isProduct: true }) });
   const plan = planOf(launch.options);
   const aws = connect(launch.clock, plan.region);
-  const images: ImageReader[] = [];
-  let chain: BorrowedChain | null = null;
   try {
-    const overlays = await ports.prepare?.(launch);
-    chain = (await ports.chains?.borrow(launch.point.server, plan.region)) ?? null;
-    const sources: VolumeSource[] = [];
-    for (const { volume } of launch.point.volumes) {
-      const image = await launch.openImage(volume);
-      images.push(image);
-      const overlay = overlays?.get(volume);
-      const changed = (await chain?.changed(volume, launch.point.id)) ?? null;
-      sources.push({
-        ...{ volume, image, head: chain?.headOf(volume) ?? null },
-        ...(changed !== null && { changed }),
-        ...(overlay !== undefined && { overlay }),
-      });
-    }
-    const { quota } = ports;
-    const instanceId = await bringUp(launch, { aws, plan, sources, quota, path });
-    // Its image holds the snapshots that it uses.
-    chain?.release();
-    if (isOver(launch)) return 'done';
+    const held = await journalAt(path).load();
+    const isThere = held !== null && held.instanceId !== null;
+    const instanceId = isThere
+      ? await findAgain(launch, aws, held)
+      : await bringUp(ports, launch, { aws, plan, path });
+    if (instanceId === null || isOver(launch)) return 'done';
     await launch.phase('up');
-    return await stand(launch, new Ec2Calls(aws, both(launch)), instanceId);
+    return await stand(launch, aws, instanceId);
   } catch (error) {
     if (launch.leave.aborted && !launch.stop.aborted) return 'left';
     if (launch.stop.aborted) return 'done';
     throw error;
   } finally {
-    chain?.release();
-    for (const image of images) image.close();
     aws.close();
   }
 }
@@ -125,27 +135,104 @@ const isOver = ({ options }: Launch): boolean =>
 
 interface Means {
   readonly aws: AwsConnection;
-  readonly plan: LaunchPlan;
-  readonly sources: readonly VolumeSource[];
-  readonly quota: PutQuota;
+  readonly plan: FittedPlan;
   readonly path: string;
 }
 
-async function bringUp(launch: Launch, means: Means): Promise<string> {
-  const { jobId, point, options } = launch;
-  const { aws, plan, sources, quota, path } = means;
-  const isCheckDue = options.check === true && launch.notes.isChecked !== true;
+/** Uploads, registers and runs; the id of the instance. */
+async function bringUp(
+  ports: Ec2Ports & { readonly quota: PutQuota },
+  launch: Launch,
+  means: Means,
+): Promise<string> {
+  if (launch.options.chosen !== undefined) launch.say(String(launch.options.chosen));
+  const images: ImageReader[] = [];
+  let chain: BorrowedChain | null = null;
+  try {
+    const overlays = await ports.prepare?.(launch);
+    chain = (await ports.chains?.borrow(launch.point.server, means.plan.region)) ?? null;
+    const sources: VolumeSource[] = [];
+    for (const { volume } of launch.point.volumes) {
+      const image = await launch.openImage(volume);
+      images.push(image);
+      const overlay = overlays?.get(volume);
+      const changed = (await chain?.changed(volume, launch.point.id)) ?? null;
+      sources.push({
+        ...{ volume, image, head: chain?.headOf(volume) ?? null },
+        ...(changed !== null && { changed }),
+        ...(overlay !== undefined && { overlay }),
+      });
+    }
+    return await launchOver(launch, means, sources, ports.quota);
+  } finally {
+    // The image, where there is one by now, holds the snapshots that it uses.
+    chain?.release();
+    for (const image of images) image.close();
+  }
+}
+
+async function launchOver(
+  launch: Launch,
+  { aws, plan, path }: Means,
+  sources: readonly VolumeSource[],
+  quota: PutQuota,
+): Promise<string> {
+  const { jobId, kind, point, options } = launch;
   await launch.phase('uploading');
-  const startMs = launch.clock.wallMs();
-  const launched = launchInstance(aws, {
-    ...{ job: jobId, server: point.server, point: point.id, plan, sources, quota },
-    journal: journalAt(path),
-    stop: both(launch),
-    checkShare: checkShares[String(options.verify)]!,
-    waitsForChecks: isCheckDue,
-    onProgress: (done, total) => launch.progress(done, total),
-    onNote: (text) => launch.say(text),
+  const done = await judged(launch, (waitsForChecks) =>
+    launchInstance(aws, {
+      ...{ job: jobId, kind, server: point.server, point: point.id, plan, sources, quota },
+      journal: journalAt(path),
+      stop: both(launch),
+      checkShare: checkShares[String(options.verify)]!,
+      waitsForChecks,
+      onProgress: (doneBytes, total) => launch.progress(doneBytes, total),
+      onNote: (text) => launch.say(text),
+    }),
+  );
+  return done.instanceId;
+}
+
+/** An instance of an earlier life; null where it has ended by itself, or was stopped by others. */
+async function findAgain(
+  launch: Launch,
+  aws: AwsConnection,
+  record: LaunchRecord,
+): Promise<string | null> {
+  const stop = both(launch);
+  const ec2 = new Ec2Calls(aws, stop);
+  const instanceId = record.instanceId!;
+  const world = { ec2, clock: launch.clock, stop };
+  const state = (await ec2.instance(instanceId))?.State?.Name;
+  if (launch.starts > 1 && launch.notes.starts !== launch.starts) {
+    if (state === 'stopping') await waitUntilStopped(world, instanceId);
+    await ec2.startInstance(instanceId);
+    launch.say(`${instanceId} starts again`);
+  } else if (hasEnded(state)) {
+    launch.say(`${instanceId} is ${state ?? 'gone'}: it has ended by itself`);
+    return null;
+  }
+  await judged(launch, async (waitsForChecks) => {
+    const onNote = (text: string) => launch.say(text);
+    const instance = await waitForInstance(world, instanceId, { waitsForChecks, onNote });
+    return {
+      ...{ instanceId, instanceType: record.instanceType!, imageId: record.imageId! },
+      privateAddress: instance.PrivateIpAddress ?? null,
+      publicAddress: instance.PublicIpAddress ?? null,
+    };
   });
+  return instanceId;
+}
+
+type Up = Pick<
+  LaunchedInstance,
+  'instanceId' | 'instanceType' | 'imageId' | 'privateAddress' | 'publicAddress'
+>;
+
+/** Waits until it is up, tells how to reach it, and the verdict where a check is due. */
+async function judged(launch: Launch, rise: (waitsForChecks: boolean) => Promise<Up>): Promise<Up> {
+  const isCheckDue = launch.options.check === true && launch.notes.isChecked !== true;
+  const startMs = launch.clock.wallMs();
   const verdict = async (passed: boolean, detail: string) => {
     if (!isCheckDue) return;
     const bootMs = Math.round(launch.clock.wallMs() - startMs);
@@ -153,14 +240,17 @@ async function bringUp(launch: Launch, means: Means): Promise<string> {
     await launch.remember({ isChecked: true });
   };
   try {
-    const done = await launched;
+    const done = await rise(isCheckDue);
+    await launch.remember({ starts: launch.starts });
     await launch.up({
       ...{ instance: done.instanceId, type: done.instanceType, image: done.imageId },
       ...(done.privateAddress !== null && { privateAddress: done.privateAddress }),
       ...(done.publicAddress !== null && { publicAddress: done.publicAddress }),
     });
+    // Its volumes are its own from now on.
+    await launch.standsAlone();
     await verdict(true, 'both status checks of EC2 passed');
-    return done.instanceId;
+    return done;
   } catch (error) {
     const isVerdict = error instanceof UnderstudyError && error.code === 'ERR_EC2_INSTANCE_FAILED';
     if (isVerdict) await verdict(false, error.message);
@@ -168,16 +258,43 @@ async function bringUp(launch: Launch, means: Means): Promise<string> {
   }
 }
 
-/** Until the drill is stopped, or the instance has ended by itself. */
-async function stand(launch: Launch, ec2: Ec2Calls, instanceId: string): Promise<LaunchEnd> {
-  for (;;) {
-    const state = (await ec2.instance(instanceId))?.State?.Name;
-    if (state === undefined || state === 'terminated' || state === 'shutting-down') {
-      launch.say(`${instanceId} has ended by itself`);
-      return 'done';
+const hasEnded = (state: InstanceState | undefined): boolean =>
+  state === undefined || !['pending', 'running', 'rebooting'].includes(state);
+
+/** Until it is to end, or the instance has ended by itself. A failover is shut down, and kept. */
+async function stand(launch: Launch, aws: AwsConnection, instanceId: string): Promise<LaunchEnd> {
+  const ec2 = new Ec2Calls(aws, both(launch));
+  try {
+    for (;;) {
+      const state = (await ec2.instance(instanceId))?.State?.Name;
+      if (hasEnded(state)) {
+        launch.say(`${instanceId} is ${state ?? 'gone'}: it has ended by itself`);
+        return 'done';
+      }
+      await pause(launch.clock, LOOK_MS, both(launch));
     }
-    await pause(launch.clock, LOOK_MS, both(launch));
+  } catch (error) {
+    if (!launch.stop.aborted || launch.kind !== 'failover') throw error;
   }
+  await shutDown(launch, aws, instanceId);
+  return 'done';
+}
+
+async function shutDown(launch: Launch, aws: AwsConnection, instanceId: string): Promise<void> {
+  const stop = launch.leave;
+  const ec2 = new Ec2Calls(aws, stop);
+  const world = { ec2, clock: launch.clock, stop };
+  const { timeoutMs = STOP_MS } = (launch.stop.reason ?? {}) as Partial<StopReason>;
+  await ec2.stopInstance(instanceId);
+  try {
+    await waitUntilStopped(world, instanceId, timeoutMs);
+  } catch (error) {
+    stop.throwIfAborted();
+    launch.say(`${instanceId} does not shut down (${String(error)}): it is cut off`);
+    await ec2.stopInstance(instanceId, true);
+    await waitUntilStopped(world, instanceId);
+  }
+  launch.say(`${instanceId} is stopped, and kept with its volumes`);
 }
 
 /** What the records say and what bears the jobs' tags, then the records; as often as it is called. */
@@ -196,6 +313,7 @@ async function cleanRecord(clock: Clock, path: string): Promise<void> {
     await cleanUp(aws, {
       record,
       keepsInstance: false,
+      removesVolumes: record.kind === 'failover',
       waitsForEnd: false,
       stop,
       onNote: () => undefined,

@@ -6,14 +6,17 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { ChainEncryption } from './chain.ts';
 import type { SourceSize } from './right-size.ts';
 
+export type Architecture = 'x86_64' | 'arm64';
+
 export interface LaunchPlan {
   readonly region: string | null;
-  /** A type by its name, or null: by the right-sizing rule from `source`. */
+  /** A type by its name, or null: by the right-sizing rule, from `source` or what the agent told. */
   readonly instanceType: string | null;
   readonly source: SourceSize | null;
   /** Families to choose from; null: the default ones of the architecture. */
   readonly families: readonly string[] | null;
-  readonly architecture: 'x86_64' | 'arm64';
+  /** Null: as the agent told. */
+  readonly architecture: Architecture | null;
   readonly bootMode: 'auto' | 'legacy-bios' | 'uefi' | 'uefi-preferred';
   /** The volume that boots; null: the point's first. */
   readonly rootVolume: string | null;
@@ -29,7 +32,8 @@ export interface LaunchPlan {
   readonly volumeType: 'gp3' | 'gp2' | 'io2' | 'io1' | 'st1' | 'sc1' | 'standard';
   readonly iops: number | null;
   readonly throughputMiB: number | null;
-  readonly keepsVolumes: boolean;
+  /** Whether volumes stay when the instance is terminated; null: those of a failover do. */
+  readonly keepsVolumes: boolean | null;
 }
 
 const volumeTypes = ['gp3', 'gp2', 'io2', 'io1', 'st1', 'sc1', 'standard'] as const;
@@ -75,7 +79,7 @@ function readPlan(fields: Fields): LaunchPlan {
       memoryGiB: source.number('memoryGiB', 0.1, 65_536, false) ?? source.lacks('memoryGiB'),
     })),
     families: fields.texts('families', /^[a-z][a-z0-9-]*$/, 'm6i'),
-    architecture: fields.choice('architecture', architectures) ?? 'x86_64',
+    architecture: fields.choice('architecture', architectures),
     bootMode: fields.choice('bootMode', bootModes) ?? 'auto',
     rootVolume: fields.text('rootVolume', /^.+$/, '/dev/vda'),
     subnetId: fields.text('subnetId', /^subnet-[0-9a-f]+$/, 'subnet-0a1b2c3d'),
@@ -93,7 +97,7 @@ function readPlan(fields: Fields): LaunchPlan {
     volumeType: fields.choice('volumeType', volumeTypes) ?? 'gp3',
     iops: fields.number('iops', 100, 256_000),
     throughputMiB: fields.number('throughputMiB', 125, 2000),
-    keepsVolumes: fields.flag('keepVolumes') ?? false,
+    keepsVolumes: fields.flag('keepVolumes'),
   };
 }
 
@@ -109,11 +113,6 @@ function encryptionOf(fields: Fields): ChainEncryption | null {
 
 /** What one field says about another. */
 function holdTogether(plan: LaunchPlan, fields: Fields): void {
-  const hasType = plan.instanceType !== null;
-  if (!hasType && plan.source === null) {
-    const message = 'is needed where instanceType is none: {"cpus": 4, "memoryGiB": 16}';
-    throw fields.wrong('source', message);
-  }
   if (plan.subnetId === null && plan.launchTemplate === null) {
     throw fields.wrong('subnetId', 'is needed where there is no launchTemplate');
   }

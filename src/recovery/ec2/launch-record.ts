@@ -4,6 +4,7 @@
  * its job's tag. Pure.
  */
 import { UnderstudyError } from '../../base/errors.ts';
+import type { LaunchKind } from '../runner.ts';
 import type { BootMode } from './boot-mode.ts';
 import type { UploadRecord } from './upload-record.ts';
 
@@ -19,6 +20,8 @@ export interface VolumeRecord {
 export interface LaunchRecord {
   readonly version: 1;
   readonly job: string;
+  /** Not there: a drill. */
+  readonly kind?: LaunchKind;
   readonly server: string;
   readonly point: string;
   /** Where it was launched; null: as the environment had it. */
@@ -41,6 +44,7 @@ export interface LaunchJournal {
 
 export function newLaunch(facts: {
   job: string;
+  kind: LaunchKind;
   server: string;
   point: string;
   region: string | null;

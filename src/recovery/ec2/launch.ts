@@ -6,14 +6,15 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Extent } from '../../model/geometry.ts';
 import { type ImageOverlay, merged, overlaid } from '../image-overlay.ts';
+import type { LaunchKind } from '../runner.ts';
 import type { AwsConnection } from './aws-connection.ts';
 import { type BlockImage, sizeGiB } from './block-image.ts';
 import type { BootMode } from './boot-mode.ts';
 import { type ChainHead, type ChainStep, planStep } from './chain.ts';
 import { Ec2Calls } from './ec2-calls.ts';
+import { Ec2Catalog } from './ec2-catalog.ts';
 import { waitForInstance } from './instance-wait.ts';
-import { chooseBootMode, chooseType, rootFirst } from './launch-choices.ts';
-import type { LaunchPlan } from './launch-plan.ts';
+import { chooseBootMode, chooseType, type FittedPlan, rootFirst } from './launch-choices.ts';
 import {
   fittingLaunch,
   type LaunchJournal,
@@ -44,7 +45,9 @@ export interface LaunchOptions {
   readonly job: string;
   readonly server: string;
   readonly point: string;
-  readonly plan: LaunchPlan;
+  /** Else a drill. */
+  readonly kind?: LaunchKind;
+  readonly plan: FittedPlan;
   readonly sources: readonly VolumeSource[];
   readonly journal: LaunchJournal;
   readonly quota: PutQuota;
@@ -107,7 +110,7 @@ class InstanceLaunch {
     if (held !== null) this.record = fittingLaunch(held, this.record);
     const bootMode = await chooseBootMode(plan, this.sources[0]!);
     const isRun = this.record.instanceId !== null;
-    const type = isRun ? this.record.instanceType! : await chooseType(this.ec2, plan, bootMode);
+    const type = isRun ? this.record.instanceType! : await this.chosenType(bootMode);
     await this.save((record) => ({ ...record, bootMode, instanceType: type }));
     await this.uploadAll();
     const imageId = await this.register(bootMode);
@@ -121,6 +124,13 @@ class InstanceLaunch {
       privateAddress: instance.PrivateIpAddress ?? null,
       publicAddress: instance.PublicIpAddress ?? null,
     };
+  }
+
+  private async chosenType(bootMode: BootMode): Promise<string> {
+    const { plan, stop, onNote } = this.options;
+    const { name, reason } = await chooseType(new Ec2Catalog(this.aws, stop), plan, bootMode);
+    for (const line of [...plan.reasons, `instance type ${name}: ${reason}`]) onNote(line);
+    return name;
   }
 
   private save(change: (record: LaunchRecord) => LaunchRecord): Promise<void> {
@@ -256,12 +266,13 @@ class InstanceLaunch {
 
   private requestFor(source: VolumeSource, parent: string | null): UploadRequest {
     const { volume, image } = source;
-    const { job, server, point, plan, timeoutMinutes = TIMEOUT_MINUTES } = this.options;
+    const { job, kind = 'drill', server, point, plan } = this.options;
+    const { timeoutMinutes = TIMEOUT_MINUTES } = this.options;
     return {
       key: this.keyOf(source, parent),
       sizeGiB: sizeGiB(image.sizeBytes),
       description: `understudy: ${server} ${volume} at ${point}`,
-      tags: tagsOf(job, { server, point, volume }, plan.tags),
+      tags: tagsOf(job, { kind, server, point, volume }, plan.tags),
       parentSnapshotId: parent,
       encryption: plan.encryption,
       timeoutMinutes,
@@ -287,13 +298,14 @@ class InstanceLaunch {
   }
 
   private facts(bootMode: BootMode): LaunchFacts {
-    const { job, server, point, plan } = this.options;
+    const { job, kind = 'drill', server, point, plan } = this.options;
     const volumes = this.record.volumes.map((held) => ({
       volume: held.volume,
       snapshotId: held.snapshotId!,
     }));
-    const tags = tagsOf(job, { server, point }, { Name: `${server} (understudy)`, ...plan.tags });
-    return { job, plan, server, point, volumes, bootMode, tags };
+    const name = { Name: `${server} (understudy)` };
+    const tags = tagsOf(job, { kind, server, point }, { ...name, ...plan.tags });
+    return { job, kind, plan, server, point, volumes, bootMode, tags };
   }
 
   private volumeRecord(volume: string) {
@@ -323,6 +335,6 @@ function prepared(source: VolumeSource): VolumeSource {
   };
 }
 
-const namesOf = ({ job, server, point, plan }: LaunchOptions) => ({
-  ...{ job, server, point, region: plan.region },
+const namesOf = ({ job, kind = 'drill', server, point, plan }: LaunchOptions) => ({
+  ...{ job, kind, server, point, region: plan.region },
 });

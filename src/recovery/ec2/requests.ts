@@ -9,7 +9,9 @@ import type {
   RunInstancesRequest,
   VolumeType,
 } from '@aws-sdk/client-ec2';
+import type { LaunchKind } from '../runner.ts';
 import type { BootMode } from './boot-mode.ts';
+import type { FittedPlan } from './launch-choices.ts';
 import type { LaunchPlan } from './launch-plan.ts';
 import { clientToken, type Tag } from './tags.ts';
 
@@ -21,7 +23,8 @@ export interface LaunchVolume {
 /** All that the two requests depend on. */
 export interface LaunchFacts {
   readonly job: string;
-  readonly plan: LaunchPlan;
+  readonly kind: LaunchKind;
+  readonly plan: FittedPlan;
   readonly server: string;
   readonly point: string;
   /** The root volume first. */
@@ -55,13 +58,14 @@ export function registerImageRequest(facts: LaunchFacts): RegisterImageRequest {
     EnaSupport: true,
     VirtualizationType: 'hvm',
     RootDeviceName: deviceName(0),
-    BlockDeviceMappings: facts.volumes.map((volume, index) => mapping(plan, volume, index)),
+    BlockDeviceMappings: facts.volumes.map((volume, index) => mapping(facts, volume, index)),
     TagSpecifications: [{ ResourceType: 'image', Tags: [...facts.tags] }],
   };
 }
 
+/** What a failover writes is nowhere else: its volumes outlive the instance, unless the plan says so. */
 function mapping(
-  plan: LaunchPlan,
+  { plan, kind }: LaunchFacts,
   { snapshotId }: LaunchVolume,
   index: number,
 ): BlockDeviceMapping {
@@ -69,7 +73,7 @@ function mapping(
     DeviceName: deviceName(index),
     Ebs: {
       SnapshotId: snapshotId,
-      DeleteOnTermination: !plan.keepsVolumes,
+      DeleteOnTermination: !(plan.keepsVolumes ?? kind === 'failover'),
       VolumeType: plan.volumeType as VolumeType,
       ...(plan.iops !== null && { Iops: plan.iops }),
       ...(plan.throughputMiB !== null && { Throughput: plan.throughputMiB }),

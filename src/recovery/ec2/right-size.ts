@@ -25,30 +25,62 @@ export const defaultFamilies: Readonly<Record<Wanted['architecture'], readonly s
 /** A machine of 8 GiB says that it has 7.7: the kernel keeps some. */
 const MEMORY_TOLERANCE = 0.94;
 
-/** ERR_EC2_INSTANCE_TYPE where none is large enough. */
+/** All that are large enough, the best one first. ERR_EC2_INSTANCE_TYPE where none is. */
 export function rightSize(
   types: readonly InstanceTypeInfo[],
   source: SourceSize,
   wanted: Wanted,
-): string {
+): [string, ...string[]] {
   const fitting = types.filter(
     (type) =>
       whyNot(type, wanted) === null &&
       cpusOf(type) >= source.cpus &&
       memoryGiBOf(type) >= source.memoryGiB * MEMORY_TOLERANCE,
   );
-  const [best] = fitting.sort(
+  const sorted = fitting.sort(
     (a, b) =>
       cpusOf(a) - cpusOf(b) ||
       memoryGiBOf(a) - memoryGiBOf(b) ||
       // The same size in two families: always the same one.
       `${a.InstanceType}`.localeCompare(`${b.InstanceType}`),
   );
-  if (best !== undefined) return best.InstanceType!;
+  const [best, ...others] = sorted.map((type) => type.InstanceType!);
+  if (best !== undefined) return [best, ...others];
   const message =
     `no instance type of ${types.length} looked at has ${source.cpus} CPUs and ` +
     `${source.memoryGiB} GiB and runs ${wanted.architecture} by ${wanted.bootMode}`;
   throw new UnderstudyError('ERR_EC2_INSTANCE_TYPE', message);
+}
+
+const sizes = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192];
+const nameOfSize = (cpus: number): string =>
+  ({ 1: 'medium', 2: 'large', 4: 'xlarge' })[cpus] ?? `${cpus / 4}xlarge`;
+const gibPerCpu: Readonly<Record<string, number>> = { c: 2, m: 4, r: 8 };
+const largest: Readonly<Record<string, number>> = { m6i: 128, c6i: 128, r6i: 128 };
+
+/**
+ * The sizes of the general, compute and memory families as AWS lists them, for a dry run that asks nobody;
+ * null where a family is not known. A launch asks EC2.
+ */
+export function knownTypes(families: readonly string[]): InstanceTypeInfo[] | null {
+  const types: InstanceTypeInfo[] = [];
+  for (const family of families) {
+    const isArm = /^[cmr]7g$/.test(family);
+    const most = largest[family] ?? (isArm ? 64 : null);
+    if (most === null) return null;
+    for (const cpus of sizes.filter((size) => size <= most && size >= (isArm ? 1 : 2))) {
+      types.push({
+        InstanceType: `${family}.${nameOfSize(cpus)}` as NonNullable<
+          InstanceTypeInfo['InstanceType']
+        >,
+        VCpuInfo: { DefaultVCpus: cpus },
+        MemoryInfo: { SizeInMiB: cpus * gibPerCpu[family[0]!]! * 1024 },
+        ProcessorInfo: { SupportedArchitectures: [isArm ? 'arm64' : 'x86_64'] },
+        SupportedBootModes: isArm ? ['uefi'] : ['legacy-bios', 'uefi'],
+      });
+    }
+  }
+  return types;
 }
 
 /** Why a type cannot run the disk; null where it can. */

@@ -26,6 +26,7 @@ export const prestageSchemas: Readonly<Record<string, Schema>> = {
         snapshotId: orNull(text('The newest completed snapshot')),
         point: orNull(text('The point that it holds')),
         sizeGiB: orNull(count('Size of the snapshot')),
+        encryption: orNull(object({ kmsKeyArn: orNull(text('Key; null: the default one')) })),
       }),
     ),
     progress: orNull(

@@ -157,6 +157,7 @@ export class ServerChain {
       snapshotId: head?.snapshotId ?? null,
       point: head?.point ?? null,
       sizeGiB: head?.sizeGiB ?? null,
+      encryption: head?.encryption ?? null,
     }));
     const hasHead = volumes.length > 0 && volumes.every(({ snapshotId }) => snapshotId !== null);
     const leftMs = Math.max(0, this.dueMs - clock.monotonicMs());

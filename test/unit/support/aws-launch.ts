@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { type CleanupOptions, cleanUp } from '../../../src/recovery/ec2/cleanup.ts';
 import { type LaunchOptions, launchInstance } from '../../../src/recovery/ec2/launch.ts';
+import { type FittedPlan, fitPlan } from '../../../src/recovery/ec2/launch-choices.ts';
 import { parsePlan } from '../../../src/recovery/ec2/launch-plan.ts';
 import type { LaunchRecord } from '../../../src/recovery/ec2/launch-record.ts';
 import { PutQuota } from '../../../src/recovery/ec2/put-quota.ts';
@@ -16,7 +17,9 @@ export function rootDisk(): Buffer {
   return disk;
 }
 
-export const planOf = (fields: object = {}) =>
+export const planOf = (fields: object = {}): FittedPlan => fitPlan(parsedPlan(fields), null, []);
+
+const parsedPlan = (fields: object) =>
   parsePlan(
     JSON.stringify({ instanceType: 'm6i.large', subnetId: 'subnet-0a', ...fields }),
     'plan.json',

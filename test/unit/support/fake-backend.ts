@@ -248,7 +248,12 @@ function fakeJobs(): ApiBackend['jobs'] {
 
 export const fakePrestaged = (): ApiPrestagedServer => ({
   ...{ server: 'web1', isOn: true, state: 'failing', reason: '', endedMs: 5, putBlocks: 7 },
-  volumes: [{ volume: VOLUME, snapshotId: 'snap-1', point: 'p1', sizeGiB: 8 }],
+  volumes: [
+    {
+      ...{ volume: VOLUME, snapshotId: 'snap-1', point: 'p1', sizeGiB: 8 },
+      encryption: { kmsKeyArn: null },
+    },
+  ],
   progress: { volume: VOLUME, doneBytes: 1, totalBytes: 2 },
   ...{ nextMs: 9, failures: 2, error: { code: 'ERR_AWS_DENIED', message: 'no', hint: 'ask' } },
 });
