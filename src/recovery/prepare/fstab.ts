@@ -70,6 +70,8 @@ function changeOf(entry: FstabEntry, disks: Disks, root: Device): Change | null 
   if (target === '/') return rootChange(spec, found, root);
   if (found === undefined || found === null) return absentChange(spec, target, options);
   if (!isHardwareSpec(spec)) return null;
+  // Another disk under that name: of its partitions one has this number.
+  if (!isOfType(found, type)) return absentChange(spec, target, options);
   const uuid = uuidSpec(found);
   if (uuid === null) {
     return {
@@ -80,6 +82,10 @@ function changeOf(entry: FstabEntry, disks: Disks, root: Device): Change | null 
   }
   return { spec: uuid, text: `${spec} (${target}) is ${uuid}` };
 }
+
+const sameTypes: Readonly<Record<string, string>> = { ext2: 'ext4', ext3: 'ext4', msdos: 'vfat' };
+const isOfType = ({ content }: Device, type: string): boolean =>
+  type === 'auto' || content.type === '' || content.type === (sameTypes[type] ?? type);
 
 function rootChange(spec: string, found: Device | undefined | null, root: Device): Change | null {
   if (found === root && !isHardwareSpec(spec)) return null;
