@@ -8,13 +8,17 @@ import { systemClock } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { diskError, nodeDisk } from '../base/node-disk.ts';
 import { formatSize } from '../base/units.ts';
-import type { ImageReader, ListedPoint } from '../store/types.ts';
+import type { ListedPoint } from '../store/types.ts';
 import { checkFormat, convertImage, type ImageFormat, imageFormats } from './convert.ts';
+import type { BlockImage } from './ec2/block-image.ts';
 import { type ExportReport, type ExportStage, exportImage, imageSourceOf } from './export.ts';
 import { exportGcp } from './gcp.ts';
+import { type ImageOverlay, overlaid } from './image-overlay.ts';
 import { checkOptions } from './launch-options.ts';
 import type { Launch, LaunchEnd, Launcher, LaunchOptions } from './launcher.ts';
 import { removeMade } from './made.ts';
+import type { Preparation } from './prepare/preparation.ts';
+import { type PrepareImages, prepareImages, withPreparation } from './prepare/prepared-images.ts';
 import type { LaunchKind } from './runner.ts';
 
 const rules = {
@@ -27,13 +31,19 @@ export function exportName(index: number, volume: string, format: string): strin
   return `${index}-${plain.slice(-80)}.${format === 'gcp' ? 'tar.gz' : format}`;
 }
 
-async function exportVolume(launch: Launch, index: number, volume: string): Promise<string> {
+async function exportVolume(
+  launch: Launch,
+  index: number,
+  overlay: ImageOverlay | undefined,
+): Promise<string> {
+  const { volume } = launch.point.volumes[index]!;
   const format = launch.options.format as ImageFormat;
   const out = join(launch.productFolder, exportName(index, volume, format));
   if (await nodeDisk.exists(out)) return out; // it has its name only when it is whole and verified
   const image = await launch.openImage(volume);
   try {
-    const { dataBytes } = await writeFormat(launch, image, { out, format });
+    const prepared = overlay === undefined ? image : overlaid(image, overlay);
+    const { dataBytes } = await writeFormat(launch, prepared, { out, format });
     launch.say(`${volume}: ${formatSize(image.sizeBytes)}, ${formatSize(dataBytes)} of it data`);
   } finally {
     image.close();
@@ -44,7 +54,7 @@ async function exportVolume(launch: Launch, index: number, volume: string): Prom
 /** Verified before it gets its name; formats other than raw and gcp go by way of a raw file beside it. */
 async function writeFormat(
   launch: Launch,
-  image: ImageReader,
+  image: BlockImage,
   { out, format }: { out: string; format: ImageFormat },
 ): Promise<ExportReport> {
   const source = imageSourceOf(image);
@@ -78,17 +88,24 @@ async function named(made: string, out: string): Promise<void> {
   await nodeDisk.syncDirectory(dirname(out));
 }
 
-async function run(launch: Launch): Promise<LaunchEnd> {
+async function run(launch: Launch, prepare: PrepareImages): Promise<LaunchEnd> {
   const { productFolder, point } = launch;
   await launch.making({ kind: 'folder', name: productFolder, isProduct: true });
   await mkdir(productFolder, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
     throw diskError(cause, productFolder);
   });
   const files: Record<string, string> = {};
+  let overlays: ReadonlyMap<string, ImageOverlay>;
+  try {
+    overlays = await prepare(launch);
+  } catch (error) {
+    if (launch.leave.aborted) return 'left';
+    throw error;
+  }
   for (const [index, { volume }] of point.volumes.entries()) {
     try {
       await launch.phase(`writing ${volume}`);
-      files[volume] = await exportVolume(launch, index, volume);
+      files[volume] = await exportVolume(launch, index, overlays.get(volume));
     } catch (error) {
       if (launch.leave.aborted) return 'left';
       throw error;
@@ -113,9 +130,15 @@ async function check(
   return options;
 }
 
-export const exportLauncher: Launcher = {
-  target: 'export',
-  check,
-  run,
-  clean: (made) => removeMade(made, systemClock),
-};
+/** Without `preparation` the files are what the point holds. */
+export function createExportLauncher(preparation: Preparation | null = null): Launcher {
+  const prepare = preparation === null ? async () => new Map() : prepareImages(preparation);
+  const launcher: Launcher = {
+    target: 'export',
+    check,
+    run: (launch) => run(launch, prepare),
+    clean: (made) => removeMade(made, systemClock),
+  };
+  // A copy is exact unless something else was asked for.
+  return preparation === null ? launcher : withPreparation(launcher, preparation, 'none');
+}

@@ -45,7 +45,9 @@ const RUN_BYTES = 8 * MIB;
 const RUNS_IN_FLIGHT = 3;
 const SPARSE_BYTES = 65536;
 
-export const imageSourceOf = (reader: ImageReader): ImageSource => ({
+export const imageSourceOf = (
+  reader: Pick<ImageReader, 'sizeBytes' | 'read' | 'nextData'> & Partial<ImageReader>,
+): ImageSource => ({
   sizeBytes: reader.sizeBytes,
   digests: (offset) => digestPieces(reader, offset),
   read: (offset, length) => reader.read(offset, length),

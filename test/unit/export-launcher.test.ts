@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { exportLauncher } from '../../src/recovery/export-launcher.ts';
+import { createExportLauncher } from '../../src/recovery/export-launcher.ts';
 import type { ImageReader } from '../../src/store/types.ts';
 import { fakePoint } from './support/fake-backend.ts';
 import {
@@ -13,6 +13,8 @@ import {
   launcherSuite,
   launchOf,
 } from './support/launcher-suite.ts';
+
+const exportLauncher = createExportLauncher();
 
 const image = Buffer.alloc(3 * 2 ** 20, 0);
 image.fill('content ', 2 ** 20, 2 ** 20 + 5000);

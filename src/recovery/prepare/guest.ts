@@ -14,6 +14,7 @@ const ANSWER_MS = 180_000;
 const MAX_HEAD_BYTES = 64;
 const MAX_TEXT_BYTES = MIB;
 const PIECE_BYTES = 65_536;
+const UNASKED = 'the machine speaks without being asked';
 
 export const prepareFailed = (message: string, cause?: unknown): UnderstudyError =>
   new UnderstudyError('ERR_PREPARE_FAILED', message, {}, cause);
@@ -110,7 +111,7 @@ export class GuestTalk {
   private take(bytes: Buffer): void {
     this.parts.push(bytes);
     this.held += bytes.length;
-    if (this.waiting === null) this.end(prepareFailed('the machine speaks without being asked'));
+    if (this.waiting === null) this.end(prepareFailed(UNASKED));
     else this.step();
   }
 
@@ -126,7 +127,10 @@ export class GuestTalk {
     this.head = null;
     this.waiting = null;
     const content = all.subarray(0, length);
-    if (isYes) waiting.resolve(content);
+    if (this.held > 0) {
+      waiting.reject(prepareFailed(UNASKED));
+      this.end(prepareFailed(UNASKED));
+    } else if (isYes) waiting.resolve(content);
     else waiting.reject(new Refusal(plainText(content).slice(0, 500)));
   }
 

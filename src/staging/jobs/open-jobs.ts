@@ -5,8 +5,9 @@ import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
 import { createEc2Launcher, type Ec2Ports } from '../../recovery/ec2/ec2-launcher.ts';
-import { exportLauncher } from '../../recovery/export-launcher.ts';
+import { createExportLauncher } from '../../recovery/export-launcher.ts';
 import { Preparation } from '../../recovery/prepare/preparation.ts';
+import { prepareImages, withPreparation } from '../../recovery/prepare/prepared-images.ts';
 import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
 import type { Runner } from '../../recovery/runner.ts';
 import type { Store } from '../../store/types.ts';
@@ -46,8 +47,12 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
     ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
     launchers: [
       createQemuLauncher(clock, { preparation, probeKeys: join(folder, 'probe-keys') }),
-      exportLauncher,
-      createEc2Launcher(clock, ec2),
+      createExportLauncher(preparation),
+      withPreparation(
+        createEc2Launcher(clock, { ...ec2, prepare: prepareImages(preparation) }),
+        preparation,
+        'auto',
+      ),
     ],
     runners: (opened) => {
       plans = openPlans(opened, { disk: nodeDisk, folder, clock, log, store, scriptsDir });
