@@ -66,9 +66,10 @@ export function disconnected(
       { type: 'give-up', reason: event.reason },
     );
   }
-  const { backoffBaseMs, backoffCapMs } = state.settings;
+  const { backoffBaseMs, backoffCapMs, refusedWaitMs } = state.settings;
   const doubled = backoffBaseMs * 2 ** Math.min(20, Math.max(0, state.attempts - 1));
-  const ceiling = event.isFatal ? backoffCapMs : Math.min(backoffCapMs, doubled);
+  const refusedMs = event.mayBeAdmitted === true ? refusedWaitMs : backoffCapMs;
+  const ceiling = event.isFatal ? refusedMs : Math.min(backoffCapMs, doubled);
   const waitMs = ceiling * (0.5 + event.random / 2);
   return stay(
     { ...ended, connection: { kind: 'backoff', untilMs: now.monotonicMs + waitMs } },

@@ -38,6 +38,7 @@ export const defaultSettings: AgentSettings = {
   observeIntervalMs: 200,
   backoffBaseMs: 250,
   backoffCapMs: 15_000,
+  refusedWaitMs: 5000,
   retryVolumeMs: 5000,
 };
 

@@ -139,6 +139,8 @@ export interface AgentSettings {
   readonly observeIntervalMs: number;
   readonly backoffBaseMs: number;
   readonly backoffCapMs: number;
+  /** Between two tries of a machine that may be let in yet. */
+  readonly refusedWaitMs: number;
   readonly retryVolumeMs: number;
 }
 

@@ -81,9 +81,10 @@ describe('failback', () => {
       await staging.export(last.id, VOLUME, copy);
       const away = attachLoop(scratch, copy);
       unmount = mount(scratch, away.device, scratch.path('away'), { kind: 'ext4' });
-      const instance = startAgent(scratch, staging, {
+      const asInstance = {
         ...{ volumes: [`${VOLUME}=${away.device}`], wrap: elsewhere(scratch, '7') },
-      });
+      };
+      let instance = startAgent(scratch, staging, asInstance);
       await waitFor(
         'the refusal',
         async () => (await staging.server(server)).refused.length > 0,
@@ -188,8 +189,11 @@ describe('failback', () => {
         { environment: staging.environment },
       );
       await waitFor('the run', () => finishing.errors.includes('ready'), timeout);
+      // The instance dies, too, and is started again.
+      await instance.kill();
       await staging.daemon.kill();
       staging = await Staging.start(scratch, { dataFolder: staging.dataFolder, listen });
+      instance = startAgent(scratch, staging, asInstance);
       await waitFor(
         'the instance again',
         async () => (await failbackOf(staging, job)).phase === 'ready',

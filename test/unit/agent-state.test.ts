@@ -89,14 +89,14 @@ describe('connection', () => {
     expect(opened.state.connection.kind).toBe('backoff');
   });
 
-  it('waits where its machine was refused and may be let in yet, as long as after any refusal', () => {
+  it('waits where its machine was refused and may be let in yet', () => {
     const driver = new Driver([fresh()]);
     driver.send({ type: 'start' });
     driver.send({ ...lost, random: 1, isFatal: true, mayBeAdmitted: true });
     const { connection } = driver.state;
     expect(connection).toEqual({
       kind: 'backoff',
-      untilMs: driver.now + defaultSettings.backoffCapMs,
+      untilMs: driver.now + defaultSettings.refusedWaitMs,
     });
   });
 

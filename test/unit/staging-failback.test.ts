@@ -2,12 +2,16 @@
  * Failbacks over live sessions: the name changes hands, and no point of either machine is lost or slips in,
  * whenever staging is started again, and wherever it is given up.
  */
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
+import { nodeDisk } from '../../src/base/node-disk.ts';
 import type { Made, Runner, Work } from '../../src/recovery/runner.ts';
 import type { ApiFailback } from '../../src/staging/api-types.ts';
 import { Failbacks } from '../../src/staging/failbacks.ts';
+import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
+import { Jobs } from '../../src/staging/jobs/jobs.ts';
 import { fakeJob } from './support/fake-backend.ts';
 import { FakeStore } from './support/fake-store.ts';
 import { createMemoryNetwork } from './support/memory-transport.ts';
@@ -232,6 +236,44 @@ describe('a failback', () => {
     expect(now.failbacks.find(JOB).message).toMatch(/does not replicate \/a, \/b .*nvme0n1/);
     now.leave.abort();
     await end;
+    await now.servers.stop();
+  });
+
+  it('is a job: goes on in its next life, and gives the name back when it is cancelled', async () => {
+    const fake = new FakeStore();
+    const jobsOf = (now: Life) => {
+      const door = new ImageDoor({
+        ...{ runFolder: join(folder.path, 'run'), clock: systemClock, log: silentLog, token: 't' },
+      });
+      return Jobs.open({
+        ...{ disk: nodeDisk, dataDir: folder.path, clock: systemClock, log: silentLog, door },
+        ...{ store: fake.store, launchers: [], newId: () => '01234567' },
+        runners: (all) => [now.failbacks.runner(() => all)],
+      });
+    };
+    let now = await life(fake);
+    await firstPoint(now);
+    let jobs = await jobsOf(now);
+    const options = { hardwareId: 'instance' };
+    const { id } = await jobs.startWork({ kind: 'failback', server: 'web', options });
+    const reaches = (phase: string) =>
+      expect.poll(() => jobs.find(id).phase, { timeout: 5000 }).toBe(phase);
+    await reaches('replicating');
+    const again = jobs.startWork({ kind: 'failback', server: 'web', options });
+    await expect(again).rejects.toMatchObject({ code: 'ERR_FAILBACK_STATE' });
+    await jobs.close();
+    await now.servers.stop();
+    now = await life(fake);
+    jobs = await jobsOf(now);
+    await begin(now);
+    await reaches('ready');
+    await jobs.cancel(id);
+    await expect.poll(() => jobs.find(id).state, { timeout: 5000 }).toBe('cleaned');
+    expect(jobs.find(id).outcome).toBe('cancelled');
+    expect(now.register.get('web')).toMatchObject({ hardwareId: 'original' });
+    await ScriptedAgent.connect(now.home, original);
+    expect(heldPoints(fake)).toEqual(['point-2', 'point-1']);
+    await jobs.close();
     await now.servers.stop();
   });
 
