@@ -7,6 +7,7 @@ import type { ApiJob } from '../../src/staging/api-types.ts';
 import { bootDisk } from '../tools/boot-disk.ts';
 import { digestOfFile, sh } from './helpers/device.ts';
 import {
+  askGuest,
   BOOT_MS,
   consoleOf,
   endAll,
@@ -39,7 +40,9 @@ describe('a drill', () => {
       const point = await replicate(scratch, staging, disk);
 
       // Two side by side: one is checked by its web server from a restarted service, one only runs.
-      const checked = await startDrill(staging, '--probe', 'http:/', '--keep-running');
+      const web = await freePort();
+      const forward = ['--forward', `${web}:80`];
+      const checked = await startDrill(staging, ...forward, '--probe', 'http:/', '--keep-running');
       const plain = await startDrill(staging);
       await waitFor(
         'both machines',
@@ -66,6 +69,10 @@ describe('a drill', () => {
         check: { passed: true, probe: 'http:/' },
       });
       expect(await jobOf(staging, plain.id)).toMatchObject({ state: 'running', check: null });
+      // A machine of its own, which reaches nothing of this one.
+      expect(await askGuest(web, 'uuid')).toBe(up.access!.uuid);
+      expect(up.access!.uuid).not.toBe((await jobOf(staging, plain.id)).access!.uuid);
+      expect(await askGuest(web, 'fetch', `10.0.2.2:${port}`)).toBe('unreachable');
       expect((await staging.run('drill', 'list')).out).toMatch(/running \(up\).*running \(up\)/s);
 
       // What runs holds its point, which is no longer the newest.

@@ -11,9 +11,10 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Qmp } from '../../src/recovery/qemu/qmp.ts';
 import type { ApiJob } from '../../src/staging/api-types.ts';
-import { bootDisk } from '../tools/boot-disk.ts';
+import { bootDisk, sshKeyOf } from '../tools/boot-disk.ts';
 import { sh } from './helpers/device.ts';
 import {
+  askGuest,
   BOOT_MS,
   endAll,
   expectGone,
@@ -28,14 +29,6 @@ import { waitFor } from './helpers/wait.ts';
 
 const MIB = 1 << 20;
 const SMALL = ['--memory', '256MiB', '--accel', 'tcg', '--prepare', 'none'];
-
-/** What a program of the guest answers, by a forwarded port. */
-async function guest(port: number, name: string, query = ''): Promise<string> {
-  const response = await fetch(`http://127.0.0.1:${port}/cgi-bin/${name}?${query}`, {
-    signal: AbortSignal.timeout(60_000),
-  });
-  return (await response.text()).trim();
-}
 
 const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
 const qemuOf = (job: ApiJob) => machinesOf(job).filter((words) => words.startsWith('qemu-system'));
@@ -92,16 +85,21 @@ describe('a failover', () => {
       await agent.stop();
       const point = (await staging.points())[0]!.id;
 
+      mkdirSync(join(dataFolder, 'probe-keys'));
+      copyFileSync(sshKeyOf(bootDisk()), join(dataFolder, 'probe-keys/drill'));
       const { id } = await staging.json<ApiJob>(
         ...['failover', 'start', ...SMALL, '--server', 'guest', '--forward', `${web}:80`],
-        ...['--probe', 'http:/', '--copy-rate', '512KiB', '--wait'],
+        ...['--probe', 'ssh:', '--probe-key', 'drill', '--probe-run', 'cat /var/boots'],
+        ...['--copy-rate', '512KiB', '--wait'],
       );
       let job = await jobOf(staging, id);
       expect(job).toMatchObject({ phase: 'up', keeps: true, standsAlone: false });
-      expect(job.check).toMatchObject({ passed: true, probe: 'http:/' });
-      expect(await guest(web, 'write', 'one')).toBe('written');
-      expect(await guest(web, 'fetch', await webServer(scratch))).toBe('reached');
-      expect(await guest(web, 'uuid')).toBe(job.access!.uuid);
+      expect(job.check).toMatchObject({
+        ...{ passed: true, probe: 'ssh:', detail: 'the command has succeeded: 1' },
+      });
+      expect(await askGuest(web, 'write', 'one')).toBe('written');
+      expect(await askGuest(web, 'fetch', await webServer(scratch))).toBe('reached');
+      expect(await askGuest(web, 'uuid')).toBe(job.access!.uuid);
       expectRefusal(await staging.run('job', 'cancel', id), 'ERR_JOB_KEEPS', 6);
       expectRefusal(await staging.run('drill', 'stop', id), 'ERR_JOB_STATE', 6);
       expectRefusal(await staging.run('failover', 'discard', id, '--yes'), 'ERR_JOB_STATE', 6);
@@ -114,7 +112,7 @@ describe('a failover', () => {
       expect(progress!.done).toBeGreaterThan(0);
       expect(progress!.done).toBeLessThan(progress!.total);
       await staging.daemon.stop('SIGKILL');
-      expect(await guest(web, 'write', 'two')).toBe('written');
+      expect(await askGuest(web, 'write', 'two')).toBe('written');
       await hurry(job, 'copy0');
       staging = await Staging.start(scratch, place);
       expect(await jobOf(staging, id)).toMatchObject({ state: 'running', standsAlone: false });
@@ -126,7 +124,7 @@ describe('a failover', () => {
         async () => /^the copy is paused, .*no room/.test((await jobOf(staging, id)).phase),
         { timeoutMs: BOOT_MS },
       );
-      expect(await guest(web, 'rows')).toBe('one\ntwo');
+      expect(await askGuest(web, 'rows')).toBe('one\ntwo');
       empty(dataFolder);
       await waitFor(
         'a machine that stands alone',
@@ -145,11 +143,11 @@ describe('a failover', () => {
       expectRefusal(await staging.run('point', 'show', point), 'ERR_POINT_NOT_FOUND', 5);
       const late = await staging.run('failover', 'start', '--point', point);
       expectRefusal(late, 'ERR_POINT_NOT_FOUND', 5);
-      expect(await guest(web, 'write', 'three')).toBe('written');
+      expect(await askGuest(web, 'write', 'three')).toBe('written');
 
       // No room for what the guest writes: it is paused, sees no error, and goes on by itself.
       fill(dataFolder);
-      const filled = guest(web, 'fill', '200');
+      const filled = askGuest(web, 'fill', '200');
       await waitFor(
         'a paused guest',
         async () => /^the guest is paused: no room/.test((await jobOf(staging, id)).phase),
@@ -175,11 +173,11 @@ describe('a failover', () => {
       await staging.json<ApiJob>('failover', 'start', '--again', id, '--wait');
       await waitFor(
         'the web server',
-        async () => (await guest(web, 'rows').catch(() => '')) !== '',
+        async () => (await askGuest(web, 'rows').catch(() => '')) !== '',
         { timeoutMs: BOOT_MS },
       );
-      expect(await guest(web, 'rows')).toBe('one\ntwo\nthree');
-      expect(await guest(web, 'uuid')).toBe(job.access!.uuid);
+      expect(await askGuest(web, 'rows')).toBe('one\ntwo\nthree');
+      expect(await askGuest(web, 'uuid')).toBe(job.access!.uuid);
 
       // Killed, as by a reboot of this machine: the disks are there, until they are thrown away.
       const [pidfile] = (await jobOf(staging, id)).made.filter(({ name }) =>

@@ -2,7 +2,8 @@
  * The cheapest disk that boots like a server's: GPT, GRUB, Debian's cloud kernel, an initramfs that looks
  * for its root file system by label and gives up as Debian's does, and busybox as the system. It prints a
  * login prompt on the serial console, counts its boots on the disk, shuts down by its power button, and
- * answers HTTP on port 80, where small programs write rows, tell them, and look around (cgi-bin below).
+ * answers HTTP on port 80, where small programs write rows, tell them, and look around (cgi-bin below),
+ * and ssh on port 22 with the key beside the disk.
  * Made once into test/.cache, by files alone: nothing is mounted, no loop device, about 10 s.
  *
  *   bios   GRUB in a bios_boot partition        uefi   GRUB in an EFI system partition, and nothing else
@@ -20,7 +21,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-archive.ts';
 import { installEfiGrub, installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
 import { type KernelPackage, kernelPackage } from './kernel-package.ts';
@@ -62,6 +63,7 @@ if ip link set eth0 up 2>/dev/null; then
   ip address add 10.0.2.15/24 dev eth0
   ip route add default via 10.0.2.2
   httpd -p 80 -h /www
+  dropbear -s -r /etc/dropbear.key
 fi
 for event in /dev/input/event*; do
   (dd if=$event of=/dev/null bs=24 count=1 2>/dev/null && poweroff) &
@@ -104,12 +106,16 @@ export function bootDisk(firmware: BootFirmware = 'bios'): string {
   mkdirSync(work, { recursive: true });
   try {
     build(work, join(work, 'disk'), firmware);
+    renameSync(join(work, 'key'), sshKeyOf(path));
     renameSync(join(work, 'disk'), path);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
   return path;
 }
+
+/** The private key that opens the guest of that disk, for root. */
+export const sshKeyOf = (disk: string): string => `${disk}.key`;
 
 function build(work: string, disk: string, firmware: BootFirmware): void {
   const kernel = kernelPackage('cloud');
@@ -134,6 +140,7 @@ function build(work: string, disk: string, firmware: BootFirmware): void {
     writeFileSync(path, `${CGI_HEAD}${script}\n`);
     chmodSync(path, 0o755);
   }
+  installSsh(work, root);
   const fileSystem = join(work, 'root.ext4');
   sized(fileSystem, DISK_BYTES - ROOT_START[firmware] - MIB);
   run('mkfs.ext4', '-q', '-L', 'drill-root', '-d', root, fileSystem);
@@ -145,6 +152,24 @@ function build(work: string, disk: string, firmware: BootFirmware): void {
     makeDisk(disk, 'efi', fileSystem);
     installEfiGrub(work, disk, grub);
   }
+}
+
+/** Debian's dropbear with its libraries; the key of root is left in `work`. */
+function installSsh(work: string, root: string): void {
+  const key = join(work, 'key');
+  run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'a test', '-f', key);
+  mkdirSync(join(root, 'root/.ssh'), { recursive: true, mode: 0o700 });
+  copyFileSync(`${key}.pub`, join(root, 'root/.ssh/authorized_keys'));
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+  writeFileSync(join(root, 'etc/shells'), '/bin/sh\n');
+  run('dropbearkey', '-t', 'ed25519', '-f', join(root, 'etc/dropbear.key'));
+  const needed = execFileSync('ldd', ['/usr/sbin/dropbear'], { encoding: 'utf8' });
+  const libraries = [...needed.matchAll(/(\/lib\S+)/g)].map(([path]) => path);
+  for (const path of libraries) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    copyFileSync(path, join(root, path));
+  }
+  copyFileSync('/usr/sbin/dropbear', join(root, 'sbin/dropbear'));
 }
 
 /** The modules wanted and what they need, by modules.dep. */

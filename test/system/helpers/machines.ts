@@ -87,3 +87,11 @@ export function endAll(dataFolder: string): void {
     }
   }
 }
+
+/** What a program of the guest answers, by a forwarded port. */
+export async function askGuest(port: number, name: string, query = ''): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${port}/cgi-bin/${name}?${query}`, {
+    signal: AbortSignal.timeout(60_000),
+  });
+  return (await response.text()).trim();
+}
