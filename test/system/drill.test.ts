@@ -70,8 +70,8 @@ describe('a drill', () => {
       });
       expect(await jobOf(staging, plain.id)).toMatchObject({ state: 'running', check: null });
       // A machine of its own, which reaches nothing of this one.
-      expect(await askGuest(web, 'uuid')).toBe(up.access!.uuid);
-      expect(up.access!.uuid).not.toBe((await jobOf(staging, plain.id)).access!.uuid);
+      expect(await askGuest(web, 'uuid')).toBe(up.access!.machine);
+      expect(up.access!.machine).not.toBe((await jobOf(staging, plain.id)).access!.machine);
       expect(await askGuest(web, 'fetch', `10.0.2.2:${port}`)).toBe('unreachable');
       expect((await staging.run('drill', 'list')).out).toMatch(/running \(up\).*running \(up\)/s);
 

@@ -99,7 +99,7 @@ describe('a failover', () => {
       });
       expect(await askGuest(web, 'write', 'one')).toBe('written');
       expect(await askGuest(web, 'fetch', await webServer(scratch))).toBe('reached');
-      expect(await askGuest(web, 'uuid')).toBe(job.access!.uuid);
+      expect(await askGuest(web, 'uuid')).toBe(job.access!.machine);
       expectRefusal(await staging.run('job', 'cancel', id), 'ERR_JOB_KEEPS', 6);
       expectRefusal(await staging.run('drill', 'stop', id), 'ERR_JOB_STATE', 6);
       expectRefusal(await staging.run('failover', 'discard', id, '--yes'), 'ERR_JOB_STATE', 6);
@@ -177,7 +177,7 @@ describe('a failover', () => {
         { timeoutMs: BOOT_MS },
       );
       expect(await askGuest(web, 'rows')).toBe('one\ntwo\nthree');
-      expect(await askGuest(web, 'uuid')).toBe(job.access!.uuid);
+      expect(await askGuest(web, 'uuid')).toBe(job.access!.machine);
 
       // Killed, as by a reboot of this machine: the disks are there, until they are thrown away.
       const [pidfile] = (await jobOf(staging, id)).made.filter(({ name }) =>

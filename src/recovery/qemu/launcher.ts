@@ -125,7 +125,7 @@ function accessOf(launch: Launch): Record<string, string> {
     console: consolePath(launch),
     ...(options.vnc !== undefined && { vnc: String(options.vnc) }),
     ...(options.forward !== undefined && { forward: String(options.forward) }),
-    ...{ network: String(options.network), uuid, serialNumber },
+    ...{ network: String(options.network), machine: uuid, serialNumber },
     ...(options.network !== 'none' && { mac }),
     ...(isFailover(launch) && { disks: launch.productFolder }),
   };
