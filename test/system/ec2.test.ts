@@ -17,6 +17,7 @@ import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
 import type { LaunchRecord } from '../../src/recovery/ec2/launch-record.ts';
 import type { PrestagedVolume } from '../../src/recovery/ec2/prestage.ts';
 import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
+import type { ApiPrestage } from '../../src/staging/api-types.ts';
 import type { ListedPoint } from '../../src/store/types.ts';
 import { ACCESS_KEY, type AwsDouble, startAwsDouble } from '../tools/aws-double.ts';
 import { startMoto } from '../tools/s3-server.ts';
@@ -47,7 +48,7 @@ interface Home {
   point(): Promise<ListedPoint>;
 }
 
-async function home(scratch: Scratch): Promise<Home> {
+async function home(scratch: Scratch, serviceWords: readonly string[] = []): Promise<Home> {
   const path = scratch.path('disk');
   writeFileSync(path, disk());
   const double = await startAwsDouble();
@@ -60,7 +61,7 @@ async function home(scratch: Scratch): Promise<Home> {
   scratch.defer(() => {
     delete process.env.AWS_ENDPOINT_URL;
   });
-  const staging = await Staging.start(scratch, {});
+  const staging = await Staging.start(scratch, { words: [...serviceWords] });
   const words = ['--tracker', 'scan'];
   startAgent(scratch, staging, { volumes: [path], cutInterval: '1s', words });
   await staging.waitForPoints(1);
@@ -129,7 +130,7 @@ describe('the program', () => {
       const second = await at.point();
       const next = ['--point', second.id, '--plan', plan];
       const [delta] = await at.ec2<PrestagedVolume[]>('prestage', ...next, ...chain);
-      expect(delta).toMatchObject({ kind: 'delta', putBlocks: 4 });
+      expect(delta).toMatchObject({ kind: 'delta', putBlocks: 3 });
       expect(holds(double, delta!.snapshotId, path)).toBe(true);
 
       const again = ['--record', at.file('failover.json')];
@@ -173,6 +174,70 @@ describe('the program', () => {
       expect([double.ec2.images.size, double.ebs.snapshots.size]).toEqual([0, 0]);
       expect(double.ec2.instances.size).toBe(1);
       for (const { state } of double.ec2.instances.values()) expect(state).toBe('shutting-down');
+    });
+  });
+
+  it('keeps snapshots ready; a failover uploads the last difference, and is stopped and discarded', async () => {
+    await withScratch('ec2-ready', async (scratch) => {
+      const at = await home(scratch, ['--ec2-prestage', '10s', '--ec2-region', 'us-east-1']);
+      const { double, path, staging } = at;
+      const { server } = scratch;
+      const kept = async () => {
+        const { servers } = await at.ec2<ApiPrestage>('status');
+        return servers.find((each) => each.server === server)!;
+      };
+      const isAt = async (point: string) =>
+        waitFor(
+          'the snapshots of a point',
+          async () => {
+            const { state, volumes } = await kept();
+            return state === 'current' && volumes[0]!.point! >= point;
+          },
+          { timeoutMs: 120_000 },
+        );
+      const first = await at.point();
+      await at.ec2('chain', 'run', server);
+      await isAt(first.id);
+      expect(holds(double, (await kept()).volumes[0]!.snapshotId!, path)).toBe(true);
+      // From now on only when asked: the launch shall find something to upload.
+      await at.ec2('chain', 'off', server);
+      const bytes = readFileSync(path);
+      randomBytes(500).copy(bytes, 20 * MIB);
+      bytes.fill(0, 9 * MIB, 9 * MIB + 4096);
+      writeFileSync(path, bytes);
+      const { id } = await at.point();
+
+      const plan = ['--plan', writePlan(at, { instanceType: undefined })];
+      const words = ['failover', 'start', '--point', id, '--target', 'ec2'];
+      const dry = await staging.run(...words, ...plan, '--dry-run');
+      expect(dry.out).toMatch(/instance type \S+: the smallest of m6i, c6i, r6i with \d+ CPUs/);
+      expect(dry.out).toMatch(/PutSnapshotBlock x 2 /);
+      expect(dry.out).toMatch(/An estimate, .*not checked/);
+      writePlan(at);
+      const before = double.calls.filter((call) => call === 'PutSnapshotBlock').length;
+      const job = await staging.json<{ id: string }>(...words, ...plan, '--yes', '--wait');
+      expect(double.calls.filter((call) => call === 'PutSnapshotBlock')).toHaveLength(before + 2);
+      const [instance] = double.ec2.instances.values();
+      const image = double.ec2.images.get(instance!.imageId)!;
+      expect(holds(double, image.snapshots[0]!, path)).toBe(true);
+      expect(instance!.tags).toMatchObject({ 'understudy-kind': 'failover' });
+
+      expect(await staging.run('failover', 'stop', job.id)).toMatchObject({ exitCode: 0 });
+      expect(instance!.state).toBe('stopped');
+      expect(double.ec2.volumes.size).toBe(1);
+      await staging.json('failover', 'start', '--again', job.id, '--wait');
+      expect(instance!.state).toBe('running');
+      await staging.run('failover', 'stop', job.id);
+      expect(await staging.run('failover', 'discard', job.id, '--yes')).toMatchObject({
+        exitCode: 0,
+      });
+      expect(instance!.state).toBe('terminated');
+      expect([double.ec2.volumes.size, double.ec2.images.size]).toEqual([0, 0]);
+      // The chain is as it was; switched off, it can be deleted.
+      expect(double.ebs.snapshots.size).toBe(1);
+      expect((await staging.run('server', 'show', server)).out).toMatch(/ec2 snapshots: off/);
+      await at.ec2('chain', 'off', server, '--delete', '--yes');
+      expect(double.ebs.snapshots.size).toBe(0);
     });
   });
 

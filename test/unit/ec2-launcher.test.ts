@@ -266,7 +266,7 @@ describe('what the plan leaves open', () => {
 
   it('is chosen by what the agent told of its machine, and stays so', async () => {
     const options = await chosen({}, machine());
-    expect(options.chosen).toMatch(/; 3 CPUs and 10\.2 GiB: as the agent told at 2026-11-21T/);
+    expect(options.chosen).toMatch(/^3 CPUs and 10\.2 GiB: as the agent told at 2026-11-21T/);
     expect(options.chosen).toMatch(/m6i\.xlarge: the smallest of m6i, c6i, r6i with 3 CPUs/);
     expect(JSON.parse(String(options.plan))).toMatchObject({
       ...{ source: { cpus: 3, memoryGiB: 10.2 }, architecture: 'x86_64' },

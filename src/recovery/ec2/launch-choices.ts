@@ -41,7 +41,7 @@ export function fitPlan(
   const reasons: string[] = [];
   const told = machine === null ? '' : `as the agent told at ${timeOf(machine)}`;
   const known = machine === null ? undefined : architectures[machine.architecture];
-  if (plan.architecture === null && known !== undefined)
+  if (plan.architecture === null && known === 'arm64')
     reasons.push(`architecture ${known}: ${told}`);
   const boots = machine?.bootVolume ?? '';
   const isBootKnown = plan.rootVolume === null && volumes.includes(boots);

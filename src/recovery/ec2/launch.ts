@@ -129,7 +129,8 @@ class InstanceLaunch {
   private async chosenType(bootMode: BootMode): Promise<string> {
     const { plan, stop, onNote } = this.options;
     const { name, reason } = await chooseType(new Ec2Catalog(this.aws, stop), plan, bootMode);
-    for (const line of [...plan.reasons, `instance type ${name}: ${reason}`]) onNote(line);
+    for (const line of plan.reasons) onNote(line);
+    if (plan.instanceType === null) onNote(`instance type ${name}: ${reason}`);
     return name;
   }
 
