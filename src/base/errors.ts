@@ -297,7 +297,7 @@ export const errorCatalogue = {
   ERR_PLAN_HALTED: spec(
     'operational',
     3,
-    'plan retry JOB --step N runs the failed step again and goes on; plan stop JOB ends it all.',
+    'plan retry JOB --step N runs the failed step again, plan accept takes it as done; plan stop ends it.',
   ),
   // launches
   ERR_LAUNCH_OPTIONS: spec('usage', 2, 'drill start --help tells the options and their values.'),

@@ -204,6 +204,18 @@ describe('a run of a plan', () => {
     expect(follower.states).toBe('ddddrwww');
   });
 
+  it('a failed step that is accepted counts as done, and tells what was wrong', () => {
+    const follower = upTo('ddrrwwww');
+    follower.end(3, error);
+    follower.end(4);
+    follower.tell({ type: 'accept', step: 3 });
+    expect(follower.states).toBe('ddddrwww');
+    expect(follower.step(3)).toMatchObject({ error, attempt: 1 });
+    const before = follower.run;
+    expect(follower.tell({ type: 'accept', step: 3 })).toEqual([]);
+    expect(follower.run).toEqual(before);
+  });
+
   it.each([
     ['a step that runs', 'ddrrwwww', 3],
     ['one that is done', 'ddrrwwww', 2],

@@ -1,17 +1,22 @@
 /** Plans as jobs: members through real jobs, scripts as real programs, restarts of staging, ends. */
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { renderJob } from '../../src/cli/jobs.ts';
+import { readPlanFile, renderPlanCheck } from '../../src/cli/plans.ts';
 import type { ShownJob } from '../../src/staging/jobs/jobs.ts';
-import { PlanWorld, pointOf } from './support/plan-world.ts';
+import { launchRequest } from '../../src/staging/plans/plan-check.ts';
+import { parsePlan } from '../../src/staging/plans/plan-file.ts';
+import { memberVerdict } from '../../src/staging/plans/plan-steps.ts';
+import {
+  isCleaned,
+  isHalted,
+  isUp,
+  PlanWorld,
+  pointOf,
+  shop,
+  states,
+} from './support/plan-world.ts';
 
 let world: PlanWorld;
 beforeEach(() => {
@@ -19,26 +24,8 @@ beforeEach(() => {
 });
 afterEach(() => world.close());
 
-const shop = (changes: Record<string, unknown> = {}) => ({
-  name: 'shop',
-  groups: [
-    { name: 'data', members: [{ server: 'db1' }, { server: 'db2', isCritical: false }] },
-    { name: 'web', members: [{ server: 'web1' }] },
-  ],
-  ...changes,
-});
-const until = (id: string, isSo: (job: ShownJob) => boolean) =>
-  expect.poll(() => isSo(world.jobs.find(id)), { timeout: 8000, interval: 20 }).toBe(true);
-const isUp = ({ phase }: ShownJob) => phase === 'up';
-const isHalted = ({ phase }: ShownJob) => phase.startsWith('halted');
-const isCleaned = ({ state }: ShownJob) => state === 'cleaned';
-const states = (job: ShownJob) => job.steps!.map(({ state }) => state).join(' ');
-const eventsOf = (word: string) =>
-  world.launcher.events.filter((each) => each.startsWith(word)).map((each) => each.split(' ')[1]);
-
-/** What has ended and was not waited for has no words any more. */
-const isAlive = (pid: string) =>
-  existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
+const until = (id: string, isSo: (job: ShownJob) => boolean) => world.until(id, isSo);
+const eventsOf = (word: string) => world.eventsOf(word);
 
 describe('a plan as a drill', () => {
   it('brings its groups up in order, stays up, and ends its members, the last first', async () => {
@@ -150,6 +137,147 @@ describe('a plan as a failover', () => {
   });
 });
 
+describe('a failover whose check fails', () => {
+  const web = [{ name: 'web', members: [{ server: 'web1', waitFor: 'check' }], post: 'after' }];
+
+  it('runs on and is not launched beside itself; an operator accepts it, and the plan goes on', async () => {
+    world.launcher.acts.set('web1', 'bad');
+    world.script('after', 'exit 0');
+    await world.open();
+    await world.plans.apply(shop({ groups: web }));
+    const { id } = await world.start('failover');
+    await until(id, isHalted);
+    const job = world.jobs.find(`${id}.1.1`);
+    expect(job).toMatchObject({ state: 'running', options: { check: true, keepRunning: true } });
+    expect(world.jobs.find(id).steps![0]!.error).toMatchObject({ code: 'ERR_BOOT_CHECK' });
+    await expect(world.runner.retry(id, 1, null)).rejects.toThrow(/runs on: failover stop it/);
+    await world.runner.accept(id, 1);
+    await until(id, isCleaned);
+    expect(states(world.jobs.find(id))).toBe('done done');
+    expect(world.jobs.find(`${id}.1.1`).state).toBe('running');
+    expect(eventsOf('launch')).toEqual(['web1']);
+    await expect(world.runner.accept(id, 1)).rejects.toMatchObject({ code: 'ERR_PLAN_STEP' });
+  });
+
+  it('is launched again when it was stopped', async () => {
+    world.launcher.acts.set('web1', 'bad');
+    world.script('after', 'exit 0');
+    await world.open();
+    await world.plans.apply(shop({ groups: web }));
+    const { id } = await world.start('failover');
+    await until(id, isHalted);
+    await world.jobs.stop(`${id}.1.1`);
+    await until(`${id}.1.1`, isCleaned);
+    world.launcher.acts.set('web1', 'pass');
+    await world.runner.retry(id, 1, null);
+    await until(id, isCleaned);
+    expect(world.jobs.find(id).steps![0]).toMatchObject({ state: 'done', job: `${id}.1.2` });
+  });
+
+  it('is left running where it takes too long, and that is said', async () => {
+    world.launcher.acts.set('web1', 'slow');
+    await world.open();
+    const members = [{ server: 'web1', waitFor: 'check', timeout: '1s' }];
+    await world.plans.apply(shop({ groups: [{ name: 'web', members }] }));
+    const { id } = await world.start('failover');
+    await until(id, isHalted);
+    expect(world.jobs.find(id).steps![0]!.error).toMatchObject({
+      ...{ code: 'ERR_PLAN_TIMEOUT' },
+      message: `web1 was not through its check within 1.0 s; job ${id}.1.1 runs on`,
+    });
+    expect(world.jobs.find(`${id}.1.1`)).toMatchObject({ state: 'running', outcome: null });
+  });
+});
+
+describe('what the job of a member says of its step', () => {
+  const job = { id: 'j', state: 'running', phase: 'x', outcome: null, check: null, error: null };
+  const check = { passed: true, probe: 'console', bootMs: 1, detail: 'login:' };
+  const error = { code: 'ERR_X', message: 'it broke', hint: '' };
+  it.each([
+    ['up', {}, null],
+    ['up', { phase: 'up' }, 'done'],
+    ['up', { state: 'done', outcome: 'done' }, 'done'],
+    ['up', { outcome: 'failed', error }, 'ERR_X'],
+    ['up', { outcome: 'cancelled' }, 'ERR_JOB_CANCELLED'],
+    ['check', { phase: 'up' }, null],
+    ['check', { phase: 'checking', check }, 'done'],
+    ['check', { phase: 'up', check: { ...check, passed: false } }, 'ERR_BOOT_CHECK'],
+    ['check', { outcome: 'done' }, 'ERR_LAUNCH_GONE'],
+    ['check', { outcome: 'done', check }, 'done'],
+    ['check', { outcome: 'cancelled' }, 'ERR_JOB_CANCELLED'],
+    ['check', { outcome: 'failed', error }, 'ERR_X'],
+  ] as const)('waits for %s: %j is %s', (waitFor, changes, said) => {
+    const verdict = memberVerdict(
+      { ...job, ...changes } as Parameters<typeof memberVerdict>[0],
+      waitFor,
+    );
+    expect(typeof verdict === 'object' ? (verdict?.code ?? null) : verdict).toBe(said);
+  });
+
+  it('an EC2 launch plan goes with its member as text', () => {
+    const member = parsePlan(
+      shop({
+        groups: [
+          {
+            name: 'g',
+            members: [
+              { server: 'web1', failover: { target: 'ec2', plan: { region: 'eu-west-1' } } },
+            ],
+          },
+        ],
+      }),
+    ).groups[0]!.members[0]!;
+    expect(launchRequest(member, 'failover', 'p')).toEqual({
+      ...{ kind: 'failover', point: 'p', target: 'ec2' },
+      options: { plan: '{"region":"eu-west-1"}' },
+    });
+    expect(launchRequest(member, 'drill', 'p')).toMatchObject({ target: 'qemu', options: {} });
+  });
+});
+
+describe('the command line', () => {
+  it('reads a plan, and puts the EC2 launch plans that it names in', async () => {
+    const path = join(world.root, 'shop.json');
+    const groups = [
+      {
+        name: 'g',
+        members: [
+          { server: 'a', plan: 'ec2.json' },
+          { server: 'b', drill: { plan: {} } },
+        ],
+      },
+    ];
+    writeFileSync(path, JSON.stringify(shop({ groups })));
+    await expect(readPlanFile(path)).rejects.toMatchObject({ code: 'ERR_USAGE' });
+    writeFileSync(join(world.root, 'ec2.json'), '{"region":"eu-west-1"}');
+    const read = await readPlanFile(path);
+    expect(parsePlan(read).groups[0]!.members[0]!.launches.drill.plan).toEqual({
+      region: 'eu-west-1',
+    });
+    writeFileSync(path, '{"name": ');
+    await expect(readPlanFile(path)).rejects.toMatchObject({ code: 'ERR_PLAN_FILE' });
+  });
+
+  it('shows what a dry run has found, and the steps of a job', async () => {
+    world.launcher.acts.set('db2', 'unfit');
+    await world.open();
+    await world.plans.apply(shop());
+    const text = renderPlanCheck(await world.runner.dryRun('shop', 'drill', null));
+    expect(text).toContain('nothing is in its way');
+    expect(text).toMatch(
+      /^data +db2, optional +qemu +db2-20 .* ERR_LAUNCH_NOT_BOOTABLE|does not boot/m,
+    );
+    const { id } = await world.start('drill');
+    await until(id, isUp);
+    const shown = renderJob(world.jobs.find(id));
+    expect(shown).toMatch(/^plan: +shop, as a drill$/m);
+    expect(shown).toMatch(/^ +2 +data +member db2 +failed, optional +1 .*db2 does not boot$/m);
+    expect(shown).toMatch(
+      new RegExp(`^ +3 +web +member web1 +done +1 .* ${id}.3.1 +web1-20$`, 'm'),
+    );
+  });
+});
+
 describe('staging is started again', () => {
   it('while members are launched: each is followed, none is launched twice', async () => {
     world.launcher.acts.set('db1', 'hang');
@@ -214,105 +342,6 @@ describe('staging is started again', () => {
     await world.open();
     await until(id, isCleaned);
     expect(new Set(eventsOf('clean'))).toEqual(new Set(['web1', 'db2', 'db1']));
-  });
-});
-
-describe('a script', () => {
-  const groups = [
-    {
-      name: 'data',
-      pre: { script: 'before', arguments: ['a b', '$HOME; id'] },
-      members: [{ server: 'db1' }],
-      post: 'after',
-    },
-  ];
-
-  it('gets its arguments as they are, an environment of its own, and the members on its input', async () => {
-    process.env.UNDERSTUDY_CANARY = 'secret';
-    world.script('before', 'for each; do echo "got <$each>"; done; env >../env; cat >../in1');
-    world.script('after', 'cat >../in2; echo done >&2');
-    await world.open();
-    await world.plans.apply(shop({ groups }));
-    const { id } = await world.start('drill');
-    await until(id, isUp);
-    const log = await world.jobs.log(id);
-    expect(log).toContain('before: got <a b>\n');
-    expect(log).toContain('before: got <$HOME; id>\n');
-    expect(log).toContain('after: done\n');
-    const lines = readFileSync(join(world.root, 'env'), 'utf8').trim().split('\n');
-    const own = lines.filter((line) => line.startsWith('UNDERSTUDY')).sort();
-    expect(own).toEqual([
-      ...['UNDERSTUDY_GROUP=data', `UNDERSTUDY_JOB=${id}`, 'UNDERSTUDY_KIND=drill'],
-      ...['UNDERSTUDY_PLAN=shop', 'UNDERSTUDY_SERVERS=db1'],
-    ]);
-    const inputs = ['in1', 'in2'].map((name) =>
-      JSON.parse(readFileSync(join(world.root, name), 'utf8')),
-    );
-    expect(inputs[0]).toMatchObject({ members: [{ state: 'waiting', access: null }] });
-    expect(inputs[1]).toMatchObject({
-      ...{ plan: 'shop', kind: 'drill', job: id, group: 'data' },
-      members: [{ server: 'db1', state: 'done', access: { serial: 'to db1' }, point: 'db1-20' }],
-    });
-    delete process.env.UNDERSTUDY_CANARY;
-  });
-
-  it.each([
-    ['exit 3', '5s', 'exit code 3'],
-    ['sleep 60 & echo $! >../child; wait', '1s', 'did not end within 1.0 s'],
-    ['trap "" TERM; while :; do sleep 1; done', '1s', 'did not end within'],
-    ['kill -9 $$', '5s', 'ended by SIGKILL'],
-  ])('that fails halts the plan: %s', async (body, timeout, message) => {
-    world.script('after', body);
-    await world.open();
-    const post = { script: 'after', timeout };
-    await world.plans.apply(shop({ groups: [{ name: 'g', members: [], post }] }));
-    const { id } = await world.start('drill');
-    await until(id, isHalted);
-    const { error } = world.jobs.find(id).steps![0]!;
-    expect(error).toMatchObject({
-      code: 'ERR_PLAN_SCRIPT',
-      message: expect.stringContaining(message),
-    });
-    const child = join(world.root, 'child');
-    if (!existsSync(child)) return;
-    const pid = readFileSync(child, 'utf8').trim();
-    await expect.poll(() => isAlive(pid)).toBe(false);
-  });
-
-  const spoilings: readonly [string, () => unknown, string, string?][] = [
-    ['no folder of scripts', () => world.open(null), 'ERR_PLAN_SCRIPTS_DIR'],
-    ['a folder that is not there', () => world.open('/nowhere'), 'ERR_PLAN_SCRIPTS_DIR'],
-    ['a folder that others write', () => chmodSync(world.scripts, 0o777), 'ERR_PLAN_SCRIPTS_DIR'],
-    [
-      'a folder above that others write',
-      () => chmodSync(world.root, 0o777),
-      'ERR_PLAN_SCRIPTS_DIR',
-    ],
-    [
-      'a script that its group writes',
-      () => world.script('after', '', 0o775),
-      'ERR_PLAN_SCRIPTS_DIR',
-    ],
-    ['a script that is not executable', () => world.script('after', '', 0o644), 'ERR_PLAN_SCRIPT'],
-    [
-      'a link',
-      () => symlinkSync('/bin/true', join(world.scripts, 'other')),
-      'ERR_PLAN_SCRIPTS_DIR',
-      'other',
-    ],
-    ['a folder', () => mkdirSync(join(world.scripts, 'other')), 'ERR_PLAN_SCRIPTS_DIR', 'other'],
-    ['a script that is missing', () => undefined, 'ERR_PLAN_SCRIPT', 'other'],
-  ];
-  it.each(spoilings)('is refused at once: %s', async (_what, spoil, code, name = 'after') => {
-    world.script('after', 'exit 0');
-    await world.open();
-    await spoil();
-    const post = [name];
-    await world.plans.apply(shop({ groups: [{ name: 'g', members: [{ server: 'db1' }], post }] }));
-    const checked = await world.runner.dryRun('shop', 'drill', null);
-    expect(checked).toMatchObject({ isReady: false, scripts: [{ problem: { code } }] });
-    await expect(world.start('drill')).rejects.toMatchObject({ code: 'ERR_PLAN_CHECK' });
-    expect(world.jobs.list()).toEqual([]);
   });
 });
 

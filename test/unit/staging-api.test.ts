@@ -219,6 +219,7 @@ describe('bad requests', () => {
     ['POST', '/v1/plans/shop/drill', '{"at":"soon"}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/plans/shop/failover', '{}', 409, 'ERR_FAILOVER_SOURCE'],
     ['POST', '/v1/jobs/x/retry', '{"step":"1"}', 400, 'ERR_API_REQUEST'],
+    ['POST', '/v1/jobs/x/accept', '{}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/jobs/x/retry', '{"step":1.5}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '{', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/points', '[]', 400, 'ERR_API_REQUEST'],
@@ -315,6 +316,7 @@ describe('the OpenAPI document', () => {
       '/v1/plans': fakePlanFile,
       '/v1/plans/{plan}/failover': { yes: true },
       '/v1/jobs/{job}/retry': { step: 1 },
+      '/v1/jobs/{job}/accept': { step: 1 },
     };
     const queries: Record<string, string> = {
       '/v1/points/{point}/volumes/{volume}/differences': `?from=${POINT}`,

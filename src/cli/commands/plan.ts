@@ -255,6 +255,31 @@ const retry: CommandSpec = {
   },
 };
 
+const accept: CommandSpec = {
+  path: ['plan', 'accept'],
+  summary: 'Take one failed step of a plan as done, because somebody has put it right; it goes on',
+  positionals: [jobPositional],
+  options: [
+    ...operatorOptions,
+    { name: 'step', type: 'count', value: 'N', describe: 'The step (job show)', required: true },
+    jsonOption,
+  ],
+  examples: [
+    {
+      line: 'understudy plan accept 20261121T153512Z-3fa9c1d2 --step 4',
+      does: 'web1 runs by now, though its check has failed',
+    },
+  ],
+  async run(context, settings) {
+    const client = await connect(context, settings);
+    const job = await client.call<ApiJob>('POST', `${jobPath(settings.text('job'))}/accept`, {
+      body: { step: settings.number('step') },
+    });
+    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    return 0;
+  },
+};
+
 const stop: CommandSpec = {
   path: ['plan', 'stop'],
   summary: 'End the job of a plan: drills are ended, the last first; failed over servers stay',
@@ -280,5 +305,5 @@ const stop: CommandSpec = {
 export const planGroup: CommandGroup = {
   word: 'plan',
   summary: 'Recovery plans: servers in ordered groups, brought back by one command',
-  commands: [apply, list, show, remove, check, drill, failover, retry, stop],
+  commands: [apply, list, show, remove, check, drill, failover, retry, accept, stop],
 };

@@ -19,7 +19,7 @@ import type { Prestage } from '../prestage/prestage.ts';
 
 export interface ApiPlans {
   readonly plans: Pick<PlanStore, 'apply' | 'list' | 'find' | 'remove'>;
-  readonly runner: Pick<PlanRunner, 'dryRun' | 'retry'>;
+  readonly runner: Pick<PlanRunner, 'dryRun' | 'retry' | 'accept'>;
   readonly verdicts: Pick<Verdicts, 'of'>;
 }
 

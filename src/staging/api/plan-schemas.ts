@@ -138,6 +138,7 @@ export const planSchemas: Readonly<Record<string, Schema>> = {
     },
     ['step'],
   ),
+  PlanAccept: object({ step: count('Number of the step, from 1') }),
   PlanCheck: object({
     name: text('Plan'),
     kind: choice(planKinds),

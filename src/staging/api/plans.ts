@@ -38,14 +38,20 @@ const start =
     return backend.jobs.startWork({ kind: 'plan', server: '', options });
   };
 
-async function retry({ backend, path, body }: Call): Promise<ApiJob> {
-  const { step, point = null } = body;
-  if (typeof step !== 'number' || (point !== null && typeof point !== 'string')) {
-    throw refuse('needs {step, point}: a number; a point, "latest" or null');
-  }
-  return backend.plans.runner.retry(path.job!, integerOf(String(step), 'step', 0, 1e6), point);
+function stepOf({ step }: Call['body']): number {
+  if (typeof step !== 'number') throw refuse('needs {step}: a number');
+  return integerOf(String(step), 'step', 0, MAX_STEP);
 }
 
+async function retry({ backend, path, body }: Call): Promise<ApiJob> {
+  const { point = null } = body;
+  if (point !== null && typeof point !== 'string') {
+    throw refuse('point must be a point, "latest" or null');
+  }
+  return backend.plans.runner.retry(path.job!, stepOf(body), point);
+}
+
+const MAX_STEP = 1e6;
 const atSchema = { type: 'string', format: 'date-time' };
 
 export const planRoutes: readonly Route[] = [
@@ -120,5 +126,14 @@ export const planRoutes: readonly Route[] = [
     responseSchema: 'Job',
     status: 200,
     handle: retry,
+  },
+  {
+    method: 'POST',
+    path: '/v1/jobs/{job}/accept',
+    summary: 'Takes a failed step of a plan as done, and goes on.',
+    requestSchema: 'PlanAccept',
+    responseSchema: 'Job',
+    status: 200,
+    handle: async ({ backend, path, body }) => backend.plans.runner.accept(path.job!, stepOf(body)),
   },
 ];

@@ -5,6 +5,7 @@
  */
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/units.ts';
 import type { LaunchEnd, Work } from '../../recovery/runner.ts';
 import type { ImageReader } from '../../store/types.ts';
 import type { JobError } from '../jobs/job-state.ts';
@@ -81,18 +82,33 @@ export class PlanFollower {
 
   /** As PlanRunner.retry. */
   async retry(number: number, wanted: string | null): Promise<void> {
-    const step = this.run.steps.find((each) => each.number === number);
-    if (step === undefined) {
-      const message = `the plan has no step ${number}; it has ${this.run.steps.length}`;
-      throw new UnderstudyError('ERR_PLAN_STEP', message);
-    }
-    if (!canRetry(this.run, number)) {
-      const message = `step ${number} (${step.name}) is ${step.state}: only a failed one is retried`;
+    const step = this.failedStep(number);
+    const former = this.jobOf(step.job);
+    if (this.options.kind === 'failover' && former?.outcome === null) {
+      const message = `job ${former.id} of step ${number} (${step.name}) runs on: failover stop it first`;
       throw new UnderstudyError('ERR_PLAN_STEP', message);
     }
     const chosen = step.kind === 'member' ? await this.chooseAgain(step, wanted) : null;
     if (chosen?.point != null) await this.hold(chosen.point);
     await this.tell({ type: 'retry', step: number, chosen });
+  }
+
+  /** As PlanRunner.accept. */
+  async accept(number: number): Promise<void> {
+    this.failedStep(number);
+    await this.tell({ type: 'accept', step: number });
+  }
+
+  /** ERR_PLAN_STEP. */
+  private failedStep(number: number): PlanStep {
+    const step = this.run.steps.find((each) => each.number === number);
+    if (step === undefined) {
+      const message = `the plan has no step ${number}; it has ${this.run.steps.length}`;
+      throw new UnderstudyError('ERR_PLAN_STEP', message);
+    }
+    if (canRetry(this.run, number)) return step;
+    const message = `step ${number} (${step.name}) is ${step.state}, and has not failed`;
+    throw new UnderstudyError('ERR_PLAN_STEP', message);
   }
 
   /** Null: the point that it had. */
@@ -233,10 +249,24 @@ export class PlanFollower {
   }
 
   private async giveUp(id: string, member: PlanMember): Promise<JobError> {
-    await this.ports.jobs.cancel(id).catch(unlessEnded);
-    const what = member.waitFor === 'check' ? 'passed its check' : 'up';
-    const message = `${member.server} was not ${what} within ${member.timeoutMs / 1000} s`;
+    const left = await this.cancelled(id);
+    const what = member.waitFor === 'check' ? 'through its check' : 'up';
+    const time = formatDuration(member.timeoutMs);
+    const message = `${member.server} was not ${what} within ${time}${left}`;
     return problemOf(new UnderstudyError('ERR_PLAN_TIMEOUT', message));
+  }
+
+  /** A failover that has come up may hold what nobody else has: it is left to the operator. */
+  private async cancelled(id: string): Promise<string> {
+    try {
+      await this.ports.jobs.cancel(id);
+    } catch (error) {
+      if (error instanceof UnderstudyError && error.code === 'ERR_JOB_KEEPS') {
+        return `; job ${id} runs on`;
+      }
+      unlessEnded(error);
+    }
+    return '';
   }
 
   private jobOf(id: string | null): ShownJob | null {

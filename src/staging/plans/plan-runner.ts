@@ -74,16 +74,23 @@ export class PlanRunner implements Runner {
    * one that was chosen. ERR_JOB_NOT_FOUND, ERR_PLAN_STEP, ERR_PLAN_POINT, ERR_POINT_NOT_FOUND.
    */
   async retry(job: string, step: number, point: string | null): Promise<ShownJob> {
-    const { jobs } = this.ports;
-    if (jobs.find(job).kind !== 'plan') {
+    await this.followerOf(job).retry(step, point);
+    return this.ports.jobs.find(job);
+  }
+
+  /** Takes a failed step as done, where somebody has put it right. ERR_JOB_NOT_FOUND, ERR_PLAN_STEP. */
+  async accept(job: string, step: number): Promise<ShownJob> {
+    await this.followerOf(job).accept(step);
+    return this.ports.jobs.find(job);
+  }
+
+  private followerOf(job: string): PlanFollower {
+    if (this.ports.jobs.find(job).kind !== 'plan') {
       throw new UnderstudyError('ERR_PLAN_STEP', `job ${job} is no plan`);
     }
     const follower = this.active.get(job);
-    if (follower === undefined) {
-      throw new UnderstudyError('ERR_PLAN_STEP', `job ${job} is over: start the plan again`);
-    }
-    await follower.retry(step, point);
-    return jobs.find(job);
+    if (follower !== undefined) return follower;
+    throw new UnderstudyError('ERR_PLAN_STEP', `job ${job} is over: start the plan again`);
   }
 
   private get checkPorts(): CheckPorts {

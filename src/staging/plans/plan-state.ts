@@ -6,7 +6,8 @@
  *    every step of those before it has ended, and no critical one has failed.
  * 2. After a critical failure nothing more is begun, what runs goes on to its end; then the run is halted
  *    until the step is retried or the plan is stopped. Others do not stop it.
- * 3. A retry begins that one step, and only when no critical failure is left, what comes after.
+ * 3. A retry begins that one step, and only when no critical failure is left, what comes after. A failed
+ *    step that an operator accepts counts as done; its error stays to be seen.
  * 4. A member's job has an id made of the plan's job, the step and the attempt, remembered before it is
  *    launched: after a restart the same id is asked for, so nothing is launched twice.
  * 5. Whether a script that a restart has interrupted was done is not known: it has failed.
@@ -69,6 +70,8 @@ export type PlanEvent =
       readonly error: JobError;
     }
   | { readonly type: 'retry'; readonly step: number; readonly chosen: ChosenPoint | null }
+  /** An operator has put it right by hand. */
+  | { readonly type: 'accept'; readonly step: number }
   | { readonly type: 'stop' };
 
 export type PlanEffect =
@@ -145,6 +148,8 @@ export function planTransition(run: PlanRun, event: PlanEvent, nowMs: number): P
       return settle(run, event, event.error, nowMs);
     case 'retry':
       return retry(run, event, nowMs);
+    case 'accept':
+      return accept(run, event.step, nowMs);
     case 'stop':
       return { run: { ...run, isStopped: true }, effects: [] };
   }
@@ -220,6 +225,13 @@ function retry(
     ...{ state: 'waiting', isRetry: true, error: null, startedAt: null, endedAt: null },
   };
   return advance(replaced(run, again), [{ type: 'say', line: `${label(step)} is retried` }], nowMs);
+}
+
+function accept(run: PlanRun, number: number, nowMs: number): PlanTransition {
+  if (!canRetry(run, number)) return { run, effects: [] };
+  const step = run.steps.find((each) => each.number === number)!;
+  const done: PlanStep = { ...step, state: 'done', endedAt: new Date(nowMs).toISOString() };
+  return advance(replaced(run, done), [{ type: 'say', line: `${label(step)} is accepted` }], nowMs);
 }
 
 /** Begins what may be begun now. */

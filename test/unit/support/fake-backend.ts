@@ -214,6 +214,7 @@ function fakePlans(): ApiBackend['plans'] {
         ...{ name, kind, isReady: false, members: [member], scripts: [script] },
       }),
       retry: async (id) => fakeJob({ id, kind: 'plan', steps: [fakeStep] }),
+      accept: async (id) => fakeJob({ id, kind: 'plan', steps: [fakeStep] }),
     },
     verdicts: { of: async () => new Map() },
   };

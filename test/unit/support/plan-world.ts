@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
@@ -13,7 +14,7 @@ import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans
 import type { ImageReader, ListedPoint, PointFilter, Store } from '../../../src/store/types.ts';
 import { fakePoint } from './fake-backend.ts';
 
-export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end';
+export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end' | 'bad' | 'slow';
 
 /** Waits until the launch is to end. */
 const untilTold = (launch: Launch): Promise<LaunchEnd> =>
@@ -57,6 +58,9 @@ export class ActingLauncher implements Launcher {
         return 'done';
       }
       await launch.up({ serial: `to ${server}` });
+      if (act === 'slow') return await untilTold(launch);
+      const bad = { passed: false, probe: 'console', bootMs: 5, detail: 'no login' };
+      if (act === 'bad') await launch.checked(bad);
       await launch.phase('up');
     } finally {
       this.running -= 1;
@@ -73,6 +77,19 @@ export const pointOf = (server: string, minute: number): ListedPoint => ({
   ...fakePoint(`${server}-${String(minute).padStart(2, '0')}`),
   ...{ server, time: new Date(Date.UTC(2026, 10, 20, 10, minute)).toISOString() },
 });
+
+export const shop = (changes: Record<string, unknown> = {}) => ({
+  name: 'shop',
+  groups: [
+    { name: 'data', members: [{ server: 'db1' }, { server: 'db2', isCritical: false }] },
+    { name: 'web', members: [{ server: 'web1' }] },
+  ],
+  ...changes,
+});
+export const isUp = ({ phase }: ShownJob) => phase === 'up';
+export const isHalted = ({ phase }: ShownJob) => phase.startsWith('halted');
+export const isCleaned = ({ state }: ShownJob) => state === 'cleaned';
+export const states = (job: ShownJob) => job.steps!.map(({ state }) => state).join(' ');
 
 export class PlanWorld {
   readonly root = mkdtempSync(join(tmpdir(), 'uplan-'));
@@ -143,6 +160,17 @@ export class PlanWorld {
 
   start(kind: 'drill' | 'failover', at: string | null = null): Promise<ShownJob> {
     return this.jobs.startWork({ kind: 'plan', server: '', options: { plan: 'shop', kind, at } });
+  }
+
+  async until(id: string, isSo: (job: ShownJob) => boolean): Promise<void> {
+    const options = { timeout: 8000, interval: 20 };
+    await expect.poll(() => isSo(this.jobs.find(id)), options).toBe(true);
+  }
+
+  /** Servers of the events that begin with a word, in order. */
+  eventsOf(word: string): string[] {
+    const events = this.launcher.events.filter((each) => each.startsWith(`${word} `));
+    return events.map((each) => each.slice(word.length + 1));
   }
 
   async close(): Promise<void> {
