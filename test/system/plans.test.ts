@@ -167,11 +167,34 @@ describe('a plan', () => {
       const verdicts = booted.map((point) => [point.id, point.isVerified]);
       expect(verdicts).toContainEqual([bad, false]);
       expect(verdicts).toContainEqual([good, true]);
+      await failOver(scratch, staging);
       await staging.daemon.stop();
       await checkByItself(scratch, place);
     });
   });
 });
+
+/** Its job is done when the machine is up (with TEST_FULL: has booted); the machine is on its own then. */
+async function failOver(scratch: Scratch, staging: Staging): Promise<void> {
+  const waitFor = process.env.TEST_FULL === '1' ? 'check' : 'up';
+  const members = [{ server: 'db1', waitFor, options: { ...vm, network: 'isolated' } }];
+  const file = scratch.path('alone.json');
+  writeFileSync(file, JSON.stringify({ name: 'alone', groups: [{ name: 'g', members }] }));
+  await staging.json('plan', 'apply', file);
+  const unasked = await staging.run('plan', 'failover', 'alone');
+  expect([unasked.exitCode, unasked.err]).toEqual([
+    ...[6, expect.stringContaining('ERR_CLI_CONFIRMATION')],
+  ]);
+  const { id } = await staging.json<ApiJob>('plan', 'failover', 'alone', '--yes', '--wait');
+  await staging.json('job', 'wait', id, '--ended');
+  expect(await jobOf(staging, id)).toMatchObject({ state: 'cleaned', outcome: 'done' });
+  const member = `${id}.1.1`;
+  expect(await jobOf(staging, member)).toMatchObject({ kind: 'failover', state: 'running' });
+  expect(processesOf(member, /^qemu-system/)).toHaveLength(1);
+  await staging.json('failover', 'stop', member, '--timeout', '1s');
+  expect(processesOf(member, machines)).toEqual([]);
+  await staging.json('failover', 'discard', member, '--yes');
+}
 
 /** db1 has booted already, cache1 is not wanted: web1 is booted, behind all else, and fails loudly. */
 async function checkByItself(
