@@ -32,7 +32,7 @@ import type { Servers } from './servers.ts';
 export interface FailbacksPorts {
   readonly clock: Clock;
   readonly log: Log;
-  readonly store: Pick<Store, 'point' | 'points' | 'holdPoint'>;
+  readonly store: Pick<Store, 'point' | 'holdPoint'>;
   readonly register: Register;
   readonly servers: Pick<
     Servers,

@@ -156,12 +156,11 @@ export class Servers implements SessionHost {
     record.session?.end(otherHardware(server, 'another machine was admitted as this server'));
   }
 
-  /** Now, and the newest whole point: what a change of the machine is noted with. */
+  /** Now, and the whole point that was committed last: what a change of the machine is noted with. */
   async moment(server: ServerId): Promise<Moment> {
     const { clock, store } = this.ports;
-    const points = await store.points({ server, limit: PAGE });
-    const whole = points.find(({ missingVolumes }) => missingVolumes.length === 0);
-    return { now: new Date(clock.wallMs()).toISOString(), newestPoint: whole?.id ?? null };
+    const last = await store.lastCommitted(server);
+    return { now: new Date(clock.wallMs()).toISOString(), newestPoint: last?.id ?? null };
   }
 
   /**

@@ -39,6 +39,7 @@ import { type Listening, listen, parseListen, type TlsIdentity } from './listen.
 import { Machines } from './machines.ts';
 import { CheckRecords } from './plans/check-records.ts';
 import { Checker } from './plans/checker.ts';
+import { PointsInUse } from './points-in-use.ts';
 import { Prestage, type PrestageSettings } from './prestage/prestage.ts';
 import { Register } from './register.ts';
 import { Scrubber } from './scrubber.ts';
@@ -358,6 +359,8 @@ async function serve(
   const { log, keep, clock = systemClock } = options;
   const { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs } = core;
   const { prestage, checker, failbacks } = core;
+  const pointsInUse = new PointsInUse(clock, store);
+  undo.push(() => pointsInUse.stop());
   const backend: ApiBackend = {
     ...{ store, clock, log, keep, stagingVersion: VERSION },
     ...{ repository: repo, durability: servers.durability },
@@ -366,6 +369,7 @@ async function serve(
     plans: jobs.plans,
     prestage,
     failbacks,
+    pointsInUse,
     servers: async () =>
       servers.describe().map(withKept(core, keep)).map(withJobs(jobs.jobs.list())),
     requestPoint: (server, timeoutMs) => servers.requestPoint(server, timeoutMs),

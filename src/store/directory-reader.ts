@@ -4,7 +4,7 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { Extent } from '../model/geometry.ts';
-import type { VolumeId } from '../model/replication.ts';
+import type { ServerId, VolumeId } from '../model/replication.ts';
 import type { CatalogPoint } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
 import { type CheckOptions, checkRepository, stagedOf } from './check.ts';
@@ -46,6 +46,18 @@ export class DirectoryReader {
     this.assertOpen();
     const points = await this.core.catalog.points(filter);
     return points.map((point) => listed(point, this.core));
+  }
+
+  async lastCommitted(server: ServerId): Promise<ListedPoint | null> {
+    this.assertOpen();
+    let last: CatalogPoint | null = null;
+    for (const point of await this.core.catalog.points({ server })) {
+      const { sequence, missingVolumes } = point.record;
+      const isLater = last === null || sequence > last.record.sequence;
+      const isThere = !this.core.dropping.has(point.record.id);
+      if (missingVolumes.length === 0 && isLater && isThere) last = point;
+    }
+    return last === null ? null : listed(last, this.core);
   }
 
   async point(id: string): Promise<ListedPoint> {

@@ -392,6 +392,11 @@ export interface Store {
     }[]
   >;
   points(filter: PointFilter): Promise<ListedPoint[]>;
+  /**
+   * The whole point of a server that was committed last, whatever its T says: two machines may have had the
+   * server's name, and their clocks differ. Reads all its points; null where there is none.
+   */
+  lastCommitted(server: ServerId): Promise<ListedPoint | null>;
   /** ERR_POINT_NOT_FOUND. */
   point(id: string): Promise<ListedPoint>;
   /** Resolves once the point is sealed; seals now rather than at the next turn. */

@@ -235,6 +235,21 @@ describe('failback run', () => {
     expectDisks(now.points.get('p3')!);
   });
 
+  it('takes the next point where its own was dropped meanwhile', async () => {
+    const { now } = await world();
+    let isDue = true;
+    now.onAsk = (url) => {
+      if (!isDue || !url.endsWith('/compare')) return;
+      isDue = false;
+      now.fence();
+      now.points.delete('p2');
+    };
+    const { exitCode, err } = await runAll(now, '--yes');
+    expect(exitCode, err).toBe(0);
+    expect(err).toMatch(/point p2 is gone/);
+    expectDisks(now.points.get('p3')!);
+  });
+
   it('asks again where staging is away for a moment', async () => {
     const { now } = await world();
     let isDue = true;

@@ -81,6 +81,18 @@ describe.each([
     await store.close();
   });
 
+  it('are of the point that was committed last, though the clock of its machine is behind', async () => {
+    const { store, volume, id } = await world(isEncrypted);
+    expect((await store.lastCommitted('web'))?.id).toBe(id);
+    expect(await store.lastCommitted('none')).toBeNull();
+    const ingest = await store.beginIngest('web', [volume.description]);
+    const later = await commit(ingest, [volume], 1e11);
+    await ingest.close();
+    expect((await store.points({ server: 'web', limit: 1 }))[0]?.id).toBe(id);
+    expect((await store.lastCommitted('web'))?.id).toBe(later.id);
+    await store.close();
+  });
+
   it('must lie in the volume, and be no more than a call takes', async () => {
     const { store, compare, id } = await world(isEncrypted);
     const digests = (count: number) => new Uint8Array(32 * count);

@@ -64,16 +64,27 @@ async function firstPoint(
   return { point: await pointOf(patient, failback), failback };
 }
 
-/** The last point once there is one; before, the newest. */
-function pointOf(client: RestClient, failback: ApiFailback): Promise<ListedPoint> {
-  const { lastPoint, server } = failback;
-  if (lastPoint !== null) return client.call<ListedPoint>('GET', pointPath(lastPoint));
+/** The last point once there is one; before, the one that was committed last (clocks of machines differ). */
+async function pointOf(client: RestClient, failback: ApiFailback): Promise<ListedPoint> {
+  const { lastPoint, newestPoint, server } = failback;
+  const id = lastPoint ?? newestPoint;
+  const point = id === null ? null : await client.call<ListedPoint>('GET', pointPath(id));
+  if (point !== null && point.missingVolumes.length === 0) return point;
   const choice = { atMs: undefined, server, isPartialWanted: false };
   return findPoint(client, { ...choice, point: 'latest' });
 }
 
-async function pass(run: Run, point: ListedPoint): Promise<PassReport> {
-  const report = await run.writer.pass(point, run.targets);
+/** Null where the point was dropped meanwhile: retention went on while staging was started again. */
+async function pass(run: Run, point: ListedPoint): Promise<PassReport | null> {
+  let report: PassReport;
+  try {
+    report = await run.writer.pass(point, run.targets);
+  } catch (error) {
+    const isGone = error instanceof UnderstudyError && error.code === 'ERR_POINT_NOT_FOUND';
+    if (!isGone || run.job === null) throw error;
+    run.context.note(`point ${point.id} is gone: the next one is taken`);
+    return null;
+  }
   if (!run.settings.flag('json')) run.context.print(renderPass(report));
   return report;
 }
@@ -97,11 +108,15 @@ async function passes(run: Run, first: ListedPoint): Promise<ApiFailback | null>
   const { context, client, settings, job } = run;
   for (let point = first; ; ) {
     const report = await pass(run, point);
-    if (job === null || settings.flag('once')) return settle(run, report);
-    const now = await client.call<ApiFailback>('GET', failbackPath(job));
+    if (report !== null && (job === null || settings.flag('once'))) return settle(run, report);
+    const now = await client.call<ApiFailback>('GET', failbackPath(job!));
     if (now.phase === 'cancelled' || now.phase === 'done') {
       const message = `failback ${job} is ${now.phase}`;
       throw new UnderstudyError('ERR_FAILBACK_STATE', message);
+    }
+    if (report === null) {
+      point = await pointOf(client, now);
+      continue;
     }
     if (now.lastPoint === report.point) return settle(run, report);
     const isAsked = now.phase === 'fenced' || now.phase === 'finishing';

@@ -15,6 +15,7 @@ import type { Checker } from '../plans/checker.ts';
 import type { PlanRunner } from '../plans/plan-runner.ts';
 import type { PlanStore } from '../plans/plan-store.ts';
 import type { Verdicts } from '../plans/verdicts.ts';
+import type { PointsInUse } from '../points-in-use.ts';
 import type { Prestage } from '../prestage/prestage.ts';
 
 export interface ApiPlans {
@@ -72,6 +73,8 @@ export interface ApiBackend {
   readonly prestage: Pick<Prestage, 'list' | 'switch' | 'run'>;
   /** Boot checks that are made by themselves. */
   readonly checker: Pick<Checker, 'status' | 'setPolicy'>;
+  /** Held for those who ask about them again and again. */
+  readonly pointsInUse: Pick<PointsInUse, 'touch'>;
   readonly failbacks: Pick<Failbacks, 'list' | 'find' | 'finish' | 'written'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;

@@ -15,6 +15,7 @@ async function compare({ backend, path, body }: Call): Promise<ApiComparison> {
   }
   const given = Buffer.from(digests, 'base64');
   const { point, volume } = path;
+  await backend.pointsInUse.touch(point!, volume!);
   const found = await backend.store.compareChunks(point!, volume!, first as number, given);
   const { different, zero, count } = found;
   return { different: base64(different), zero: base64(zero), count };

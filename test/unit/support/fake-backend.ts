@@ -405,6 +405,7 @@ export function fakeBackend(
     jobs: fakeJobs(),
     plans: fakePlans(),
     checker: { status: fakeCheck, setPolicy: async () => fakeCheck() },
+    pointsInUse: { touch: async () => undefined },
     failbacks: {
       list: () => [fakeFailback('j')],
       find: fakeFailback,

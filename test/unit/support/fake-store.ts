@@ -54,6 +54,8 @@ export class FakeStore {
       points: async (filter) => this.points(filter),
       seal: async (id) => this.seal(id),
       point: async (id) => this.point(id),
+      lastCommitted: async (server) =>
+        this.points({ server }).find(({ missingVolumes }) => missingVolumes.length === 0) ?? null,
       holdPoint: async (id, reason) => this.hold(id, reason),
     };
     return part as Store;
