@@ -11,6 +11,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { AwsConnection } from '../../src/recovery/ec2/aws-connection.ts';
 import { cleanUp } from '../../src/recovery/ec2/cleanup.ts';
 import { Ec2Calls } from '../../src/recovery/ec2/ec2-calls.ts';
+import { waitUntilStopped } from '../../src/recovery/ec2/instance-wait.ts';
 import { type LaunchedInstance, launchInstance } from '../../src/recovery/ec2/launch.ts';
 import { fitPlan } from '../../src/recovery/ec2/launch-choices.ts';
 import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
@@ -307,12 +308,20 @@ describe('moto', () => {
       const ec2 = new Ec2Calls(aws, stop);
       expect(await ec2.snapshotsOf('job-1')).toEqual(done.snapshotIds);
       expect(await ec2.instancesOf('job-1')).toEqual([done.instanceId]);
+      await ec2.stopInstance(done.instanceId);
+      await waitUntilStopped({ ec2, clock: systemClock, stop }, done.instanceId);
+      await ec2.startInstance(done.instanceId);
+      expect((await ec2.instance(done.instanceId))?.State?.Name).toBe('running');
+      const volumes = await ec2.volumesOf('job-1');
+      expect(volumes.length).toBeGreaterThan(0);
       const report = await cleanUp(aws, {
-        ...{ record: record!, keepsInstance: false, waitsForEnd: true, ...quiet },
+        ...{ record: record!, keepsInstance: false, removesVolumes: true, waitsForEnd: true },
+        ...quiet,
       });
+      expect(await ec2.volumesOf('job-1')).toEqual([]);
       expect(report).toEqual({
         instances: [done.instanceId],
-        volumes: [],
+        volumes: expect.any(Array),
         images: [done.imageId],
         snapshots: done.snapshotIds,
       });

@@ -19,6 +19,8 @@ export interface DoubleSnapshot {
   readonly timeoutMs: number;
   state: 'pending' | 'completed' | 'error';
   isSealed: boolean;
+  /** With which aggregate checksum; null: it was sealed without, or is not. */
+  checksum: string | null;
   completesMs: number;
   touchedMs: number;
   /** Blocks that were put to this very snapshot. */
@@ -171,7 +173,7 @@ export class EbsDouble {
       description: (given.Description as string | undefined) ?? '',
       kmsKeyArn: parent === null ? key : parent.kmsKeyArn,
       timeoutMs: timeout * 60_000,
-      ...{ state: 'pending', isSealed: false, completesMs: 0 },
+      ...{ state: 'pending', isSealed: false, checksum: null, completesMs: 0 },
       touchedMs: this.settings.nowMs(),
       blocks: new Map(),
     };
@@ -236,6 +238,7 @@ export class EbsDouble {
       }
     }
     snapshot.isSealed = true;
+    snapshot.checksum = told ?? null;
     snapshot.completesMs = this.settings.nowMs() + this.settings.completionMs;
     return { status: 202, body: { Status: 'pending' } };
   }

@@ -92,28 +92,31 @@ describe('the rolling chain', () => {
     expect(world.double.ebs.snapshots.size).toBe(1);
   });
 
-  it('killed at any call, and gone on with towards the same or a newer point', async () => {
-    for (const next of ['p2', 'p3']) {
-      for (let at = 1; at < 12; at += 1) {
-        journal = memoryRecord<ChainRecord>();
-        history = new Map([['p1', disk]]);
-        world.double.ebs.snapshots.clear();
-        const job = `chain-${next}-${at}`;
-        await stage('p1', { job });
-        write('p2', BLOCK_BYTES + 100);
-        write('p3', 200);
-        const { stop, revive } = killAt(world, at, true, journal);
-        await stage('p2', { job, stop }).catch(expectKilled);
-        revive();
-        const [done] = await stage(next, { job });
-        expect(volumeOf(done!.snapshotId, next)).toBe(true);
-        const head = journal.record!.volumes[0]!;
-        expect(head).toMatchObject({ upload: null, held: [done!.snapshotId] });
-        // Also what was begun in the instant before, and of which nothing was written down.
-        expect([...world.double.ebs.snapshots.keys()]).toEqual([done!.snapshotId]);
+  it.each([true, false])(
+    'killed at any call, and gone on with towards the same or a newer point (carried out: %s)',
+    async (isDone) => {
+      for (const next of ['p2', 'p3']) {
+        for (let at = 1; at < 12; at += 1) {
+          journal = memoryRecord<ChainRecord>();
+          history = new Map([['p1', disk]]);
+          world.double.ebs.snapshots.clear();
+          const job = `chain-${next}-${at}`;
+          await stage('p1', { job });
+          write('p2', BLOCK_BYTES + 100);
+          write('p3', 200);
+          const { stop, revive } = killAt(world, at, isDone, journal);
+          await stage('p2', { job, stop }).catch(expectKilled);
+          revive();
+          const [done] = await stage(next, { job });
+          expect(volumeOf(done!.snapshotId, next)).toBe(true);
+          const head = journal.record!.volumes[0]!;
+          expect(head).toMatchObject({ upload: null, held: [done!.snapshotId] });
+          // Also what was begun in the instant before, and of which nothing was written down.
+          expect([...world.double.ebs.snapshots.keys()]).toEqual([done!.snapshotId]);
+        }
       }
-    }
-  });
+    },
+  );
 
   it('a launch uploads over its head only what differs, and a cleanup leaves it', async () => {
     const [first] = await stage('p1');

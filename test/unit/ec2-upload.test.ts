@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { sleep, systemClock } from '../../src/base/clock.ts';
+import { sizeGiB } from '../../src/recovery/ec2/block-image.ts';
 import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
 import { checkSnapshot } from '../../src/recovery/ec2/snapshot-check.ts';
 import { type UploadOptions, uploadSnapshot } from '../../src/recovery/ec2/upload.ts';
@@ -90,6 +91,7 @@ describe('a full upload', () => {
     expect([...snapshot.blocks.keys()].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 7, 9, 12]);
     expect(done.putBlocks).toBe(7);
     expect(snapshot.tags).toEqual({ 'understudy-job': 'job-1' });
+    expect(snapshot.checksum).toMatch(/^[A-Za-z0-9+/]{43}=$/);
     expect(await check(content, done.snapshotId)).toEqual({ heldBlocks: 7, readBlocks: 7 });
   });
 
@@ -98,6 +100,45 @@ describe('a full upload', () => {
     const done = await upload(content);
     expect(done.putBlocks).toBe(0);
     expectVolume(done.snapshotId, content);
+  });
+
+  it('has the size of the volume, rounded up to GiB', async () => {
+    const sizeBytes = 5.5 * 2 ** 30;
+    const byte = sizeBytes - 1;
+    const image = {
+      sizeBytes,
+      read: async (offset: number, length: number) => {
+        const bytes = Buffer.alloc(length);
+        if (offset <= byte && byte < offset + length) bytes[byte - offset] = 1;
+        return bytes;
+      },
+      nextData: async (offset: number) => (offset > byte ? null : { offset: byte, length: 1 }),
+    };
+    const done = await upload(Buffer.alloc(0), {
+      image,
+      request: { ...request, sizeGiB: sizeGiB(sizeBytes) },
+    });
+    const snapshot = world.double.ebs.snapshots.get(done.snapshotId)!;
+    expect(snapshot.sizeGiB).toBe(6);
+    expect([...snapshot.blocks.keys()]).toEqual([Math.floor(byte / BLOCK_BYTES)]);
+  });
+
+  it('has so many blocks on their way at once as it is told, and no more', async () => {
+    const content = randomBytes(24 * BLOCK_BYTES);
+    const whole = imageOf(content);
+    let [now, most] = [0, 0];
+    const read = async (offset: number, length: number) => {
+      now += 1;
+      most = Math.max(most, now);
+      await sleep(systemClock, 2);
+      now -= 1;
+      return whole.read(offset, length);
+    };
+    expectVolume(
+      (await upload(content, { image: { ...whole, read }, concurrency: 6 })).snapshotId,
+      content,
+    );
+    expect(most).toBe(6);
   });
 
   it('waits until the snapshot is completed', async () => {
