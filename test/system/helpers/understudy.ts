@@ -125,9 +125,12 @@ export class Staging {
   readonly dataFolder: string;
   url = '';
 
-  private constructor(daemon: Daemon, dataFolder: string) {
+  private readonly authority: string | undefined;
+
+  private constructor(daemon: Daemon, dataFolder: string, authority?: string) {
     this.daemon = daemon;
     this.dataFolder = dataFolder;
+    this.authority = authority;
   }
 
   static async start(scratch: Scratch, options: StagingOptions = {}): Promise<Staging> {
@@ -144,7 +147,7 @@ export class Staging {
       ...(options.words ?? []),
     ];
     const daemon = new Daemon(scratch, name, words, options);
-    const staging = new Staging(daemon, folder);
+    const staging = new Staging(daemon, folder, options.authority);
     await waitFor(
       'the ready line of staging',
       () => /https?:\/\/\S+/.test(daemon.output) || !daemon.isRunning,
@@ -161,7 +164,11 @@ export class Staging {
     return join(this.dataFolder, 'token');
   }
   get environment(): Environment {
-    return { UNDERSTUDY_STAGING: this.url, UNDERSTUDY_TOKEN_FILE: this.tokenFile };
+    return {
+      UNDERSTUDY_STAGING: this.url,
+      UNDERSTUDY_TOKEN_FILE: this.tokenFile,
+      ...(this.authority === undefined ? {} : { UNDERSTUDY_CA: this.authority }),
+    };
   }
   get port(): number {
     return Number(new URL(this.url).port);
@@ -216,6 +223,8 @@ export class Staging {
 }
 
 export interface StagingOptions extends DaemonOptions {
+  /** For operators: the certificate of a service with TLS. */
+  readonly authority?: string;
   readonly dataFolder?: string;
   readonly listen?: string;
   readonly words?: readonly string[];
