@@ -53,11 +53,11 @@ do_devices() {
   done
 }
 do_lvm() {
-  [ -x /sbin/lvm ] || fail "no lvm program in the appliance"
+  [ -x /lvm/lvm ] || fail "no lvm program in the appliance"
   do_load lvm
   plain='activation{udev_sync=0 udev_rules=0 verify_udev_operations=0}'
   plain="$plain devices{obtain_device_list_from_udev=0 external_device_info_source=\\"none\\"}"
-  /sbin/lvm vgchange --config "$plain" -ay --noudevsync >&2
+  /lvm/loader --library-path /lvm /lvm/lvm vgchange --config "$plain" -ay --noudevsync >&2
 }
 do_mount() { # DEVICE TYPE OPTIONS PATH
   mkdir -p "$4" 2>/dev/null

@@ -32,8 +32,9 @@ const groups: Record<string, readonly string[]> = {
   vfat: ['nls_cp437', 'nls_iso8859_1', 'nls_ascii', 'nls_utf8', 'vfat'],
   lvm: ['dm_mod', 'dm_mirror', 'dm_snapshot', 'dm_thin_pool', 'dm_raid'],
 };
-const LVM_PLACES = ['/sbin/lvm', '/usr/sbin/lvm'];
+const LVM_LIBRARIES = 'lvm';
 const BUSYBOX_PLACES = ['/bin/busybox', '/usr/bin/busybox'];
+const SYSTEM_FOLDERS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 const FORMAT = 'appliance 1';
 
 /** `folder`: DATA/appliance. `kernel`: as for findKernel. ERR_APPLIANCE_KERNEL, ERR_APPLIANCE. */
@@ -65,7 +66,7 @@ async function make(folder: string, work: string, place: string | undefined): Pr
   if (before !== null) return before;
   const made = join(work, 'made');
   await mkdir(made);
-  const lvm = LVM_PLACES.find((path) => existsSync(path));
+  const lvm = lvmProgram();
   const entries = [...(await ownEntries(lvm)), ...(await moduleEntries(kernel))];
   await writeFile(join(made, 'initramfs'), newcArchive(entries));
   await copyFile(kernel.imagePath, join(made, 'kernel'));
@@ -82,7 +83,7 @@ const statKey = (path: string): string => {
 };
 
 function recipeOf(kernelKey: string): string {
-  const programs = [...LVM_PLACES, ...BUSYBOX_PLACES].filter((path) => existsSync(path));
+  const programs = [lvmProgram() ?? '', ...BUSYBOX_PLACES].filter((path) => existsSync(path));
   const parts = [FORMAT, kernelKey, initScript, serveScript, JSON.stringify(groups)];
   const text = [...parts, ...programs.map(statKey)].join('\0');
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
@@ -120,13 +121,24 @@ async function ownEntries(lvm: string | undefined): Promise<ArchiveEntry[]> {
   ];
 }
 
-/** The program and the libraries that it names, at their places. */
+/** Where this machine has LVM. */
+function lvmProgram(): string | undefined {
+  const folders = [...(process.env.PATH ?? '').split(':'), ...SYSTEM_FOLDERS];
+  return folders.map((folder) => join(folder, 'lvm')).find((path) => existsSync(path));
+}
+
+/** The program and the libraries that it names, in a folder of their own; their loader is called by name. */
 async function lvmEntries(lvm: string): Promise<ArchiveEntry[]> {
   const told = await runProgram('ldd', [lvm]);
   const libraries = [...told.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map((match) => match[1]!);
-  const all = libraries.map(async (path) => file(path.slice(1), await readFile(path), 0o100755));
-  return [file('sbin/lvm', await readFile(lvm), 0o100755), ...(await Promise.all(all))];
+  const all = [lvm, ...libraries].map(async (path) =>
+    file(`${LVM_LIBRARIES}/${lvmName(path)}`, await readFile(path), 0o100755),
+  );
+  return Promise.all(all);
 }
+
+const lvmName = (path: string): string =>
+  /\/ld-[^/]*$/.test(path) ? 'loader' : path.slice(path.lastIndexOf('/') + 1);
 
 /** Unpacked, and one list for each group in the order of loading. */
 async function moduleEntries(kernel: ApplianceKernel): Promise<ArchiveEntry[]> {
