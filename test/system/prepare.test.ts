@@ -2,13 +2,14 @@
  * Boot preparation, on real virtual machines: a physical server's disk whose initramfs knows only SATA does
  * not boot on NVMe as it is, and boots when it is prepared; its fstab, console, network and agent fit.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { createExportLauncher } from '../../src/recovery/export-launcher.ts';
 import type { Launch } from '../../src/recovery/launcher.ts';
-import { endProcess } from '../../src/recovery/made.ts';
+import { endProcess, processOf } from '../../src/recovery/made.ts';
 import { Preparation } from '../../src/recovery/prepare/preparation.ts';
 import type { PrepareReport } from '../../src/recovery/prepare/report.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
@@ -17,6 +18,7 @@ import { kernelPackage } from '../tools/kernel-package.ts';
 import { type OldServer, oldServer, ROOT_UUID } from '../tools/old-server.ts';
 import { LaunchRecord, type LaunchWorld, launchOf } from '../unit/support/launcher-suite.ts';
 import { launchWorld } from './helpers/launch-world.ts';
+import { waitFor } from './helpers/wait.ts';
 
 const data = mkdtempSync(join(tmpdir(), 'uprep-'));
 afterAll(() => rmSync(data, { recursive: true, force: true }));
@@ -86,6 +88,56 @@ it('the same server boots on NVMe when it is prepared, and fits its new place', 
   const log = record.said.join('\n');
   expect(log).toMatch(/initramfs: .*nvme.* appended/);
   expect(log).toContain('WARNING fstab: /etc/fstab: /dev/sdb1 (/srv) is not here: nofail');
+});
+
+it('a preparation that is stopped ends its machine, and nothing is left', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
+  const launcher = createQemuLauncher(systemClock, { preparation: preparation() });
+  const world = await launchWorld(launcher, disk, options);
+  const record = new LaunchRecord();
+  const stop = new AbortController();
+  const signals = { stop: stop.signal, leave: new AbortController().signal };
+  try {
+    const checked = await launcher.check(world.options, world.point, world.openImage, 'drill');
+    const running = launcher.run(launchOf(world, record, checked, signals));
+    const ended = expect(running).rejects.toMatchObject({ code: 'ERR_PREPARE_FAILED' });
+    const pidfile = () => record.made.find(({ name }) => name.endsWith('prepare.pid'))?.name;
+    const isUp = () => pidfile() !== undefined && processOf(pidfile()!) !== null;
+    await waitFor('the machine of the preparation', isUp, { timeoutMs: 120_000 });
+    const path = pidfile()!;
+    stop.abort();
+    await ended;
+    expect(processOf(path)).toBeNull();
+    await launcher.clean(record.made);
+    expect(readdirSync(world.root)).toEqual(['job']);
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+});
+
+/** The files of an export, in the world's folder of products. */
+async function exported(disk: Buffer, given: Record<string, unknown>): Promise<Buffer> {
+  const launcher = createExportLauncher(preparation());
+  const world = await launchWorld(launcher, disk, {});
+  const record = new LaunchRecord();
+  try {
+    const checked = await launcher.check(given, world.point, world.openImage, 'drill');
+    await launcher.run(launchOf(world, record, checked));
+    return readFileSync(Object.values(record.access!)[0]!);
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+}
+
+it.runIf(process.env.TEST_FULL === '1')('an export that is prepared boots as it is', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
+  expect((await exported(disk, {})).equals(disk)).toBe(true);
+  const file = await exported(disk, { prepare: 'auto' });
+  const { error, said } = await launched(file, { prepare: 'none' });
+  expect(error).toBeNull();
+  expect(said).toContain('told: console=ttyS0,115200');
 });
 
 /** Prepares the disk of a failover `times` times, one after another over one overlay. */

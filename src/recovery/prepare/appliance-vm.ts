@@ -118,9 +118,11 @@ export async function startAppliance(
 
 /** It powers itself off when nobody asks any more. */
 async function ended(launch: Launch): Promise<void> {
-  const { clock } = launch;
+  const { clock, stop, leave } = launch;
   const { pidfile } = preparePaths(launch);
-  const endMs = clock.monotonicMs() + POWER_OFF_MS;
+  // Of a preparation that is given up nothing is kept.
+  const patienceMs = stop.aborted || leave.aborted ? 0 : POWER_OFF_MS;
+  const endMs = clock.monotonicMs() + patienceMs;
   while (processOf(pidfile) !== null && clock.monotonicMs() < endMs) await sleep(clock, POLL_MS);
   await endProcess(pidfile, clock);
 }
