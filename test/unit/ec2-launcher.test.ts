@@ -234,6 +234,19 @@ describe('a failover to EC2', () => {
     expect(instance().state).toBe('running');
   });
 
+  it('whose checks do not pass is up all the same: its job fails, its instance is kept', async () => {
+    world.double.ec2.checks = 'impaired';
+    world = Object.assign(world, { options: { ...world.options, check: true, keepRunning: true } });
+    let access: object | null = null;
+    const up = async (told: object) => {
+      access = told;
+    };
+    await expect(life('leave', { up })).rejects.toMatchObject({ code: 'ERR_EC2_INSTANCE_FAILED' });
+    expect(access).toMatchObject({ type: 'm6i.large' });
+    expect(record.check).toMatchObject({ passed: false });
+    expect(instance().state).toBe('running');
+  });
+
   it('volumes go with the instance where the plan says so', async () => {
     world = Object.assign(world, {
       options: {

@@ -11,15 +11,13 @@ import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { checkOptions } from '../launch-options.ts';
 import type { Launch, LaunchEnd, LaunchOptions, Made } from '../launcher.ts';
 import { removeMade } from '../made.ts';
-import type { StopReason } from '../runner.ts';
 import { AwsConnection } from './aws-connection.ts';
 import type { BorrowedChain } from './borrowed-chain.ts';
 import { cleanUp } from './cleanup.ts';
-import { Ec2Calls, type InstanceState } from './ec2-calls.ts';
 import { Ec2Catalog } from './ec2-catalog.ts';
 import type { Ec2Ports } from './ec2-launcher.ts';
-import { waitForInstance, waitUntilStopped } from './instance-wait.ts';
-import { type LaunchedInstance, launchInstance, type VolumeSource } from './launch.ts';
+import { both, findAgain, stand, tellUp } from './instance-life.ts';
+import { launchInstance, type VolumeSource } from './launch.ts';
 import {
   chooseBootMode,
   chooseType,
@@ -31,14 +29,10 @@ import { parsePlan } from './launch-plan.ts';
 import type { LaunchRecord } from './launch-record.ts';
 import type { PutQuota } from './put-quota.ts';
 import { type RecordFile, recordFile } from './record-file.ts';
-import { defaultRetry, pause, type RetryPolicy } from './retry.ts';
+import { defaultRetry, type RetryPolicy } from './retry.ts';
 import { checkShares } from './snapshot-check.ts';
 
 const LAUNCH = 'ec2-launch';
-const LOOK_MS = 30_000;
-const PROBE = 'ec2-status';
-/** So long an orderly shutdown may take before it is cut off. */
-const STOP_MS = 5 * 60_000;
 /** Staging waits for a cleanup when it stops, and begins it again when it starts. */
 const hastyRetry: RetryPolicy = { tries: 6, firstMs: 250, capMs: 5000 };
 
@@ -127,8 +121,6 @@ export async function runLaunch(
   }
 }
 
-const both = ({ stop, leave }: Launch): AbortSignal => AbortSignal.any([stop, leave]);
-
 /** A check that has passed ends the drill, unless it is to stay. */
 const isOver = ({ options }: Launch): boolean =>
   options.check === true && options.keepRunning !== true;
@@ -179,122 +171,18 @@ async function launchOver(
 ): Promise<string> {
   const { jobId, kind, point, options } = launch;
   await launch.phase('uploading');
-  const done = await judged(launch, (waitsForChecks) =>
-    launchInstance(aws, {
-      ...{ job: jobId, kind, server: point.server, point: point.id, plan, sources, quota },
-      journal: journalAt(path),
-      stop: both(launch),
-      checkShare: checkShares[String(options.verify)]!,
-      waitsForChecks,
-      onProgress: (doneBytes, total) => launch.progress(doneBytes, total),
-      onNote: (text) => launch.say(text),
-    }),
-  );
-  return done.instanceId;
-}
-
-/** An instance of an earlier life; null where it has ended by itself, or was stopped by others. */
-async function findAgain(
-  launch: Launch,
-  aws: AwsConnection,
-  record: LaunchRecord,
-): Promise<string | null> {
-  const stop = both(launch);
-  const ec2 = new Ec2Calls(aws, stop);
-  const instanceId = record.instanceId!;
-  const world = { ec2, clock: launch.clock, stop };
-  const state = (await ec2.instance(instanceId))?.State?.Name;
-  if (launch.starts > 1 && launch.notes.starts !== launch.starts) {
-    if (state === 'stopping') await waitUntilStopped(world, instanceId);
-    await ec2.startInstance(instanceId);
-    launch.say(`${instanceId} starts again`);
-  } else if (hasEnded(state)) {
-    launch.say(`${instanceId} is ${state ?? 'gone'}: it has ended by itself`);
-    return null;
-  }
-  await judged(launch, async (waitsForChecks) => {
-    const onNote = (text: string) => launch.say(text);
-    const instance = await waitForInstance(world, instanceId, { waitsForChecks, onNote });
-    return {
-      ...{ instanceId, instanceType: record.instanceType!, imageId: record.imageId! },
-      privateAddress: instance.PrivateIpAddress ?? null,
-      publicAddress: instance.PublicIpAddress ?? null,
-    };
+  const done = await launchInstance(aws, {
+    ...{ job: jobId, kind, server: point.server, point: point.id, plan, sources, quota },
+    journal: journalAt(path),
+    stop: both(launch),
+    checkShare: checkShares[String(options.verify)]!,
+    // A failover is up once it runs: what its checks say does not undo it.
+    waitsForChecks: false,
+    onProgress: (doneBytes, total) => launch.progress(doneBytes, total),
+    onNote: (text) => launch.say(text),
   });
-  return instanceId;
-}
-
-type Up = Pick<
-  LaunchedInstance,
-  'instanceId' | 'instanceType' | 'imageId' | 'privateAddress' | 'publicAddress'
->;
-
-/** Waits until it is up, tells how to reach it, and the verdict where a check is due. */
-async function judged(launch: Launch, rise: (waitsForChecks: boolean) => Promise<Up>): Promise<Up> {
-  const isCheckDue = launch.options.check === true && launch.notes.isChecked !== true;
-  const startMs = launch.clock.wallMs();
-  const verdict = async (passed: boolean, detail: string) => {
-    if (!isCheckDue) return;
-    const bootMs = Math.round(launch.clock.wallMs() - startMs);
-    await launch.checked({ passed, probe: PROBE, bootMs, detail });
-    await launch.remember({ isChecked: true });
-  };
-  try {
-    const done = await rise(isCheckDue);
-    await launch.remember({ starts: launch.starts });
-    await launch.up({
-      ...{ instance: done.instanceId, type: done.instanceType, image: done.imageId },
-      ...(done.privateAddress !== null && { privateAddress: done.privateAddress }),
-      ...(done.publicAddress !== null && { publicAddress: done.publicAddress }),
-    });
-    // Its volumes are its own from now on.
-    await launch.standsAlone();
-    await verdict(true, 'both status checks of EC2 passed');
-    return done;
-  } catch (error) {
-    const isVerdict = error instanceof UnderstudyError && error.code === 'ERR_EC2_INSTANCE_FAILED';
-    if (isVerdict) await verdict(false, error.message);
-    throw error;
-  }
-}
-
-const hasEnded = (state: InstanceState | undefined): boolean =>
-  state === undefined || !['pending', 'running', 'rebooting'].includes(state);
-
-/** Until it is to end, or the instance has ended by itself. A failover is shut down, and kept. */
-async function stand(launch: Launch, aws: AwsConnection, instanceId: string): Promise<LaunchEnd> {
-  const ec2 = new Ec2Calls(aws, both(launch));
-  try {
-    for (;;) {
-      const state = (await ec2.instance(instanceId))?.State?.Name;
-      if (hasEnded(state)) {
-        launch.say(`${instanceId} is ${state ?? 'gone'}: it has ended by itself`);
-        return 'done';
-      }
-      await pause(launch.clock, LOOK_MS, both(launch));
-    }
-  } catch (error) {
-    if (!launch.stop.aborted || launch.kind !== 'failover') throw error;
-  }
-  await shutDown(launch, aws, instanceId);
-  return 'done';
-}
-
-async function shutDown(launch: Launch, aws: AwsConnection, instanceId: string): Promise<void> {
-  const stop = launch.leave;
-  const ec2 = new Ec2Calls(aws, stop);
-  const world = { ec2, clock: launch.clock, stop };
-  const { timeoutMs = STOP_MS } = (launch.stop.reason ?? {}) as Partial<StopReason>;
-  await ec2.stopInstance(instanceId);
-  try {
-    await waitUntilStopped(world, instanceId, timeoutMs);
-  } catch (error) {
-    stop.throwIfAborted();
-    launch.say(`${instanceId} does not shut down (${String(error)}): it is cut off`);
-    await ec2.stopInstance(instanceId, true);
-    await waitUntilStopped(world, instanceId);
-  }
-  launch.say(`${instanceId} is stopped, and kept with its volumes`);
+  await tellUp(launch, aws, done);
+  return done.instanceId;
 }
 
 /** What the records say and what bears the jobs' tags, then the records; as often as it is called. */
