@@ -1,5 +1,7 @@
 /** Boot checks by themselves: when one is due (a table, and years of a clock), and the shell over real jobs. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,6 +9,8 @@ import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { checkFields, checkWord } from '../../src/cli/commands/server-check.ts';
+import { endProcess, processOf } from '../../src/recovery/made.ts';
+import { startProgram } from '../../src/recovery/qemu/programs.ts';
 import { CheckRecords } from '../../src/staging/plans/check-records.ts';
 import {
   begun,
@@ -303,6 +307,26 @@ describe('checks by themselves', () => {
     const running = await check();
     await until(() => running.status('web1').last?.outcome === 'passed');
     expect(await world.jobs.checkedPoints()).toEqual(new Set(['db1-20', 'web1-20']));
+  });
+});
+
+describe('low priority', () => {
+  it.each([
+    [true, 19, 'idle'],
+    [false, getPriority(), null],
+  ])('%s: the program runs under nice and ionice, as itself', async (isLow, niceness, ionice) => {
+    const pidfile = join(world.root, 'program.pid');
+    const words = ['-c', `echo $$ >${pidfile}; while :; do read -t 1 x; done`];
+    const logPath = join(world.root, 'log');
+    await startProgram({ name: 'bash', words, pidfile, logPath, clock: systemClock, isLow });
+    try {
+      const pid = processOf(pidfile)!;
+      expect(getPriority(pid)).toBe(niceness);
+      const said = execFileSync('ionice', ['-p', String(pid)], { encoding: 'utf8' }).trim();
+      if (ionice !== null) expect(said).toBe(ionice);
+    } finally {
+      await endProcess(pidfile, systemClock);
+    }
   });
 });
 

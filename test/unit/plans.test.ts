@@ -2,6 +2,8 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UnderstudyError } from '../../src/base/errors.ts';
+import { nodeDisk } from '../../src/base/node-disk.ts';
 import { renderJob } from '../../src/cli/jobs.ts';
 import { readPlanFile, renderPlanCheck } from '../../src/cli/plans.ts';
 import type { ShownJob } from '../../src/staging/jobs/jobs.ts';
@@ -105,6 +107,18 @@ describe('a plan as a drill', () => {
     expect(world.jobs.find(`${id}.1.1`).outcome).toBe('cancelled');
   });
 
+  it('that is stopped while a member is being started leaves nothing behind', async () => {
+    world.launcher.acts.set('db1', 'late');
+    await world.open();
+    await world.plans.apply(shop());
+    const { id } = await world.start('drill');
+    await until(id, ({ steps }) => steps?.[0]?.state === 'running');
+    await world.jobs.stop(id);
+    await until(id, isCleaned);
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(world.jobs.list().filter(({ state }) => state !== 'cleaned')).toEqual([]);
+  });
+
   it('takes all servers as of one instant, and holds the points of those whose turn has not come', async () => {
     world.launcher.acts.set('db1', 'hang');
     await world.open();
@@ -122,18 +136,65 @@ describe('a plan as a drill', () => {
 });
 
 describe('a plan as a failover', () => {
-  it('is done when all are up, and leaves them, however it ends', async () => {
+  it('is done when all are up, and leaves them', async () => {
     await world.open();
     await world.plans.apply(shop());
     const { id } = await world.start('failover');
     await until(id, isCleaned);
     expect(world.jobs.find(id).outcome).toBe('done');
-    const other = await world.start('failover');
-    await until(`${other.id}.1.1`, isUp);
-    await world.jobs.cancel(other.id).catch(() => undefined); // may have ended already
-    await until(other.id, isCleaned);
     expect(eventsOf('clean')).toEqual([]);
     expect(world.jobs.find(`${id}.3.1`)).toMatchObject({ kind: 'failover', state: 'running' });
+  });
+});
+
+describe('a server', () => {
+  it('is not brought up for real twice: by another plan, nor beside a failover', async () => {
+    world.launcher.acts.set('db1', 'hang');
+    await world.open();
+    await world.plans.apply(shop({ parallel: 1 }));
+    const { id } = await world.start('failover');
+    const checked = await world.runner.dryRun('shop', 'failover', null);
+    expect(checked.members.map(({ problem }) => problem?.code)).toEqual(
+      Array(3).fill('ERR_JOB_RUNNING'),
+    );
+    expect((await world.runner.dryRun('shop', 'drill', null)).isReady).toBe(true);
+    await world.jobs.stop(id);
+    await until(id, isCleaned);
+    // The plan is over, and nothing more was begun; the launch goes on.
+    expect(eventsOf('launch')).toEqual(['db1']);
+    expect(eventsOf('clean')).toEqual([]);
+    const then = await world.runner.dryRun('shop', 'failover', null);
+    expect(then.members.map(({ problem }) => problem?.code)).toEqual([
+      ...['ERR_JOB_RUNNING', undefined, undefined],
+    ]);
+    await expect(world.start('failover')).rejects.toMatchObject({ code: 'ERR_PLAN_CHECK' });
+  });
+});
+
+describe('a full disk', () => {
+  it('is waited for: nothing is begun that is not written down, and the plan goes on', async () => {
+    let isFull = false;
+    world.disk = {
+      ...nodeDisk,
+      open: (path, mode) =>
+        isFull && path.endsWith('job.json.new')
+          ? Promise.reject(new UnderstudyError('ERR_DISK_FULL', 'no room'))
+          : nodeDisk.open(path, mode),
+    };
+    world.script('slow', ': >../ran; while [ ! -e ../go ]; do sleep 0.02; done');
+    await world.open();
+    const members = [{ server: 'db1' }];
+    await world.plans.apply(shop({ groups: [{ name: 'g', pre: 'slow', members }] }));
+    const { id } = await world.start('drill');
+    await expect.poll(() => existsSync(join(world.root, 'ran'))).toBe(true);
+    isFull = true;
+    writeFileSync(join(world.root, 'go'), '');
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    expect(world.jobs.find(id)).toMatchObject({ state: 'running', outcome: null });
+    expect(eventsOf('launch')).toEqual([]);
+    isFull = false;
+    await until(id, isUp);
+    expect(await world.jobs.log(id)).toContain('the plan waits: no room');
   });
 });
 

@@ -2,10 +2,11 @@
  * The dry run of a plan, and the choice that a real run begins with: which point each server would be
  * brought back from, whether it can be launched with its options, whether the scripts are there. Makes nothing.
  */
-import type { UnderstudyError } from '../../base/errors.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import type { LaunchOptions } from '../../recovery/runner.ts';
 import { asUnderstudyError, errorBody } from '../api/errors.ts';
 import type { JobError } from '../jobs/job-state.ts';
-import type { Jobs, LaunchRequest } from '../jobs/jobs.ts';
+import type { Jobs, LaunchRequest, ShownJob } from '../jobs/jobs.ts';
 import { choosePoint, type PointSources } from './choose-point.ts';
 import type { MemberLaunch, Plan, PlanKind, PlanMember, PlanScript } from './plan-file.ts';
 import type { Scripts } from './scripts.ts';
@@ -44,7 +45,7 @@ export interface PlanCheck {
 export interface CheckPorts {
   readonly points: PointSources;
   readonly scripts: Scripts;
-  readonly jobs: Pick<Jobs, 'check'>;
+  readonly jobs: Pick<Jobs, 'check' | 'list'>;
 }
 
 export interface CheckWish {
@@ -87,12 +88,27 @@ async function checkMember(
     const { id, time } = await choosePoint(points, wish);
     const isVerified = (await points.verdicts.of([id])).get(id) ?? null;
     found = { point: id, pointTime: time, ageMs: nowMs - Date.parse(time), isVerified };
+    if (kind === 'failover') refuseTwice(jobs, server);
     await jobs.check(launchRequest(member, kind, id));
   } catch (error) {
     problem = problemOf(expected(error));
   }
   return { group, server, isCritical, target: launches[kind].target, ...found, problem };
 }
+
+/** One server, one stand-in: of a failover that runs, or of a plan that will come to it. */
+function refuseTwice(jobs: CheckPorts['jobs'], server: string): void {
+  const isItsOwn = ({ kind, options, ...job }: ShownJob) =>
+    (kind === 'failover' && job.server === server) ||
+    (kind === 'plan' && options.kind === 'failover' && serversOf(options).includes(server));
+  const other = jobs.list().find((job) => job.outcome === null && isItsOwn(job));
+  if (other === undefined) return;
+  const message = `job ${other.id}, a ${other.kind}, brings ${server} up for real already`;
+  throw new UnderstudyError('ERR_JOB_RUNNING', message);
+}
+
+const serversOf = ({ points }: LaunchOptions): readonly string[] =>
+  Object.keys(JSON.parse(String(points)));
 
 function checkScript(
   scripts: Scripts,

@@ -13,7 +13,10 @@ import type { Verdicts } from './verdicts.ts';
 /** What a plan's job has made: another job, by its id. */
 export const MADE_JOB = 'job';
 
-export type PlanJobs = Pick<Jobs, 'start' | 'find' | 'stop' | 'cancel' | 'check' | 'isStopping'>;
+export type PlanJobs = Pick<
+  Jobs,
+  'start' | 'find' | 'list' | 'stop' | 'cancel' | 'check' | 'isStopping'
+>;
 
 export interface PlanPorts {
   readonly clock: Clock;

@@ -141,14 +141,32 @@ export class PlanFollower {
     if (this.hasFailed) return;
     const { work } = this;
     const { run, effects } = planTransition(this.run, event, work.clock.wallMs());
-    await work.remember({ planRun: JSON.stringify(run) });
+    await this.patiently(() => work.remember({ planRun: JSON.stringify(run) }));
     this.run = run;
     work.progress(...progressOf(run));
-    const status = statusOf(run);
-    if (status === 'finished') await this.finished();
-    else await work.phase(status === 'halted' ? haltedPhase(run) : phaseOf(run));
+    await this.patiently(() => this.show(run));
     if (this.hasFailed) return;
     for (const effect of effects) this.perform(effect);
+  }
+
+  private show(run: PlanRun): Promise<void> {
+    const status = statusOf(run);
+    if (status === 'finished') return this.finished();
+    return this.work.phase(status === 'halted' ? haltedPhase(run) : phaseOf(run));
+  }
+
+  /** A full disk is waited for: nothing is begun that could not be written down, and nothing given up. */
+  private async patiently(write: () => Promise<void>): Promise<void> {
+    for (let isFirst = true; ; isFirst = false) {
+      try {
+        return await write();
+      } catch (error) {
+        const isPassing = error instanceof UnderstudyError && error.code === 'ERR_DISK_FULL';
+        if (!isPassing || this.abort.aborted) throw error;
+        if (isFirst) this.work.say(`the plan waits: ${error.message}`);
+        await sleep(this.work.clock, LOOK_MS);
+      }
+    }
   }
 
   private async finished(): Promise<void> {

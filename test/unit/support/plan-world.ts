@@ -3,7 +3,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { systemClock } from '../../../src/base/clock.ts';
+import { sleep, systemClock } from '../../../src/base/clock.ts';
+import type { Disk } from '../../../src/base/disk.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import { nodeDisk } from '../../../src/base/node-disk.ts';
@@ -14,7 +15,7 @@ import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans
 import type { ImageReader, ListedPoint, PointFilter, Store } from '../../../src/store/types.ts';
 import { fakePoint } from './fake-backend.ts';
 
-export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end' | 'bad' | 'slow';
+export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end' | 'bad' | 'slow' | 'late';
 
 /** Waits until the launch is to end. */
 const untilTold = (launch: Launch): Promise<LaunchEnd> =>
@@ -39,6 +40,7 @@ export class ActingLauncher implements Launcher {
     if (this.acts.get(point.server) === 'unfit') {
       throw new UnderstudyError('ERR_LAUNCH_NOT_BOOTABLE', `${point.server} does not boot`);
     }
+    if (this.acts.get(point.server) === 'late') await sleep(systemClock, 500);
     return options as { [name: string]: string };
   }
 
@@ -98,6 +100,7 @@ export class PlanWorld {
   readonly points: ListedPoint[] = [];
   readonly scripts = join(this.root, 'scripts');
   openReaders = 0;
+  disk: Disk = nodeDisk;
   jobs!: Jobs;
   plans!: OpenPlans['plans'];
   runner!: OpenPlans['runner'];
@@ -148,7 +151,7 @@ export class PlanWorld {
     const { store } = this;
     let plans: OpenPlans | null = null;
     this.jobs = await Jobs.open({
-      ...{ ...world, disk: nodeDisk, dataDir: data, store, door, launchers: [this.launcher] },
+      ...{ ...world, disk: this.disk, dataDir: data, store, door, launchers: [this.launcher] },
       runners: (jobs) => {
         plans = openPlans(jobs, { ...world, disk: nodeDisk, folder: data, store, scriptsDir });
         return [plans.runner];
