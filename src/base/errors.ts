@@ -300,7 +300,11 @@ export const errorCatalogue = {
     'plan retry JOB --step N runs the failed step again, plan accept takes it as done; plan stop ends it.',
   ),
   // launches
-  ERR_LAUNCH_OPTIONS: spec('usage', 2, 'drill start --help tells the options and their values.'),
+  ERR_LAUNCH_OPTIONS: spec(
+    'usage',
+    2,
+    'drill start --help and failover start --help tell the options and their values.',
+  ),
   ERR_LAUNCH_PROGRAM: spec(
     'operational',
     3,
