@@ -43,12 +43,15 @@ function smallDisk(scratch: Scratch, sizeMiB: number): string {
 }
 
 const ballastOf = (folder: string): string => join(folder, 'ballast');
-/** Takes all the room. */
+/** Takes all the room: the last page, too, so that not even a job can be written down. */
 function fill(folder: string): void {
-  try {
-    execFileSync('dd', ['if=/dev/zero', `of=${ballastOf(folder)}`, 'bs=64K'], { stdio: 'pipe' });
-  } catch (error) {
-    if (!String((error as { stderr?: Buffer }).stderr).includes('No space left')) throw error;
+  for (const size of ['64K', '4K']) {
+    const words = ['if=/dev/zero', `of=${ballastOf(folder)}`, `bs=${size}`];
+    try {
+      execFileSync('dd', [...words, 'oflag=append', 'conv=notrunc'], { stdio: 'pipe' });
+    } catch (error) {
+      if (!String((error as { stderr?: Buffer }).stderr).includes('No space left')) throw error;
+    }
   }
 }
 const empty = (folder: string): void => rmSync(ballastOf(folder));
