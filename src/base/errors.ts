@@ -25,6 +25,12 @@ export const errorCatalogue = {
     2,
     'Give --ca: a PEM file with the certificate that staging shows.',
   ),
+  ERR_CLI_INTERRUPTED: spec(
+    'operational',
+    3,
+    'What was done stays; run the command again to go on.',
+    true,
+  ),
   ERR_CLI_UNREACHABLE: spec(
     'operational',
     3,

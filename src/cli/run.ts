@@ -48,6 +48,13 @@ async function settle(
   );
 }
 
+/** What a signal has cut short is no defect, and no service that is away. */
+function afterSignal(error: unknown, stop: AbortSignal): unknown {
+  const isOurs = error instanceof UnderstudyError && error.code !== 'ERR_CLI_UNREACHABLE';
+  if (!stop.aborted || isOurs) return error;
+  return new UnderstudyError('ERR_CLI_INTERRUPTED', 'stopped by a signal', {}, error);
+}
+
 /** Runs one command line; never throws. Resolves to the exit code. */
 export async function runCommandLine(
   words: readonly string[],
@@ -66,7 +73,7 @@ export async function runCommandLine(
     verbose = settings.flag('verbose');
     return (await command.run(createContext(surroundings, verbose), settings)) ?? 0;
   } catch (error) {
-    const failure = describeFailure(error, verbose);
+    const failure = describeFailure(afterSignal(error, surroundings.stop), verbose);
     stderr.write(`${failure.lines.join('\n')}\n`);
     return failure.exitCode;
   }

@@ -235,6 +235,22 @@ describe('failback run', () => {
     expectDisks(now.points.get('p3')!);
   });
 
+  it('stopped by a signal leaves a disk that the next run makes right', async () => {
+    const { now } = await world();
+    const stop = new AbortController();
+    now.onAsk = (url) => {
+      if (url.includes('/compare')) stop.abort();
+    };
+    const words = names.map((name) => `${name}=${target(name)}`);
+    const line = ['failback', 'run', '--server', 'web1', '--map', ...words, '--yes'];
+    const stopped = await runLine(line, now.environment, stop.signal);
+    expect(stopped.exitCode).toBe(3);
+    expect(stopped.err).toMatch(/stopped by a signal.*ERR_CLI_INTERRUPTED/);
+    now.onAsk = () => undefined;
+    expect((await runAll(now, '--finish', '--yes')).exitCode).toBe(0);
+    expectDisks(now.points.get('p3')!);
+  });
+
   it('takes the next point where its own was dropped meanwhile', async () => {
     const { now } = await world();
     let isDue = true;

@@ -13,6 +13,7 @@ export interface Ran {
 export async function runLine(
   line: readonly string[],
   environment: Readonly<Record<string, string>> = {},
+  stop = new AbortController().signal,
 ): Promise<Ran> {
   let out = '';
   let err = '';
@@ -22,7 +23,7 @@ export async function runLine(
     stdin: Readable.from([]),
     environment: { ...environment },
     clock: systemClock,
-    stop: new AbortController().signal,
+    stop,
   });
   return { exitCode, out, err };
 }
