@@ -6,6 +6,7 @@
 import { UnderstudyError } from '../base/errors.ts';
 import { formatSize } from '../base/units.ts';
 import type { Extent } from '../model/geometry.ts';
+import { ChunkSet } from '../recovery/failback/chunk-set.ts';
 import {
   type HomeReport,
   type HomeSource,
@@ -51,6 +52,8 @@ export class HomeWriter {
   private readonly client: RestClient;
   /** By path of the target: the point that it is equal to, as far as this process wrote it. */
   private readonly equalTo = new Map<string, string>();
+  /** By path of the target. */
+  private readonly written = new Map<string, ChunkSet>();
 
   constructor(context: CommandContext, client: RestClient) {
     this.context = context;
@@ -72,14 +75,25 @@ export class HomeWriter {
     return report;
   }
 
-  /** All chunks of the disks against the point. ERR_FAILBACK_MISMATCH. */
-  async verify(point: string, targets: readonly OpenTarget[]): Promise<void> {
-    for (const { volume, file } of targets) {
+  /**
+   * Reads back all chunks of the disks, or those alone that this process has written (what it did not write it
+   * has compared, and nobody else had the disk). Returns how many. ERR_FAILBACK_MISMATCH.
+   */
+  async verify(
+    point: string,
+    targets: readonly OpenTarget[],
+    scope: 'all' | 'written',
+  ): Promise<number> {
+    let count = 0;
+    for (const { volume, file, path } of targets) {
       const source = await this.source(point, volume);
-      await this.shown(volume, (onProgress) =>
-        verifyHome(source, file, { stop: this.context.stop, onProgress }),
+      const extents = scope === 'all' ? null : [...(this.written.get(path)?.extents() ?? [])];
+      const { chunks } = await this.shown(volume, (onProgress) =>
+        verifyHome(source, file, extents, { stop: this.context.stop, onProgress }),
       );
+      count += chunks;
     }
+    return count;
   }
 
   /** Over all passes; `chunks` of the first, which looked at all of the disk. */
@@ -104,8 +118,12 @@ export class HomeWriter {
     const extents = before === undefined ? null : await this.differences(before, point, volume);
     // Until it is through, it is equal to neither.
     this.equalTo.delete(path);
+    const written = this.written.get(path) ?? new ChunkSet(source.sizeBytes);
+    this.written.set(path, written);
+    const { stop } = this.context;
+    const onWrite = (stretch: Extent) => written.add(stretch);
     const report = await this.shown(volume, (onProgress) =>
-      writeHome(source, file, extents, { undo, stop: this.context.stop, onProgress }),
+      writeHome(source, file, extents, { undo, stop, onProgress, onWrite }),
     );
     this.equalTo.set(path, point);
     return report;

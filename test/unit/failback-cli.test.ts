@@ -222,6 +222,18 @@ describe('failback run', () => {
     expectDisks(now.points.get('p3')!);
   });
 
+  it('reads back what it has written alone, where it is told to', async () => {
+    const { now } = await world();
+    const words = ['--finish', '--verify', 'written', '--yes', '--json'];
+    const { exitCode, out, err } = await runAll(now, ...words);
+    expect(exitCode, err).toBe(0);
+    // Two passes wrote a chunk of each of two volumes.
+    expect(JSON.parse(out)).toMatchObject({ verified: true, verifiedChunks: 4 });
+    now.state = { ...now.state, phase: 'ready', lastPoint: null };
+    const all = await runAll(now, '--once', '--yes', '--json');
+    expect(JSON.parse(all.out)).toMatchObject({ verifiedChunks: 9 });
+  });
+
   it('finishes by itself where it is told to, and leaves the rest of a larger disk', async () => {
     const { now } = await world();
     truncateSync(target('data'), SIZES.data + 1000);

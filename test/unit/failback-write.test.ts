@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Disk, DiskFile } from '../../src/base/disk.ts';
 import { CHUNK_BYTES, chunkCount } from '../../src/model/geometry.ts';
+import { ChunkSet } from '../../src/recovery/failback/chunk-set.ts';
 import { putBack } from '../../src/recovery/failback/put-back.ts';
 import { readUndoFile, UndoFile, type UndoTitle } from '../../src/recovery/failback/undo-file.ts';
 import { type HomeSource, verifyHome, writeHome } from '../../src/recovery/failback/write-home.ts';
@@ -74,7 +75,7 @@ async function run(disk: Disk, source: HomeSource, isKept = true) {
   const undo = isKept ? await UndoFile.open(disk, '/undo', '/', title) : null;
   const target = await disk.open('/disk', 'write');
   const report = await writeHome(source, target, null, { undo, ...quiet });
-  await verifyHome(source, target, quiet);
+  await verifyHome(source, target, null, quiet);
   await undo?.close();
   await target.close();
   return report;
@@ -123,7 +124,7 @@ describe('a disk that is written home', () => {
     const report = await writeHome(source, target, extents, { undo: null, ...quiet });
     expect(report).toMatchObject({ chunks: 3, different: 3 });
     expect(source.asked).toBe(3);
-    const wrong = verifyHome(source, target, quiet);
+    const wrong = verifyHome(source, target, null, quiet);
     await expect(wrong).rejects.toMatchObject({
       ...{ code: 'ERR_FAILBACK_MISMATCH', context: { offset: 3 * CHUNK_BYTES } },
     });
@@ -193,7 +194,7 @@ describe('a disk that is written home', () => {
       },
     };
     await writeHome(sourceOf(image), lying, null, { undo: null, ...quiet });
-    await expect(verifyHome(sourceOf(image), lying, quiet)).rejects.toMatchObject({
+    await expect(verifyHome(sourceOf(image), lying, null, quiet)).rejects.toMatchObject({
       code: 'ERR_FAILBACK_MISMATCH',
     });
   });
@@ -265,5 +266,21 @@ describe('an undo file', () => {
     const text = await disk.open('/text', 'write');
     await text.write([Buffer.from('hello\n')], 0);
     await expect(readUndoFile(disk, '/text')).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
+  });
+});
+
+describe('a set of chunks', () => {
+  it('tells its stretches, ascending, the last chunk as long as it is', () => {
+    const set = new ChunkSet(SIZE);
+    expect([...set.extents()]).toEqual([]);
+    set.add({ offset: 9 * CHUNK_BYTES, length: 1536 });
+    set.add({ offset: 2 * CHUNK_BYTES, length: 2 * CHUNK_BYTES });
+    set.add({ offset: 8 * CHUNK_BYTES, length: CHUNK_BYTES });
+    set.add({ offset: 0, length: 1 });
+    expect([...set.extents()]).toEqual([
+      { offset: 0, length: CHUNK_BYTES },
+      { offset: 2 * CHUNK_BYTES, length: 2 * CHUNK_BYTES },
+      { offset: 8 * CHUNK_BYTES, length: CHUNK_BYTES + 1536 },
+    ]);
   });
 });

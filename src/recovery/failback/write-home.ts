@@ -24,6 +24,8 @@ export interface HomeOptions {
   readonly undo: Pick<UndoFile, 'keep'> | null;
   readonly stop: AbortSignal;
   readonly onProgress: (stage: HomeStage, done: number, total: number) => void;
+  /** Told of each stretch before it is written. */
+  readonly onWrite?: (stretch: Extent) => void;
 }
 
 export interface HomeReport {
@@ -127,14 +129,15 @@ export async function writeHome(
   source: HomeSource,
   target: DiskFile,
   extents: Iterable<Extent> | AsyncIterable<Extent> | null,
-  { undo, stop, onProgress }: HomeOptions,
+  { undo, stop, onProgress, onWrite = () => undefined }: HomeOptions,
 ): Promise<HomeReport> {
   const report = { chunks: 0, different: 0, writtenBytes: 0, fetchedBytes: 0 };
   const total = chunkCount(source.sizeBytes);
   const walk = new Walk(source, target, stop);
   await walk.through(extents, async (batch, bytes, found) => {
     report.chunks += batch.count;
-    if (found.count > 0) await writeBatch(source, target, undo, { batch, bytes, found }, report);
+    const difference = { batch, bytes, found };
+    if (found.count > 0) await writeBatch(source, target, { undo, onWrite }, difference, report);
     onProgress('comparing', Math.min(report.chunks, total) * CHUNK_BYTES, total * CHUNK_BYTES);
   });
   await target.sync();
@@ -144,7 +147,7 @@ export async function writeHome(
 async function writeBatch(
   source: HomeSource,
   target: DiskFile,
-  undo: HomeOptions['undo'],
+  { undo, onWrite }: Required<Pick<HomeOptions, 'undo' | 'onWrite'>>,
   { batch, bytes, found }: { batch: Batch; bytes: Uint8Array; found: ChunkComparison },
   report: { different: number; writtenBytes: number; fetchedBytes: number },
 ): Promise<void> {
@@ -171,6 +174,7 @@ async function writeBatch(
   for (const run of runsOf(chunks)) {
     const [start, end] = [run[0]!, run.at(-1)!];
     const piece = bytes.subarray(start * CHUNK_BYTES, end * CHUNK_BYTES + part(end).length);
+    onWrite({ offset: offsetOf(start), length: piece.length });
     await target.write([piece], offsetOf(start));
     report.writtenBytes += piece.length;
   }
@@ -200,15 +204,20 @@ async function inParallel<Item>(
   await Promise.all(Array.from({ length: FETCHES }, worker));
 }
 
-/** Reads all of the target back and compares it. ERR_FAILBACK_MISMATCH names the first chunk that is not right. */
+/**
+ * Reads the target back, all of it or `extents` alone, and compares it. ERR_FAILBACK_MISMATCH names the first
+ * chunk that is not right.
+ */
 export async function verifyHome(
   source: HomeSource,
   target: DiskFile,
-  { stop, onProgress }: Omit<HomeOptions, 'undo'>,
+  extents: readonly Extent[] | null,
+  { stop, onProgress }: Pick<HomeOptions, 'stop' | 'onProgress'>,
 ): Promise<{ chunks: number }> {
-  const total = chunkCount(source.sizeBytes);
+  const all = [{ offset: 0, length: source.sizeBytes }];
+  const total = (extents ?? all).reduce((sum, { length }) => sum + chunkCount(length), 0);
   let chunks = 0;
-  await new Walk(source, target, stop).through(null, async (batch, _bytes, found) => {
+  await new Walk(source, target, stop).through(extents, async (batch, _bytes, found) => {
     if (found.count > 0) {
       const first = Array.from({ length: batch.count }).findIndex((_, i) =>
         isSet(found.different, i),
