@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { renderPrestage } from '../../src/cli/commands/ec2-chain.ts';
 import { differencesOf, pointImage } from '../../src/cli/point-image.ts';
 import type { RestClient } from '../../src/cli/rest-client.ts';
 import { runLine } from './support/command-line.ts';
+import { fakePrestaged } from './support/fake-backend.ts';
 
 const PIECE = 2 ** 20;
 
@@ -77,6 +79,23 @@ describe('an image of the service', () => {
   });
 });
 
+/** A service that must not begin. */
+const STAGING = ['staging', 'run', '--data', 'FOLDER/d'];
+
+describe('what is kept ready', () => {
+  it('is told by server, with what fails', () => {
+    const text = renderPrestage({
+      ...{ everyMs: 3_600_000, region: 'eu-central-1', bytesPerSecond: 2 ** 25 },
+      servers: [fakePrestaged()],
+    });
+    expect(text).toMatch(/ready in eu-central-1, every 1h, at most 32\.0 MiB\/s/);
+    expect(text).toMatch(/web1 +failing .* 50% +p1 +snap-1 +7 blocks/);
+    expect(text).toContain('web1: no (ERR_AWS_DENIED, 2 times)');
+    const off = { everyMs: null, region: null, bytesPerSecond: null, servers: [] };
+    expect(renderPrestage(off)).toContain('without --ec2-prestage');
+  });
+});
+
 describe('options', () => {
   let folder: string;
   beforeAll(() => {
@@ -95,6 +114,24 @@ describe('options', () => {
   }
 
   it.each([
+    [['staging', 'run', '--data', 'FOLDER/d', '--ec2-region', 'r'], 2, 'is for --ec2-prestage'],
+    [['staging', 'run', '--data', 'FOLDER/d', '--ec2-prestage', '1s'], 2, 'at least 10s'],
+    [[...STAGING, '--ec2-prestage', '1h', '--ec2-plan', 'FOLDER/none.json'], 5, 'none.json'],
+    [[...STAGING, '--ec2-prestage', '1h', '--ec2-region', 'Frankfurt'], 2, 'region is "Frankfurt"'],
+    [[...STAGING, '--ec2-prestage', '1h', '--ec2-max-rate', 'x'], 2, 'x'],
+    [
+      [
+        ...STAGING,
+        '--ec2-prestage',
+        '1h',
+        '--ec2-region',
+        'eu-west-1',
+        '--ec2-plan',
+        'FOLDER/plan.json',
+      ],
+      2,
+      'the plan has the region',
+    ],
     [['drill', 'start', '--target', 'ec2'], 2, 'needs --plan'],
     [['drill', 'start', '--dry-run'], 2, 'is for --target ec2'],
     [
@@ -111,7 +148,7 @@ describe('options', () => {
     ],
   ])('%j: exit %i', async (line, exitCode, message) => {
     const words = line.map((word) => word.replace('FOLDER', folder));
-    const options = line[1] === 'cleanup' ? [] : service();
+    const options = line[1] === 'cleanup' || line[0] === 'staging' ? [] : service();
     const ran = await refusal([...words, ...options]);
     expect(ran).toMatchObject({ exitCode, err: expect.stringContaining(message) });
   });

@@ -319,6 +319,30 @@ describe('what goes wrong', () => {
     expect(of('web1')).toMatchObject({ failures: 0, error: null });
   });
 
+  it('records that cannot be read stop nothing else', async () => {
+    const [web, db] = [new Source('web1', 2), new Source('db1', 2)];
+    await web.point(store);
+    const point = await db.point(store);
+    const write = async (name: string, text: string) => {
+      const mounted = disk.mount();
+      await mounted.makeDirectory('/data/ec2');
+      const file = await mounted.open(`/data/ec2/${name}`, 'write');
+      await file.write([Buffer.from(text)], 0);
+      await file.close();
+    };
+    await write('web1.chain', '{"understudy":"ec2-chain","vers');
+    await open();
+    await isAt('db1', point);
+    await expect.poll(() => of('web1')?.error?.code, { timeout: 10_000 }).toBe('ERR_EC2_RECORD');
+    await prestage!.stop();
+    // What was switched off is not known any more: nothing that costs money is on.
+    await write('switches.json', 'x');
+    await open();
+    expect([of('web1')?.isOn, of('db1')?.isOn]).toEqual([false, false]);
+    await prestage!.switch('db1', true);
+    await settled('db1');
+  });
+
   it('a server without a whole point waits for one', async () => {
     const web = new Source('web1', 2);
     await store.beginIngest('web1', [web.volume.description]).then((ingest) => ingest.close());

@@ -67,7 +67,7 @@ export class Prestage implements ChainLender {
   static async open(ports: PrestagePorts, settings: PrestageSettings | null): Promise<Prestage> {
     const folder = `${ports.folder}/ec2`;
     if (settings !== null) await ports.disk.makeDirectory(folder);
-    const switches = await Switches.open(ports.disk, folder, settings?.servers ?? []);
+    const switches = await Switches.open(ports, folder, settings?.servers ?? []);
     const prestage = new Prestage(ports, settings, switches);
     for (const { name } of await ports.disk.list(folder)) {
       const server = /^(.+)\.chain$/.exec(name)?.[1];

@@ -47,7 +47,7 @@ export class ServerChain {
     this.state = freshTurn(ports.clock.monotonicMs());
   }
 
-  /** `holds`: whether the points of its heads are held from now on. ERR_EC2_RECORD, ERR_DISK_*. */
+  /** `holds`: whether the points of its heads are held from now on. ERR_DISK_*. */
   static async open(
     ports: PrestagePorts,
     settings: PrestageSettings | null,
@@ -56,7 +56,8 @@ export class ServerChain {
   ): Promise<ServerChain> {
     const path = `${ports.folder}/ec2/${server}.chain`;
     const file = recordFile<ChainRecord>(ports.disk, path, 'ec2-chain');
-    const chain = new ServerChain(ports, settings, server, file, await file.load());
+    const record = await file.load().catch((error: unknown) => unreadable(ports, error));
+    const chain = new ServerChain(ports, settings, server, file, record);
     if (holds) await chain.holdHeads().catch((error: unknown) => chain.unheld(error));
     return chain;
   }
@@ -281,6 +282,13 @@ export class ServerChain {
     const point = await this.ports.store.point(id).catch(unlessGone);
     return point?.volumes.some((each) => each.volume === volume) === true;
   }
+}
+
+/** Staging begins all the same; the chain's turns tell of it, until the file is taken away. */
+function unreadable({ log }: PrestagePorts, error: unknown): null {
+  if (!(error instanceof UnderstudyError) || error.code !== 'ERR_EC2_RECORD') throw error;
+  log.error(error.message, { code: error.code, ...error.context });
+  return null;
 }
 
 function unlessGone(error: unknown): null {

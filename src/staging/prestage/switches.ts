@@ -3,6 +3,8 @@
  * since, which stays over restarts. DATA/ec2/switches.json.
  */
 import type { Disk } from '../../base/disk.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { type RecordFile, recordFile } from '../../recovery/ec2/record-file.ts';
 
 interface SwitchRecord {
@@ -10,30 +12,47 @@ interface SwitchRecord {
   readonly servers: Readonly<Record<string, boolean>>;
 }
 
+const none: SwitchRecord = { version: 1, servers: {} };
+
 export class Switches {
   private readonly file: RecordFile<SwitchRecord>;
   private readonly standard: readonly string[];
   private record: SwitchRecord;
+  /** What was switched off is not known any more: nothing is on that costs money. */
+  private readonly isLost: boolean;
 
   private constructor(
     file: RecordFile<SwitchRecord>,
     standard: readonly string[],
-    record: SwitchRecord,
+    record: SwitchRecord | null,
   ) {
     this.file = file;
     this.standard = standard;
-    this.record = record;
+    this.record = record ?? none;
+    this.isLost = record === null;
   }
 
-  /** `standard`: on unless switched off; empty: all are. ERR_EC2_RECORD, ERR_DISK_*. */
-  static async open(disk: Disk, folder: string, standard: readonly string[]): Promise<Switches> {
+  /** `standard`: on unless switched off; empty: all are. ERR_DISK_*. */
+  static async open(
+    { disk, log }: { readonly disk: Disk; readonly log: Log },
+    folder: string,
+    standard: readonly string[],
+  ): Promise<Switches> {
     const file = recordFile<SwitchRecord>(disk, `${folder}/switches.json`, 'ec2-switches');
-    return new Switches(file, standard, (await file.load()) ?? { version: 1, servers: {} });
+    try {
+      return new Switches(file, standard, (await file.load()) ?? none);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError) || error.code !== 'ERR_EC2_RECORD') throw error;
+      const message = `${error.message}: no snapshots are kept ready until they are switched on again`;
+      log.error(message, { code: error.code });
+      return new Switches(file, standard, null);
+    }
   }
 
   isOn(server: string): boolean {
     const { servers } = this.record;
     if (Object.hasOwn(servers, server)) return servers[server]!;
+    if (this.isLost) return false;
     return this.standard.length === 0 || this.standard.includes(server);
   }
 
