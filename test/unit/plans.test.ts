@@ -112,7 +112,8 @@ describe('a plan as a drill', () => {
     await world.open();
     await world.plans.apply(shop());
     const { id } = await world.start('drill');
-    await until(id, ({ steps }) => steps?.[0]?.state === 'running');
+    await until(id, ({ made }) => made.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 100));
     await world.jobs.stop(id);
     await until(id, isCleaned);
     await new Promise((resolve) => setTimeout(resolve, 700));
