@@ -95,7 +95,7 @@ export const states = (job: ShownJob) => job.steps!.map(({ state }) => state).jo
 
 export class PlanWorld {
   readonly root = mkdtempSync(join(tmpdir(), 'uplan-'));
-  readonly launcher = new ActingLauncher();
+  launcher = new ActingLauncher();
   /** Newest first. */
   readonly points: ListedPoint[] = [];
   readonly scripts = join(this.root, 'scripts');
