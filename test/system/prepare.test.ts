@@ -131,6 +131,21 @@ async function exported(disk: Buffer, given: Record<string, unknown>): Promise<B
   }
 }
 
+it.runIf(process.env.TEST_FULL === '1')(
+  'a server whose UEFI knew its loader by an entry boots where there is none',
+  async () => {
+    const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'efi' }));
+    const asItIs = await launched(disk, { prepare: 'none' });
+    expect(asItIs.error?.message).toMatch(/No bootable option|UEFI Interactive Shell/);
+    const { error, said, report } = await launched(disk, {});
+    expect(error).toBeNull();
+    expect(said).toContain('told: console=ttyS0,115200');
+    expect(changes(report!, 'boot-loader')).toEqual([
+      'a copy of acme/grubx64.efi, for a firmware without entries',
+    ]);
+  },
+);
+
 it.runIf(process.env.TEST_FULL === '1')('an export that is prepared boots as it is', async () => {
   const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
   expect((await exported(disk, {})).equals(disk)).toBe(true);

@@ -11,7 +11,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const SECTOR = 512;
 export const MIB = 1 << 20;
@@ -53,14 +53,15 @@ export interface Grub {
   readonly modules: readonly string[];
 }
 
-/** What grub-install --removable does on a UEFI machine. */
+/** What grub-install does on a UEFI machine: into a folder of EFI; with --removable that is BOOT. */
 export function installEfiGrub(
   work: string,
   disk: string,
   { config, prefix, modules }: Grub,
+  to: string = 'BOOT/BOOTX64.EFI',
 ): void {
   const configPath = join(work, 'grub-core.cfg');
-  const image = join(work, 'BOOTX64.EFI');
+  const image = join(work, 'grub.efi');
   const partition = join(work, 'esp.fat');
   writeFileSync(configPath, config);
   const folder = join(GRUB, 'x86_64-efi');
@@ -68,8 +69,8 @@ export function installEfiGrub(
   run('grub-mkimage', ...words, 'part_gpt', 'linux', 'boot', ...modules);
   sized(partition, ESP_BYTES);
   run('mkfs.vfat', '-n', 'ESP', partition);
-  run('mmd', '-i', partition, '::/EFI', '::/EFI/BOOT');
-  run('mcopy', '-i', partition, image, '::/EFI/BOOT/BOOTX64.EFI');
+  run('mmd', '-i', partition, '::/EFI', `::/EFI/${dirname(to)}`);
+  run('mcopy', '-i', partition, image, `::/EFI/${to}`);
   place(disk, readFileSync(partition), CORE_SECTOR * SECTOR);
 }
 

@@ -25,7 +25,7 @@ import { dirname, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { parseDependencies, withNeeds } from '../../src/recovery/prepare/kernel-modules.ts';
 import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-archive.ts';
-import { installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
+import { installEfiGrub, installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
 import { type KernelPackage, kernelPackage, unpackedPackage } from './kernel-package.ts';
 
 const cache = resolve(import.meta.dirname, '../.cache');
@@ -33,7 +33,8 @@ export const ROOT_UUID = '0b1e7c5a-6d41-4f0e-9a55-1f2e3d4c5b6a';
 
 export interface OldServer {
   readonly fileSystem: 'ext4' | 'xfs' | 'btrfs';
-  readonly label: 'gpt' | 'mbr';
+  /** efi: its loader lies in a folder of its own, and its firmware had an entry that is not on the disk. */
+  readonly label: 'gpt' | 'mbr' | 'efi';
 }
 
 const onDisk = [
@@ -87,7 +88,8 @@ const files = (version: string, { fileSystem, label }: OldServer): Record<string
   'etc/os-release': 'PRETTY_NAME="Old Server 1"\n',
   'etc/fstab': [
     '# made by hand',
-    `/dev/sda${label === 'gpt' ? 2 : 1} / ${fileSystem} defaults 0 1`,
+    `/dev/sda${label === 'mbr' ? 1 : 2} / ${fileSystem} defaults 0 1`,
+    ...(label === 'efi' ? ['/dev/sda1 /boot/efi vfat umask=0077 0 1'] : []),
     '/dev/sdb1 /srv xfs defaults 0 2\n',
   ].join('\n'),
   'etc/default/grub': 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX=""\n',
@@ -99,7 +101,7 @@ const files = (version: string, { fileSystem, label }: OldServer): Record<string
   'etc/inittab': inittab,
   'boot/grub/grub.cfg': `set timeout=0
 menuentry 'Old Server' {
-	linux /boot/vmlinuz-${version} root=${label === 'gpt' ? `UUID=${ROOT_UUID}` : '/dev/sda1'} ro quiet
+	linux /boot/vmlinuz-${version} root=${label === 'mbr' ? '/dev/sda1' : `UUID=${ROOT_UUID}`} ro quiet
 	initrd /boot/initrd.img-${version}
 }
 `,
@@ -139,12 +141,14 @@ function build(work: string, server: OldServer, kernel: KernelPackage): void {
   }
   const disk = join(work, 'disk');
   makeDisk(disk, server.label, image);
-  const part = server.label === 'gpt' ? 'gpt2' : 'msdos1';
-  const grub = { ext4: 'ext2', xfs: 'xfs', btrfs: 'btrfs' }[server.fileSystem];
-  installGrub(work, disk, {
+  const part = server.label === 'mbr' ? 'msdos1' : 'gpt2';
+  const fileSystem = { ext4: 'ext2', xfs: 'xfs', btrfs: 'btrfs' }[server.fileSystem];
+  const grub = {
     ...{ config: `set root=(hd0,${part})\nconfigfile /boot/grub/grub.cfg\n` },
-    ...{ prefix: `(hd0,${part})/boot/grub`, modules: [grub, 'configfile', 'normal'] },
-  });
+    ...{ prefix: `(hd0,${part})/boot/grub`, modules: [fileSystem, 'configfile', 'normal'] },
+  };
+  if (server.label === 'efi') installEfiGrub(work, disk, grub, 'acme/grubx64.efi');
+  else installGrub(work, disk, grub);
 }
 
 function layOut(root: string, server: OldServer, kernel: KernelPackage): void {

@@ -281,6 +281,42 @@ describe('a root file system', () => {
     expect(tree.text('/boot/grub/grub.cfg')).toContain('root=UUID=aaaa-root');
   });
 
+  it.each([
+    [['grubx64.efi'], { 'BOOTX64.EFI': 'grubx64.efi' }],
+    [
+      ['shimx64.efi', 'grubx64.efi', 'mmx64.efi', 'fbx64.efi', 'grub.cfg'],
+      {
+        ...{ 'BOOTX64.EFI': 'shimx64.efi', 'grubx64.efi': 'grubx64.efi' },
+        'mmx64.efi': 'mmx64.efi',
+      },
+    ],
+    [['shim.efi', 'grub.efi'], { 'BOOTX64.EFI': 'shim.efi', 'grub.efi': 'grub.efi' }],
+    [['grubaa64.efi'], { 'BOOTAA64.EFI': 'grubaa64.efi' }],
+  ])('of UEFI gets the loader that a firmware without entries starts: %j', async (has, made) => {
+    server();
+    for (const name of has) tree.put(`/boot/efi/EFI/debian/${name}`, name);
+    tree.put('/boot/efi/EFI/Microsoft/Boot/bootmgfw.efi', 'x');
+    const notes = await fixed();
+    expect(texts(notes, 'changed').join()).toContain('for a firmware without entries');
+    const files = (await tree.list('/boot/efi/EFI/BOOT')).map(({ name }) => name).sort();
+    expect(files).toEqual(Object.keys(made).sort());
+    for (const [name, from] of Object.entries(made)) {
+      expect(tree.text(`/boot/efi/EFI/BOOT/${name}`)).toBe(from);
+    }
+    expect(texts(await fixed(), 'changed')).toEqual([]);
+  });
+
+  it('of UEFI that has that loader keeps it; without any that is told', async () => {
+    server();
+    tree.put('/boot/efi/EFI/BOOT/BOOTX64.EFI', 'own');
+    tree.put('/boot/efi/EFI/debian/grubx64.efi', 'other');
+    await fixed();
+    expect(tree.text('/boot/efi/EFI/BOOT/BOOTX64.EFI')).toBe('own');
+    rmSync(join(folder, 'boot/efi'), { recursive: true });
+    tree.put('/boot/efi/EFI/acme/readme', 'x');
+    expect(texts(await fixed(), 'warning').join()).toContain('boot-loader: no boot loader');
+  });
+
   it('with an initramfs that cannot be read is told so', async () => {
     server();
     tree.put(IMAGE, 'no archive at all');

@@ -6,6 +6,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Device, type Disks, deviceOfSpec, parseDevices, withContent } from './devices.ts';
 import type { DiskTree } from './disk-tree.ts';
+import { fixEfiFallback } from './efi-fallback.ts';
 import { CONTENT_BYTES } from './file-system.ts';
 import { findRoot, mountOptions, type Root } from './find-root.ts';
 import { fixFstab, fixLoaders, fixNetwork, markRecovered, switchAgentOff } from './fix-files.ts';
@@ -120,6 +121,7 @@ export async function fixTree(
   await fixInitramfs(tree, notes, root.content.type);
   await fixFstab(tree, notes, disks, root);
   await fixLoaders(tree, notes, disks, root);
+  await fixEfiFallback(tree, notes);
   await fixNetwork(tree, notes);
   if (wish.agent === 'off') await switchAgentOff(tree, notes);
   await markRecovered(tree, notes, wish.about);
@@ -132,8 +134,9 @@ async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void
   const entries = parseFstab((await readText(guest, '/etc/fstab')) ?? '');
   for (const place of morePlaces) {
     const entry = entries.find(({ target }) => target === place);
-    const device = entry === undefined ? undefined : deviceOfSpec(entry.spec, disks);
     if (entry === undefined) continue;
+    const told = deviceOfSpec(entry.spec, disks);
+    const device = told ?? (told === null && entry.type === 'vfat' ? onlyEsp(disks) : undefined);
     if (!device) {
       notes.add('warning', 'root', place, `${entry.spec} is not here`);
       continue;
@@ -147,6 +150,12 @@ async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void
         notes.add('failed', 'root', place, `cannot be mounted: ${cause.message}`);
       });
   }
+}
+
+/** Named by what is not looked up (PARTUUID): there is one alone that it can be. */
+function onlyEsp({ devices }: Disks): Device | undefined {
+  const found = devices.filter(({ content }) => content.type === 'vfat');
+  return found.length === 1 ? found[0] : undefined;
 }
 
 /** "/dev/sda, partition 2". */
