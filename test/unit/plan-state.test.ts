@@ -1,4 +1,5 @@
 /** The file of a plan, and the states of its run: tables, and every order of outcomes by property. */
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
@@ -371,4 +372,41 @@ function act(
   if (what === 'end') tell({ type: 'ended', step, attempt }, what);
   if (what === 'fail') tell({ type: 'failed', step, attempt, error }, what);
   if (what === 'stale') tell({ type: 'failed', step, attempt: attempt - 1, error }, what);
+}
+
+describe('PLANS.md', () => {
+  const text = readFileSync(new URL('../../src/staging/plans/PLANS.md', import.meta.url), 'utf8');
+
+  it('shows a plan that can be applied', () => {
+    const shown = JSON.parse(/```json\n([\s\S]*?)```/.exec(text)![1]!);
+    expect(parsePlan(shown).groups.map(({ name }) => name)).toEqual(['data', 'web']);
+  });
+
+  it('names every field, and no other', () => {
+    const documented = new Set(
+      [...text.matchAll(/^\|[^|]*\| ([^|]*) \|/gm)].flatMap((row) =>
+        [...row[1]!.matchAll(/`(\w+)`/g)].map((match) => match[1]!),
+      ),
+    );
+    const x = { unknown: 1 };
+    const group = { name: 'g', members: [] };
+    const wholes = [
+      { name: 'a', groups: [{ ...group, pre: 's' }], ...x },
+      { name: 'a', groups: [{ ...group, pre: 's', ...x }] },
+      { name: 'a', groups: [{ ...group, pre: { script: 's', ...x } }] },
+      { name: 'a', groups: [{ ...group, members: [{ server: 's', ...x }] }] },
+    ];
+    const known = new Set(wholes.flatMap(fieldsBeside));
+    expect([...documented].sort()).toEqual([...known].sort());
+  });
+});
+
+/** The fields that an object may have, as the refusal of an unknown one tells them. */
+function fieldsBeside(whole: object): readonly string[] {
+  try {
+    parsePlan(whole);
+  } catch (error) {
+    return /there are (.*)$/.exec((error as Error).message)![1]!.split(', ');
+  }
+  throw new Error('it was not refused');
 }
