@@ -278,7 +278,7 @@ export const errorCatalogue = {
   ERR_FAILOVER_SOURCE: spec(
     'operational',
     6,
-    'Shut the source down first; or give --yes (REST: "yes": true), and both will run.',
+    'Shut the one that runs down first; or give --yes (REST: "yes": true), and both will run.',
   ),
   ERR_JOB_CANCELLED: spec('operational', 6, 'Start it again, if it is still wanted.'),
   ERR_JOB_DAMAGED: spec('corruption', 4, 'Remove the folder of that job below DATA/jobs.'),

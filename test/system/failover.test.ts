@@ -107,7 +107,10 @@ describe('a failover', () => {
       expectRefusal(await staging.run('drill', 'stop', id), 'ERR_JOB_STATE', 6);
       expectRefusal(await staging.run('failover', 'discard', id, '--yes'), 'ERR_JOB_STATE', 6);
       const taken = ['--forward', `${web}:80`];
-      const busy = await staging.run('failover', 'start', '--server', 'guest', ...taken);
+      const twin = await staging.run('failover', 'start', '--server', 'guest');
+      expectRefusal(twin, 'ERR_CLI_CONFIRMATION', 6);
+      expect(twin.err).toContain(`failover ${id} of guest runs already`);
+      const busy = await staging.run('failover', 'start', '--server', 'guest', '--yes', ...taken);
       expectRefusal(busy, 'ERR_LAUNCH_PORT', 6);
 
       // Killed in the middle of the copy: the guest goes on, and is found again.

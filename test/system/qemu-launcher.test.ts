@@ -1,10 +1,11 @@
 /** The target `qemu`: the contract of launchers, with real machines, and disks that do not boot. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import type { Launch } from '../../src/recovery/launcher.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
 import type { LaunchEnd, LaunchKind } from '../../src/recovery/runner.ts';
 import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
@@ -48,6 +49,47 @@ it('boots a disk that has nothing but an EFI system partition, found by its part
     expect(checked).toMatchObject({ firmware: 'uefi' });
     expect(await launcher.run(launchOf(world, record, checked))).toBe('done');
     expect(record.check).toMatchObject({ passed: true, detail: 'drilled login:' });
+  } finally {
+    await launcher.clean(record.made);
+    await world.close();
+  }
+});
+
+it('goes on with the copy after a reboot of this machine, on the disks that it has kept', async () => {
+  const disk = randomBytes(16 * 2 ** 20);
+  const slow = { copyRateBytes: 4 * 2 ** 20 };
+  const world = await worldOf(disk, { firmware: 'bios', network: 'none', ...slow });
+  const record = new LaunchRecord();
+  const raw = join(world.root, 'disk.raw');
+  writeFileSync(raw, disk);
+  try {
+    const [stop, leave] = [new AbortController(), new AbortController()];
+    const checked = await launcher.check(world.options, world.point, world.openImage, 'failover');
+    const signals = { stop: stop.signal, leave: leave.signal };
+    const launchAs = (starts: number): Launch => ({
+      ...launchOf(world, record, checked, signals),
+      ...{ kind: 'failover', starts },
+    });
+    const launch = launchAs(1);
+    const left = launcher.run({
+      ...launch,
+      progress: (done) => (done > 2 ** 21 ? leave.abort() : undefined),
+    });
+    expect(await left).toBe('left');
+    expect(record.standsAlone).toBe(false);
+    for (const { kind, name } of record.made) {
+      if (kind === 'process') process.kill(Number(readFileSync(name, 'utf8')), 'SIGKILL');
+    }
+    rmSync(launch.runFolder, { recursive: true });
+    await expect(launcher.run(launchAs(1))).rejects.toMatchObject({
+      ...{ code: 'ERR_LAUNCH_GONE', message: expect.stringContaining('--again job-1') },
+    });
+    const isSo = () => record.standsAlone;
+    const hurried = { ...world, options: { ...world.options, copyRateBytes: 0 } };
+    expect(await runUntil(hurried, record, { kind: 'failover', starts: 2, isSo })).toBe('done');
+    const product = record.made.find(({ isProduct }) => isProduct === true)!;
+    const path = join(product.name, 'disk0.qcow2');
+    execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, path]);
   } finally {
     await launcher.clean(record.made);
     await world.close();

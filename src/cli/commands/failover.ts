@@ -52,7 +52,10 @@ const start: CommandSpec = {
     },
     ...vmOptions({ network: 'user', copy: 'yes' }),
     ...ec2LaunchOptions,
-    { ...yesOption, describe: 'Do not ask where the source server replicates now: both will run' },
+    {
+      ...yesOption,
+      describe: 'Do not ask where the source server, or a failover of it, runs: both will',
+    },
     waitOption,
     jsonOption,
   ],
@@ -91,21 +94,31 @@ const start: CommandSpec = {
   },
 };
 
-/** Asks where the source replicates now. True: both will run. ERR_CLI_CONFIRMATION. */
+/** Asks where the source replicates now, or a failover of it runs. True: both will. ERR_CLI_CONFIRMATION. */
 async function agree(
   context: CommandContext,
   settings: Settings,
   { client, point }: { client: RestClient; point: ListedPoint },
 ): Promise<boolean> {
   if (settings.flag('yes')) return true;
-  const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
-  const source = servers.find(({ server }) => server === point.server);
-  if (source?.connected !== true) return false;
+  const twin = await runningTwin(client, point.server);
+  if (twin === null) return false;
   await context.confirm(
-    `${point.server} is replicating now: it runs, and what it writes will not be in the other one. ` +
-      'Start it anyway?',
+    `${twin}, and what it writes will not be in the other one. Start another one anyway?`,
   );
   return true;
+}
+
+/** What runs of the server already, for people; null: nothing that is known of. */
+async function runningTwin(client: RestClient, server: string): Promise<string | null> {
+  const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
+    query: { kind: 'failover', server, limit: 1000 },
+  });
+  const other = jobs.find(({ outcome }) => outcome === null);
+  if (other !== undefined) return `failover ${other.id} of ${server} runs already`;
+  const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
+  const source = servers.find((each) => each.server === server);
+  return source?.connected === true ? `${server} is replicating now: it runs` : null;
 }
 
 async function startAgain(context: CommandContext, settings: Settings): Promise<number> {

@@ -16,14 +16,21 @@ async function start({ backend, body }: Call): Promise<ApiJob> {
   return backend.jobs.start({ ...request, kind: 'failover' });
 }
 
-/** ERR_FAILOVER_SOURCE where the agent of the point's server is connected. */
+/** ERR_FAILOVER_SOURCE where the agent of the point's server is connected, or a failover of it runs. */
 async function refuseWhereSourceRuns(backend: ApiBackend, point: string): Promise<void> {
   const { server } = await backend.store.point(point);
+  const other = backend.jobs
+    .list()
+    .find((job) => job.kind === 'failover' && job.server === server && job.outcome === null);
+  if (other !== undefined)
+    throw runsAlready(server, `failover ${other.id} of ${server} runs already`);
   const source = (await backend.servers()).find((each) => each.server === server);
   if (source?.connected !== true) return;
-  const message = `${server} is replicating now: it runs, and would run twice`;
-  throw new UnderstudyError('ERR_FAILOVER_SOURCE', message, { server });
+  throw runsAlready(server, `${server} is replicating now: it runs, and would run twice`);
 }
+
+const runsAlready = (server: string, message: string): UnderstudyError =>
+  new UnderstudyError('ERR_FAILOVER_SOURCE', message, { server });
 
 export const failoverRoutes: readonly Route[] = [
   {

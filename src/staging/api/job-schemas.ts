@@ -46,7 +46,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
       point: text('Id of the recovery point'),
       target: text('qemu (the default) or ec2'),
       options: map('Of the target: see the options of failover start'),
-      yes: flag('Also where the source replicates now, and both will run'),
+      yes: flag('Also where the source replicates now or a failover of it runs, and both will run'),
     },
   },
   StopRequest: {
