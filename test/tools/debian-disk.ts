@@ -95,6 +95,9 @@ function debianTree(): string {
   const part = `${path}.${process.pid}`;
   try {
     run('mmdebstrap', ...words, part);
+    // Of older recipes.
+    const isOld = (name: string) => /^debian-tree-[0-9a-f]+\.tar$/.test(name);
+    for (const name of readdirSync(cache).filter(isOld)) rmSync(join(cache, name), { force: true });
     renameSync(part, path);
   } finally {
     rmSync(part, { force: true });
