@@ -122,19 +122,26 @@ describe('killed at any call', () => {
     },
   );
 
-  it('a cleanup killed at any call is ended by the next one', async () => {
-    for (let at = 1; at <= 9; at += 1) {
-      const journal = memoryRecord<LaunchRecord>();
-      await launch({ job: `job-${at}`, journal });
-      const first = world.double.calls.length;
-      world.double.fault = (_call, number) =>
-        number < first + at ? undefined : { kind: 'refuse', status: 400, type: 'Broken' };
-      await clean(journal.record!).catch((error) => expect(String(error)).toContain('Broken'));
-      world.double.fault = () => undefined;
-      await clean(journal.record!);
-      expect([world.double.ec2.images.size, world.double.ebs.snapshots.size]).toEqual([0, 0]);
-    }
-  });
+  it.each(['drill', 'failover'] as const)(
+    'a cleanup killed at any call is ended by the next one: %s',
+    async (kind) => {
+      const over = { removesVolumes: kind === 'failover' };
+      for (let at = 1; at <= 14; at += 1) {
+        const journal = memoryRecord<LaunchRecord>();
+        await launch({ job: `job-${at}`, kind, journal });
+        const first = world.double.calls.length;
+        world.double.fault = (_call, number) =>
+          number < first + at ? undefined : { kind: 'refuse', status: 400, type: 'Broken' };
+        await cleanIn(world, journal.record!, over).catch((error) =>
+          expect(String(error)).toContain('Broken'),
+        );
+        world.double.fault = () => undefined;
+        await cleanIn(world, journal.record!, over);
+        const { ec2, ebs } = world.double;
+        expect([ec2.images.size, ebs.snapshots.size, ec2.volumes.size]).toEqual([0, 0, 0]);
+      }
+    },
+  );
 });
 
 describe('refusals', () => {

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { awsError } from '../../src/recovery/ec2/aws-errors.ts';
 import { blocksOf, EBS_BLOCK_BYTES, sizeGiB } from '../../src/recovery/ec2/block-image.ts';
 import { bootModeOf } from '../../src/recovery/ec2/boot-mode.ts';
 import {
@@ -396,6 +397,41 @@ describe('the dry run', () => {
       instanceHour(standardPrices, 'odd'),
     ]).toEqual([null, null]);
     expect(requestCost(standardPrices, 'put', 1000)).toBe(0.006);
+  });
+});
+
+describe('an error of AWS', () => {
+  const said = (name: string, message: string, more: object = {}) =>
+    Object.assign(new Error(message), { name, $metadata: { httpStatusCode: 403 }, ...more });
+
+  it.each([
+    ['RunInstances', 'You are not authorized to perform this operation.', 'ec2:RunInstances'],
+    [
+      'RunInstances',
+      'User: arn:aws:iam::1:user/u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/web. ' +
+        'Encoded authorization failure message: AbCdEf-0123456789',
+      'iam:PassRole',
+    ],
+    ['StartSnapshot', 'denied', 'ebs:StartSnapshot'],
+    ['DescribeSubnets', '', 'ec2:DescribeSubnets'],
+  ])('%s denied, %s: the right %s is missing', (call, message, action) => {
+    const error = awsError(said('UnauthorizedOperation', message), call, 'x');
+    expect(error.code).toBe('ERR_AWS_DENIED');
+    expect(error.message).toMatch(new RegExp(`^${call} x: .*; the right ${action} is missing$`));
+    expect(error.message).not.toContain('Encoded');
+    expect(error.message).not.toContain('\n');
+  });
+
+  it('of a region that is none, and of one that is not switched on', () => {
+    const error = said('Error', 'getaddrinfo ENOTFOUND ec2.eu-centrall-1.amazonaws.com', {
+      ...{ code: 'ENOTFOUND', $metadata: undefined },
+    });
+    expect(awsError(error, 'DescribeSubnets', 'subnet-1')).toMatchObject({
+      code: 'ERR_AWS_UNAVAILABLE',
+      message: expect.stringMatching(/eu-centrall-1.*; is there a region of that name\?$/),
+    });
+    const off = said('OptInRequired', 'You are not subscribed to this service.');
+    expect(awsError(off, 'RunInstances', '').code).toBe('ERR_AWS_CREDENTIALS');
   });
 });
 
