@@ -28,6 +28,8 @@ export const preparePaths = ({ runFolder, folder }: Pick<Launch, 'runFolder' | '
 
 export interface ApplianceVm {
   readonly guest: Guest;
+  /** What is asked of it fails from now on. */
+  fail(error: Error): void;
   /** Ends it, in whatever state it is. */
   end(): Promise<void>;
 }
@@ -108,7 +110,8 @@ export async function startAppliance(
     if (stop.aborted) stopped();
     // Any answer will do: it is up.
     await talk.ask('stat /', 64, FIRST_ANSWER_MS);
-    return { guest: new Guest(talk), end };
+    const opened = talk;
+    return { guest: new Guest(opened), end, fail: (error) => opened.fail(error) };
   } catch (cause) {
     await end();
     const said = existsSync(paths.console) ? plainText(Buffer.from(lastWords(paths.console))) : '';

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { UnderstudyError } from '../../base/errors.ts';
@@ -37,7 +37,7 @@ const BUSYBOX_PLACES = ['/bin/busybox', '/usr/bin/busybox'];
 const SYSTEM_FOLDERS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 const FORMAT = 'appliance 1';
 
-/** `folder`: DATA/appliance. `kernel`: as for findKernel. ERR_APPLIANCE_KERNEL, ERR_APPLIANCE. */
+/** One call at a time. `folder`: DATA/appliance. `kernel`: as for findKernel. ERR_APPLIANCE_KERNEL, ERR_APPLIANCE. */
 export async function openAppliance(
   folder: string,
   kernel: string | undefined,
@@ -45,6 +45,7 @@ export async function openAppliance(
   await mkdir(folder, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
     throw diskError(cause, folder);
   });
+  await removeHalfMade(folder);
   const work = await mkdtemp(join(folder, 'new-'));
   try {
     return await make(folder, work, kernel);
@@ -53,6 +54,11 @@ export async function openAppliance(
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+async function removeHalfMade(folder: string): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => name.startsWith('new-'));
+  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
 }
 
 async function make(folder: string, work: string, place: string | undefined): Promise<Appliance> {

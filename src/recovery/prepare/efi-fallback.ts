@@ -10,6 +10,8 @@ import { attempt } from './tree-text.ts';
 
 const places = ['/boot/efi', '/efi', '/boot'];
 const MAX_LOADER_BYTES = 16 * MIB;
+const MAX_VENDORS = 32;
+const MAX_COMPANIONS = 16;
 const ABOUT = 'boot-loader';
 
 /** By machine: the name that firmware looks for, and what may stand in for it, the best first. */
@@ -29,7 +31,7 @@ export async function fixEfiFallback(tree: DiskTree, notes: Notes): Promise<void
     const names = vendors
       .map(({ name }) => name)
       .filter((name) => !/^(?:boot|microsoft)$/i.test(name));
-    await fixPartition(tree, notes, `${place}/EFI`, names);
+    await fixPartition(tree, notes, `${place}/EFI`, names.slice(0, MAX_VENDORS));
     return;
   }
 }
@@ -83,7 +85,9 @@ function loaderOf(names: readonly string[]): Found | null {
       .find((each) => each !== undefined);
     if (loader === undefined) continue;
     const isShim = loader.toLowerCase().startsWith('shim');
-    const companions = isShim ? names.filter((name) => companion.test(name)) : [];
+    const companions = isShim
+      ? names.filter((name) => companion.test(name)).slice(0, MAX_COMPANIONS)
+      : [];
     return { fallback, loader, companions };
   }
   return null;

@@ -45,10 +45,11 @@ const fixedLoaders: readonly (readonly [LoaderKind, string])[] = [
 ];
 const entryFolders = ['/boot/loader/entries', '/boot/efi/loader/entries', '/efi/loader/entries'];
 const EFI_VENDORS = '/boot/efi/EFI';
+const MAX_VENDORS = 32;
 
 async function loaderPaths(tree: DiskTree): Promise<(readonly [LoaderKind, string])[]> {
   const paths = [...fixedLoaders];
-  for (const { kind, name } of await tree.list(EFI_VENDORS)) {
+  for (const { kind, name } of (await tree.list(EFI_VENDORS)).slice(0, MAX_VENDORS)) {
     if (kind === 'd') paths.push(['grub', `${EFI_VENDORS}/${name}/grub.cfg`]);
   }
   for (const folder of entryFolders) {

@@ -12,6 +12,7 @@ import type { Notes } from './report.ts';
 import { attempt, ORIGINAL, readText } from './tree-text.ts';
 
 const MAX_KERNELS = 8;
+const MAX_FOLDERS = 256;
 const MAX_IMAGE_BYTES = 384 * MIB;
 const MAX_LIST_BYTES = 16 * MIB;
 const MAX_MODULE_BYTES = 64 * MIB;
@@ -46,7 +47,7 @@ export async function fixInitramfs(tree: DiskTree, notes: Notes, rootType: strin
 async function kernelReleases(tree: DiskTree): Promise<string[]> {
   const folders = (await tree.list('/lib/modules')).filter(({ kind }) => kind === 'd');
   const releases: string[] = [];
-  for (const { name } of folders) {
+  for (const { name } of folders.slice(0, MAX_FOLDERS)) {
     if (!/^[\w.+~-]{1,128}$/.test(name)) continue;
     if ((await tree.stat(`/lib/modules/${name}/modules.dep`)).kind === 'f') releases.push(name);
   }

@@ -26,8 +26,12 @@ export interface PreparationOptions {
   readonly kernel: string | undefined;
 }
 
+/** A hostile disk could make each single answer slow. */
+const LIMIT_MS = 20 * 60_000;
+
 export class Preparation {
   private readonly options: PreparationOptions;
+  private opening: Promise<unknown> = Promise.resolve();
 
   constructor(options: PreparationOptions) {
     this.options = options;
@@ -78,9 +82,13 @@ export class Preparation {
     return report;
   }
 
+  /** One after another: what lies half made is of a life that was killed. */
   private appliance(): Promise<Appliance> {
     const { folder, kernel } = this.options;
-    return openAppliance(join(folder, 'appliance'), kernel);
+    const next = () => openAppliance(join(folder, 'appliance'), kernel);
+    const opened = this.opening.then(next, next);
+    this.opening = opened;
+    return opened;
   }
 
   private async runIn(
@@ -92,6 +100,9 @@ export class Preparation {
     const { options, kind, point, jobId } = launch;
     const isOn = options.agent === 'on' || (options.agent !== 'off' && kind === 'failover');
     const vm = await startAppliance(launch, appliance, disks, accelerator);
+    const timer = this.options.clock.after(LIMIT_MS, () => {
+      vm.fail(prepareFailed('boot preparation did not end in time'));
+    });
     try {
       const wish = {
         volumes: point.volumes.map(({ volume }) => volume),
@@ -105,6 +116,7 @@ export class Preparation {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw prepareFailed(`boot preparation: ${why}`, cause);
     } finally {
+      timer.cancel();
       await vm.end();
     }
   }

@@ -18,13 +18,17 @@ export async function readText(tree: DiskTree, path: string): Promise<string | n
   }
 }
 
+/** No folder of configuration holds more; a hostile one might. */
+const MAX_FILES = 256;
+
 /** Names in a folder, of files alone, in order. */
 export async function filesIn(tree: DiskTree, folder: string): Promise<string[]> {
   const entries = await tree.list(folder);
   return entries
     .filter(({ kind, name }) => kind === 'f' && !name.endsWith(ORIGINAL))
     .map(({ name }) => `${folder}/${name}`)
-    .sort();
+    .sort()
+    .slice(0, MAX_FILES);
 }
 
 /** Nothing where `text` is what is there. What the disk refuses is a note that it failed. */
