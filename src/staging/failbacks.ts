@@ -150,7 +150,7 @@ export class Failbacks {
       const message = `${hardwareId} is the machine that has the name ${server} already`;
       throw new UnderstudyError('ERR_FAILBACK_STATE', message);
     }
-    if (job === '') return { hardwareId };
+    if (job === '') return { hardwareId: this.seen(server, hardwareId) };
     const { access, server: whose } = jobs.find(job);
     const words = Object.values(access ?? {}).filter(isWord);
     if (whose !== server || words.length === 0) {
@@ -158,6 +158,17 @@ export class Failbacks {
       throw new UnderstudyError('ERR_FAILBACK_STATE', `job ${job} ${why}: give the hardware id`);
     }
     return { job, expected: words.join(',').toLowerCase() };
+  }
+
+  /** A machine that has shown itself, by its hardware id or the beginning of it: a slip must not shut all out. */
+  private seen(server: ServerId, given: string): string {
+    const { refused } = this.ports.servers.recordOf(server);
+    const pending = this.ports.register.get(server)?.pendingHardwareId ?? null;
+    const known = new Set([...refused.map(({ hardwareId }) => hardwareId), pending]);
+    const found = [...known].filter((id) => id === given || isBeginning(given, id));
+    if (found.length === 1) return found[0]!;
+    const message = `no machine ${given} has asked to be ${server}: let its agent run first`;
+    throw new UnderstudyError('ERR_HARDWARE_NOT_PENDING', message, { server });
   }
 
   private async run(work: Work): Promise<LaunchEnd> {
@@ -292,6 +303,10 @@ export class Failbacks {
     }
   }
 }
+
+/** As `server show` cuts it. */
+const isBeginning = (given: string, id: string | null): boolean =>
+  given.length >= 8 && id !== null && id.startsWith(given);
 
 const codeOf = (error: unknown): string =>
   error instanceof UnderstudyError ? error.code : 'ERR_BUG';

@@ -255,6 +255,7 @@ describe('a failback', () => {
     await firstPoint(now);
     let jobs = await jobsOf(now);
     const options = { hardwareId: 'instance' };
+    await ScriptedAgent.greet(now.away, instance).refusal();
     const { id } = await jobs.startWork({ kind: 'failback', server: 'web', options });
     const reaches = (phase: string) =>
       expect.poll(() => jobs.find(id).phase, { timeout: 5000 }).toBe(phase);
@@ -286,8 +287,13 @@ describe('a failback', () => {
     await expect(check({})).rejects.toMatchObject({ code: 'ERR_API_REQUEST' });
     await expect(check({ job: 1 })).rejects.toMatchObject({ code: 'ERR_API_REQUEST' });
     await expect(check({ hardwareId: 'original' })).rejects.toThrow(/already/);
-    expect(await check({ hardwareId: 'x' })).toEqual({ hardwareId: 'x' });
+    await expect(check({ hardwareId: 'instance' })).rejects.toThrow(/let its agent run first/);
+    await ScriptedAgent.greet(now.away, instance).refusal();
+    expect(await check({ hardwareId: 'instance' })).toEqual({ hardwareId: 'instance' });
+    const short = check({ hardwareId: 'instanc' });
+    await expect(short).rejects.toMatchObject({ code: 'ERR_HARDWARE_NOT_PENDING' });
     expect(await check({ job: 'drill' })).toEqual({ job: 'drill', expected: UUID });
+    now.servers.recordOf('web').forgetRefused('instance');
     const end = now.runner.run(now.work);
     await now.reaches('admitting');
     await expect(check({ hardwareId: 'x' })).rejects.toThrow(/under way/);

@@ -56,7 +56,8 @@ const start: CommandSpec = {
       name: 'hardware',
       type: 'text',
       value: 'ID',
-      describe: 'Its hardware id instead, as server show tells it of a refused machine',
+      describe:
+        'Its hardware id (or how it begins) instead, as server show tells it of a refused machine',
     },
     { name: 'wait', type: 'flag', describe: 'Return when the instance replicates continuously' },
     yesOption,
