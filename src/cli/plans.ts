@@ -109,7 +109,10 @@ const scriptColumns: readonly Column<ApiPlanCheck['scripts'][number]>[] = [
 ];
 
 export function renderPlanCheck({ name, kind, isReady, members, scripts }: ApiPlanCheck): string {
-  const verdict = isReady ? 'nothing is in its way' : 'it cannot be run as it is';
+  const failing = [...members, ...scripts].filter(({ problem }) => problem !== null).length;
+  const fine =
+    failing === 0 ? 'nothing is in its way' : `it can be run; ${failing} optional will fail`;
+  const verdict = isReady ? fine : 'it cannot be run as it is';
   return [
     renderFields([
       ['plan', name],

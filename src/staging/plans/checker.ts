@@ -151,10 +151,10 @@ export class Checker {
 
   private tell(server: string, point: string, verdict: Verdict): void {
     const { log, records } = this.options;
-    const { outcome, detail } = verdict;
+    const { outcome, detail, hasBooted } = verdict;
     const { failures } = records.get(server);
-    if (outcome === 'failed')
-      log.error('A POINT DOES NOT BOOT', { server, point, detail, failures });
+    const message = hasBooted ? 'A POINT DOES NOT BOOT' : 'A POINT COULD NOT BE BOOTED';
+    if (outcome === 'failed') log.error(message, { server, point, detail, failures });
     else log.info('a boot check has ended', { server, point, outcome, detail });
   }
 
@@ -212,7 +212,8 @@ export class Checker {
       return;
     }
     const nowMs = clock.wallMs();
-    const verdict: Verdict = { outcome: 'failed', detail: `${error.message} (${error.code})` };
+    const detail = `${error.message} (${error.code})`;
+    const verdict: Verdict = { outcome: 'failed', detail, hasBooted: false };
     const tried = begun(before, { ...started, job: null }, nowMs);
     await records.update(before.server, () => ended(tried, verdict, nowMs));
     this.tell(before.server, started.point, verdict);
@@ -237,12 +238,19 @@ export class Checker {
 interface Verdict {
   readonly outcome: CheckOutcome;
   readonly detail: string;
+  /** It was tried: false where there was no machine to try it on. */
+  readonly hasBooted: boolean;
 }
 
 function verdictOf({ check, outcome, error }: ShownJob): Verdict {
-  if (check !== null) return { outcome: check.passed ? 'passed' : 'failed', detail: check.detail };
-  if (outcome !== 'failed') return { outcome: 'cancelled', detail: 'ended before its verdict' };
-  return { outcome: 'failed', detail: `${error?.message} (${error?.code})` };
+  const hasBooted = check !== null;
+  if (check !== null) {
+    return { outcome: check.passed ? 'passed' : 'failed', detail: check.detail, hasBooted };
+  }
+  if (outcome !== 'failed') {
+    return { outcome: 'cancelled', detail: 'ended before its verdict', hasBooted };
+  }
+  return { outcome: 'failed', detail: `${error?.message} (${error?.code})`, hasBooted };
 }
 
 /** ERR_LAUNCH_OPTIONS. */
