@@ -247,6 +247,27 @@ describe('a failover to EC2', () => {
     expect(instance().state).toBe('running');
   });
 
+  it('that nobody could see come up is kept all the same: it may run', async () => {
+    const refused = { kind: 'refuse', status: 403, type: 'UnauthorizedOperation' } as const;
+    const hasRun = () => world.double.calls.includes('RunInstances');
+    world.double.fault = (call) =>
+      call === 'DescribeInstances' && hasRun() ? refused : undefined;
+    await expect(life('leave')).rejects.toMatchObject({ code: 'ERR_AWS_DENIED' });
+    const [id] = [...world.double.ec2.instances.keys()];
+    expect(record.access).toMatchObject({ instance: id, type: 'm6i.large' });
+    expect(record.said.at(-1)).toContain('may run: it is kept');
+    expect(record.made.every(isProduct)).toBe(true);
+  });
+
+  it('that EC2 says has failed to run is not kept', async () => {
+    world.double.fault = (call) => {
+      if (call === 'DescribeInstances') instance().state = 'terminated';
+      return undefined;
+    };
+    await expect(life('leave')).rejects.toMatchObject({ code: 'ERR_EC2_INSTANCE_FAILED' });
+    expect(record.access).toBeNull();
+  });
+
   it('volumes go with the instance where the plan says so', async () => {
     world = Object.assign(world, {
       options: {

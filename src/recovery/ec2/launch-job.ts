@@ -115,10 +115,25 @@ export async function runLaunch(
   } catch (error) {
     if (launch.leave.aborted && !launch.stop.aborted) return 'left';
     if (launch.stop.aborted) return 'done';
+    if (isFailover) await keepUnseen(launch, path, error);
     throw error;
   } finally {
     aws.close();
   }
+}
+
+/**
+ * An instance that EC2 was asked for runs, though what went wrong since kept us from seeing it: it may hold
+ * new data by now, so a failover's goes by a discard alone.
+ */
+async function keepUnseen(launch: Launch, path: string, error: unknown): Promise<void> {
+  const isSeen = error instanceof UnderstudyError && error.code === 'ERR_EC2_INSTANCE_FAILED';
+  if (isSeen || launch.notes.starts !== undefined) return;
+  const held = await journalAt(path).load();
+  if (held === null || held.instanceId === null) return;
+  const { instanceId: instance, instanceType: type, imageId: image } = held;
+  await launch.up({ instance, type: type!, image: image! });
+  launch.say(`${instance} was asked for, and may run: it is kept`);
 }
 
 /** A check that has passed ends the drill, unless it is to stay. */
