@@ -5,15 +5,17 @@
  */
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { diskError } from '../../base/node-disk.ts';
+import { diskError, nodeDisk } from '../../base/node-disk.ts';
 import type { ImageOverlay } from '../image-overlay.ts';
 import { checkOptions, type OptionRule } from '../launch-options.ts';
 import type { Launch, Launcher } from '../launcher.ts';
 import { endProcess } from '../made.ts';
 import { createAccelerationChoice } from '../qemu/accelerator.ts';
 import type { VmDisk } from '../qemu/command.ts';
+import { syncFile } from '../qemu/disks.ts';
 import { imageServerPaths, startImageServer } from '../qemu/image-server.ts';
 import { runProgram } from '../qemu/programs.ts';
+import { preparePaths } from './appliance-vm.ts';
 import type { Preparation } from './preparation.ts';
 import { prepareRules } from './prepare-options.ts';
 
@@ -29,10 +31,10 @@ export const prepareImages =
       if (why !== undefined) launch.say(`prepare: WARNING the disks are left as they are: ${why}`);
       return new Map();
     }
-    if (notes.preparedBy === undefined) await prepareAll(preparation, launch);
+    const preparedBy = notes.preparedBy ?? (await prepareAll(preparation, launch));
     const overlays = new Map<string, ImageOverlay>();
     for (const [index, { volume, sizeBytes }] of launch.point.volumes.entries()) {
-      const id = `${launch.jobId}-${launch.notes.preparedBy ?? notes.preparedBy}-${index}`;
+      const id = `${launch.jobId}-${preparedBy}-${index}`;
       const overlay = await readOverlay(overlayPath(launch, index), id, sizeBytes);
       if (overlay.changed.length > 0) overlays.set(volume, overlay);
     }
@@ -42,7 +44,8 @@ export const prepareImages =
 const overlayPath = ({ workFolder }: Launch, index: number): string =>
   join(workFolder, `prepared${index}.qcow2`);
 
-async function prepareAll(preparation: Preparation, launch: Launch): Promise<void> {
+/** What tells this preparation from others of the job: remembered once the overlays are whole, and durable. */
+async function prepareAll(preparation: Preparation, launch: Launch): Promise<number> {
   const { clock, workFolder, runFolder, point } = launch;
   for (const name of [workFolder, runFolder]) {
     await launch.making({ kind: 'folder', name });
@@ -50,6 +53,8 @@ async function prepareAll(preparation: Preparation, launch: Launch): Promise<voi
       throw diskError(cause, name);
     });
   }
+  // Of a former life that was killed: it holds the overlays, and would write on.
+  await endProcess(preparePaths(launch).pidfile, clock);
   const disks: VmDisk[] = [];
   const { accelerator } = await createAccelerationChoice(clock)('auto');
   try {
@@ -60,8 +65,11 @@ async function prepareAll(preparation: Preparation, launch: Launch): Promise<voi
       await endProcess(imageServerPaths(runFolder, index).pidfile, clock);
     }
   }
-  // The overlays are whole from here on.
-  await launch.remember({ preparedBy: Math.round(clock.wallMs()) });
+  for (const { overlayPath: path } of disks) await syncFile(path);
+  await nodeDisk.syncDirectory(workFolder);
+  const preparedBy = Math.round(clock.wallMs());
+  await launch.remember({ preparedBy });
+  return preparedBy;
 }
 
 const isDrill = ({ kind }: Launch): boolean => kind === 'drill';

@@ -79,7 +79,8 @@ export async function syncDisks(launch: Launch, disks: readonly VmDisk[]): Promi
   await nodeDisk.syncDirectory(dirname(launch.productFolder));
 }
 
-async function syncFile(path: string): Promise<void> {
+/** What was written to a file by others is on the disk of this machine when it resolves. ERR_DISK_*. */
+export async function syncFile(path: string): Promise<void> {
   const file = await nodeDisk.open(path, 'write');
   try {
     await file.sync();
