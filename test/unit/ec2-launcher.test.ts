@@ -250,13 +250,24 @@ describe('a failover to EC2', () => {
   it('that nobody could see come up is kept all the same: it may run', async () => {
     const refused = { kind: 'refuse', status: 403, type: 'UnauthorizedOperation' } as const;
     const hasRun = () => world.double.calls.includes('RunInstances');
-    world.double.fault = (call) =>
-      call === 'DescribeInstances' && hasRun() ? refused : undefined;
+    world.double.fault = (call) => (call === 'DescribeInstances' && hasRun() ? refused : undefined);
     await expect(life('leave')).rejects.toMatchObject({ code: 'ERR_AWS_DENIED' });
     const [id] = [...world.double.ec2.instances.keys()];
     expect(record.access).toMatchObject({ instance: id, type: 'm6i.large' });
     expect(record.said.at(-1)).toContain('may run: it is kept');
     expect(record.made.every(isProduct)).toBe(true);
+  });
+
+  it('that was up and is seen no more is told once', async () => {
+    const refused = { kind: 'refuse', status: 403, type: 'UnauthorizedOperation' } as const;
+    const phase = async (name: string) => {
+      if (name === 'up') {
+        world.double.fault = (call) => (call === 'DescribeInstances' ? refused : undefined);
+      }
+    };
+    await expect(life('leave', { phase })).rejects.toMatchObject({ code: 'ERR_AWS_DENIED' });
+    expect(record.access).toMatchObject({ privateAddress: '10.0.0.7' });
+    expect(record.said.join()).not.toContain('may run');
   });
 
   it('that EC2 says has failed to run is not kept', async () => {

@@ -96,8 +96,14 @@ const planOf = (options: LaunchOptions): FittedPlan =>
 /** The contract of launchers: src/recovery/launcher.ts. */
 export async function runLaunch(
   ports: Ec2Ports & { readonly quota: PutQuota },
-  launch: Launch,
+  given: Launch,
 ): Promise<LaunchEnd> {
+  let isToldUp = given.notes.starts !== undefined;
+  const up: Launch['up'] = async (access) => {
+    await given.up(access);
+    isToldUp = true;
+  };
+  const launch: Launch = { ...given, up };
   const path = join(launch.folder, 'ec2-launch.json');
   const isFailover = launch.kind === 'failover';
   await launch.making({ kind: LAUNCH, name: path, ...(isFailover && { isProduct: true }) });
@@ -115,7 +121,7 @@ export async function runLaunch(
   } catch (error) {
     if (launch.leave.aborted && !launch.stop.aborted) return 'left';
     if (launch.stop.aborted) return 'done';
-    if (isFailover) await keepUnseen(launch, path, error);
+    if (isFailover && !isToldUp) await keepUnseen(launch, path, error);
     throw error;
   } finally {
     aws.close();
@@ -128,7 +134,7 @@ export async function runLaunch(
  */
 async function keepUnseen(launch: Launch, path: string, error: unknown): Promise<void> {
   const isSeen = error instanceof UnderstudyError && error.code === 'ERR_EC2_INSTANCE_FAILED';
-  if (isSeen || launch.notes.starts !== undefined) return;
+  if (isSeen) return;
   const held = await journalAt(path).load();
   if (held === null || held.instanceId === null) return;
   const { instanceId: instance, instanceType: type, imageId: image } = held;
