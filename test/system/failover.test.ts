@@ -70,7 +70,7 @@ describe('a failover', () => {
       const disk = scratch.path('disk');
       const data = scratch.path('other');
       copyFileSync(bootDisk(), disk);
-      writeFileSync(data, randomMebibytes(4));
+      writeFileSync(data, randomMebibytes(1));
       const [port, web] = [await freePort(), await freePort()];
       const dataFolder = smallDisk(scratch, 400);
       const place = {
@@ -93,7 +93,7 @@ describe('a failover', () => {
       const { id } = await staging.json<ApiJob>(
         ...['failover', 'start', ...SMALL, '--server', 'guest', '--forward', `${web}:80`],
         ...['--probe', 'ssh:', '--probe-key', 'drill', '--probe-run', 'cat /var/boots'],
-        ...['--copy-rate', '512KiB', '--wait'],
+        ...['--copy-rate', '128KiB', '--wait'],
       );
       let job = await jobOf(staging, id);
       expect(job).toMatchObject({ phase: 'up', keeps: true, standsAlone: false });

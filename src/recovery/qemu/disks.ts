@@ -10,6 +10,7 @@ import type { Launch } from '../launcher.ts';
 import { endProcess } from '../made.ts';
 import type { VmDisk, VmSpec } from './command.ts';
 import { findFirmware } from './firmware.ts';
+import { holesOf, markHoles } from './holes.ts';
 import { imageServerPaths, startImageServer } from './image-server.ts';
 import { runProgram } from './programs.ts';
 
@@ -50,6 +51,7 @@ export async function makeDisks(launch: Launch): Promise<VmDisk[]> {
     const wholeBytes = String(Math.ceil(sizeBytes / 512) * 512);
     if (!hasWritten(launch)) {
       await runProgram('qemu-img', ['create', '-q', '-f', 'qcow2', path, wholeBytes]);
+      if (launch.options.standAlone === true) await skipHoles(launch, volume, path);
     }
     disks.push({ socketPath, overlayPath: path, sectorBytes });
   }
@@ -65,6 +67,15 @@ async function serve(launch: Launch, index: number, volume: string): Promise<str
   const isLow = launch.options.priority === 'low';
   await startImageServer(address, { runFolder, index, clock, logPath, isLow });
   return socketPath;
+}
+
+async function skipHoles(launch: Launch, volume: string, path: string): Promise<void> {
+  const image = await launch.openImage(volume);
+  try {
+    await markHoles(path, await holesOf(image, launch.clock));
+  } finally {
+    image.close();
+  }
 }
 
 /** A disk that stands alone has none. */
