@@ -7,7 +7,7 @@ import { nodeDisk, openRawDisk } from '../base/node-disk.ts';
 import { formatSize } from '../base/units.ts';
 import { checkTarget } from '../recovery/failback/target-check.ts';
 import { type TargetFacts, targetFacts } from '../recovery/failback/target-facts.ts';
-import { UndoFile } from '../recovery/failback/undo-file.ts';
+import { UndoFile, type UndoTitle } from '../recovery/failback/undo-file.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import type { Settings } from './settings.ts';
@@ -116,8 +116,7 @@ export interface OpenTarget extends HomeTarget {
 /** Nothing else may have the disk from now on. ERR_FAILBACK_TARGET, ERR_UNDO_FILE. */
 export async function openTarget(
   target: HomeTarget,
-  server: string,
-  time: string,
+  { server, cause, time }: Pick<UndoTitle, 'server' | 'cause' | 'time'>,
 ): Promise<OpenTarget> {
   const { facts, volume, path, undoPath } = target;
   const file = await openRawDisk(facts.realPath, facts.kind === 'file' ? 'file' : 'block').catch(
@@ -128,7 +127,7 @@ export async function openTarget(
     },
   );
   try {
-    const title = { server, volume, target: path, sizeBytes: facts.sizeBytes, time };
+    const title = { server, volume, target: path, sizeBytes: facts.sizeBytes, cause, time };
     const undo =
       undoPath === null ? null : await UndoFile.open(nodeDisk, undoPath, dirname(undoPath), title);
     return {

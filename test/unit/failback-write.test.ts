@@ -20,6 +20,7 @@ const CHUNKS = chunkCount(SIZE);
 const DIFFERENT = [0, 3, 4, 8, CHUNKS - 1];
 const title: UndoTitle = {
   ...{ server: 'web', volume: 'root', target: '/disk', sizeBytes: TARGET_SIZE, time: 'now' },
+  cause: 'failback j1',
 };
 const live = new AbortController().signal;
 const quiet = { stop: live, onProgress: () => undefined };
@@ -161,6 +162,43 @@ describe('a disk that is written home', () => {
     }
   });
 
+  it('can be put back where a run was killed, and the power went after the next', async () => {
+    const { old, image } = contents();
+    for (let kill = 1, isOver = false; !isOver; kill += 1) {
+      const world = new FaultyDisk();
+      await put(world.mount(), old);
+      world.cutPowerAt(world.calls + kill);
+      isOver = await run(world.mount(), sourceOf(image)).then(
+        () => true,
+        () => false,
+      );
+      // The program was killed, not the machine: all that it wrote is seen, not all of it is durable.
+      world.reopen();
+      const from = world.calls;
+      await run(world.mount(), sourceOf(image));
+      const calls = world.calls - from;
+      for (let cut = 1; cut <= calls; cut += 1) {
+        const random = new Random(100 * kill + cut);
+        const next = new FaultyDisk();
+        await put(next.mount(), old);
+        next.cutPowerAt(next.calls + kill);
+        await run(next.mount(), sourceOf(image)).catch(() => undefined);
+        next.reopen();
+        next.cutPowerAt(next.calls + cut);
+        await run(next.mount(), sourceOf(image)).catch(() => undefined);
+        next.restart(random);
+        const disk = next.mount();
+        // Where not even its title is whole nothing was written.
+        await undone(disk).catch((error) => {
+          expect(error.code).toMatch(/ERR_UNDO_FILE|ERR_DISK_NOT_FOUND/);
+        });
+        const isAsBefore = Buffer.from(await disk.readFile('/disk')).equals(old);
+        expect(isAsBefore, `killed at ${kill}, cut at ${cut}`).toBe(true);
+      }
+      expect(kill).toBeLessThan(60);
+    }
+  });
+
   it('is not touched where what it held cannot be kept', async () => {
     const { old, image } = contents();
     const world = new FaultyDisk();
@@ -248,15 +286,39 @@ describe('an undo file', () => {
     await kept(disk);
     const file = await disk.open('/undo', 'write');
     await file.truncate((await file.size()) - 100);
-    expect(await all(disk)).toMatchObject({ found: whole.slice(0, 2), torn: CHUNK_BYTES - 36 });
+    expect(await all(disk)).toMatchObject({ found: whole.slice(0, 2), torn: CHUNK_BYTES + 28 });
     await kept(disk);
     expect(await all(disk)).toEqual({ found: whole, torn: 0 });
+  });
+
+  it('that is damaged is refused, wherever the damage lies, and never cut off there', async () => {
+    const size = await (async () => {
+      const disk = new FaultyDisk().mount();
+      await kept(disk);
+      return (await disk.readFile('/undo')).length;
+    })();
+    for (let at = 0; at < size; at += at < 600 ? 7 : 1999) {
+      const world = new FaultyDisk();
+      await kept(world.mount());
+      world.flip('/undo', at);
+      const before = Buffer.from(world.peek('/undo'));
+      const said = `damaged at ${at} of ${size}`;
+      await expect(all(world.mount()), said).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
+      await expect(kept(world.mount()), said).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
+      expect(before.equals(world.peek('/undo')), said).toBe(true);
+    }
   });
 
   it('of another disk, or none at all, is refused', async () => {
     const disk = new FaultyDisk().mount();
     await kept(disk);
-    for (const other of [{ target: '/x' }, { volume: 'x' }, { server: 'x' }, { sizeBytes: 1 }]) {
+    for (const other of [
+      { target: '/x' },
+      { volume: 'x' },
+      { server: 'x' },
+      { sizeBytes: 1 },
+      { cause: 'x' },
+    ]) {
       const opened = UndoFile.open(disk, '/undo', '/', { ...title, ...other });
       await expect(opened).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
     }

@@ -186,9 +186,10 @@ async function runFailbackCommand(context: CommandContext, settings: Settings): 
   }
   const startMs = context.clock.monotonicMs();
   const time = new Date(context.clock.wallMs()).toISOString();
+  const cause = failback === null ? `point ${point.id}` : `failback ${failback.job}`;
   const targets: OpenTarget[] = [];
   try {
-    for (const target of chosen) targets.push(await openTarget(target, server, time));
+    for (const target of chosen) targets.push(await openTarget(target, { server, cause, time }));
     const patient = patientClient(context, client);
     const writer = new HomeWriter(context, patient);
     const run = {

@@ -18,6 +18,11 @@ export class ChunkSet {
     }
   }
 
+  has(offset: number): boolean {
+    const chunk = Math.floor(offset / CHUNK_BYTES);
+    return ((this.bits[chunk >> 3]! >> (chunk & 7)) & 1) === 1;
+  }
+
   /** Ascending, of whole chunks. */
   *extents(): Generator<Extent> {
     const chunks = chunkCount(this.sizeBytes);
