@@ -40,6 +40,7 @@ export class Watch {
   private followedMs = Number.NEGATIVE_INFINITY;
   private trouble: string | null = null;
   private lastAnswer: string | null = null;
+  private lastError = '';
 
   constructor(vm: Vm, launch: Launch, means: VmMeans) {
     this.vm = vm;
@@ -60,11 +61,35 @@ export class Watch {
     for (;;) {
       if (launch.stop.aborted) return this.end();
       if (launch.leave.aborted) return 'left';
-      if (this.isCheckDue && (await this.look())) return 'done';
+      if (await this.survives(() => this.round())) return 'done';
       if (!isVmAlive(launch)) return this.endedItself();
-      if (this.console.trim()) launch.say('the console log had grown too large and was emptied');
-      await this.followSometimes();
       await sleep(launch.clock, LOOK_MS);
+    }
+  }
+
+  /** True: the machine was ended, for its check has passed. */
+  private async round(): Promise<boolean> {
+    if (this.isCheckDue && (await this.look())) return true;
+    if (this.console.trim()) {
+      this.launch.say('the console log had grown too large and was emptied');
+    }
+    await this.followSometimes();
+    return false;
+  }
+
+  /** What fails here ends a drill. The machine of a failover serves on: it is told, and tried again. */
+  private async survives(step: () => Promise<boolean>): Promise<boolean> {
+    const { launch } = this;
+    try {
+      return await step();
+    } catch (error) {
+      if (!isFailover(launch)) throw error;
+      if (!isVmAlive(launch)) return false;
+      const message = error instanceof Error ? error.message : String(error);
+      if (message !== this.lastError) launch.say(`the watch over the machine: ${message}`);
+      this.lastError = message;
+      await this.reconnect();
+      return false;
     }
   }
 
@@ -85,7 +110,7 @@ export class Watch {
 
   private async endedItself(): Promise<LaunchEnd> {
     if (this.isCheckDue) await this.fail('the virtual machine ended before the check');
-    this.launch.say('the guest has shut itself down');
+    this.launch.say('the virtual machine has ended by itself');
     return 'done';
   }
 
@@ -100,12 +125,7 @@ export class Watch {
     if (nowMs - this.followedMs < FOLLOW_MS) return;
     this.followedMs = nowMs;
     if (this.copy === null && !isFailover(launch)) return;
-    try {
-      await this.follow(this.vm.qmp);
-    } catch (error) {
-      if (!(error instanceof UnderstudyError) || !isVmAlive(launch)) return;
-      await this.reconnect(error);
-    }
+    if (isVmAlive(launch)) await this.follow(this.vm.qmp);
   }
 
   private async follow(qmp: Qmp): Promise<void> {
@@ -118,10 +138,9 @@ export class Watch {
     await this.tellPhase();
   }
 
-  /** The control socket has failed and the machine runs: another connection, the next time round. */
-  private async reconnect(error: UnderstudyError): Promise<void> {
+  /** It may be the control socket that has failed: another connection, where there is one. */
+  private async reconnect(): Promise<void> {
     const { launch, vm } = this;
-    launch.say(`QEMU's control socket: ${error.message}`);
     vm.qmp.close();
     const qmp = await reach(launch, REACH_MS).catch(() => null);
     if (qmp !== null) this.vm = { ...vm, qmp };
@@ -134,7 +153,10 @@ export class Watch {
   /** True: the check passed and the machine was ended. */
   private async look(): Promise<boolean> {
     const { launch, vm } = this;
-    const answer = await this.answer();
+    const answer = await this.answer().catch((error: Error) => {
+      if (!isFailover(launch)) throw error;
+      return { isGood: false, detail: error.message };
+    });
     if (!this.isCheckDue) return false;
     if (answer?.isGood !== true) {
       this.lastAnswer = answer?.detail ?? this.lastAnswer;
