@@ -70,7 +70,7 @@ describe('an initramfs', () => {
   });
 
   it('that unpacks without end is refused', async () => {
-    const bomb = gzipSync(Buffer.alloc(800 * 2 ** 20), { level: 1 });
+    const bomb = gzipSync(Buffer.alloc(600 * 2 ** 20), { level: 1 });
     await expect(readInitramfs(bomb)).rejects.toBeInstanceOf(InitramfsError);
   });
 });

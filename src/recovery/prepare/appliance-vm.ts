@@ -104,7 +104,10 @@ export async function startAppliance(
     await ended(launch);
   };
   try {
-    while (!existsSync(paths.talk)) await sleep(clock, POLL_MS);
+    while (!existsSync(paths.talk)) {
+      if (processOf(pidfile) === null) throw prepareFailed('QEMU has ended');
+      await sleep(clock, POLL_MS);
+    }
     talk = await GuestTalk.connect(paths.talk, clock);
     stop.addEventListener('abort', stopped);
     if (stop.aborted) stopped();

@@ -13,7 +13,7 @@ import { attempt, ORIGINAL, readText } from './tree-text.ts';
 
 const MAX_KERNELS = 8;
 const MAX_FOLDERS = 256;
-const MAX_IMAGE_BYTES = 384 * MIB;
+const MAX_IMAGE_BYTES = 256 * MIB;
 const MAX_LIST_BYTES = 16 * MIB;
 const MAX_MODULE_BYTES = 64 * MIB;
 const SPARE_BYTES = MIB;

@@ -17,7 +17,7 @@ export interface InitramfsFile {
 /** Where it cannot be read; the message says why. */
 export class InitramfsError extends Error {}
 
-const MAX_UNPACKED_BYTES = 768 * MIB;
+const MAX_UNPACKED_BYTES = 512 * MIB;
 const MAX_FILES = 200_000;
 const HEADER_BYTES = 110;
 const TRAILER = 'TRAILER!!!';
