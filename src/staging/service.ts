@@ -36,6 +36,7 @@ import { Copies } from './copies.ts';
 import { Failbacks } from './failbacks.ts';
 import { type OpenJobs, openJobs } from './jobs/open-jobs.ts';
 import { type Listening, listen, parseListen, type TlsIdentity } from './listen.ts';
+import { withJobs } from './machine-jobs.ts';
 import { Machines } from './machines.ts';
 import { CheckRecords } from './plans/check-records.ts';
 import { Checker } from './plans/checker.ts';
@@ -399,18 +400,6 @@ const retentionOf = (upkeep: Upkeep, guard: ClockGuard): ApiBackend['retention']
   run: () => upkeep.retainNow(),
   resume: () => guard.resume(),
 });
-
-/** Of machines that were refused: whose they are. */
-const withJobs =
-  (jobs: ReturnType<OpenJobs['jobs']['list']>) =>
-  (server: ApiServer): ApiServer => {
-    const refused = server.refused.map((machine) => {
-      const isIts = (value: string) => machine.words.includes(value.toLowerCase());
-      const job = jobs.find(({ access }) => Object.values(access ?? {}).some(isIts));
-      return { ...machine, job: job?.id ?? null };
-    });
-    return { ...server, refused };
-  };
 
 /** What is known of a server beyond its session: its policies, holds, snapshots in EC2, boot checks. */
 const withKept =

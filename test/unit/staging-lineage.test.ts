@@ -15,7 +15,9 @@ import {
   type Holder,
   noteWritten,
 } from '../../src/staging/lineage-state.ts';
+import { withJobs } from '../../src/staging/machine-jobs.ts';
 import { Register } from '../../src/staging/register.ts';
+import { createMemoryNetwork } from './support/memory-transport.ts';
 import { helloOf, ScriptedAgent } from './support/scripted-agent.ts';
 import {
   first,
@@ -239,6 +241,31 @@ describe('a clone', () => {
     await servers.admit('web', 'clone');
     expect(register.get('web')).toMatchObject({ hardwareId: 'clone', pendingHardwareId: null });
     expect(servers.describe()[0]!.refused.map(({ hardwareId }) => hardwareId)).toEqual(['drill']);
+    await servers.stop();
+  });
+});
+
+describe('a machine that was refused', () => {
+  it('is known as that of a job by what it says of itself', async () => {
+    const { network, servers } = await makeWorld(folder);
+    await ScriptedAgent.connect(network.dialer, hello);
+    const far = createMemoryNetwork(systemClock);
+    far.listen((connect) => servers.accept(connect, ['0a1b-uuid', 'i-0123']));
+    await ScriptedAgent.greet(far.dialer, clone).refusal();
+    await ScriptedAgent.greet(network.dialer, helloOf('web', volumes, 'other')).refusal();
+    const jobs = [
+      { id: 'none', access: null },
+      { id: 'drill', access: { serial: 'socat', uuid: '0A1B-UUID' } },
+    ];
+    const [shown] = servers.describe().map(withJobs(jobs));
+    expect(shown!.refused.map(({ hardwareId, job }) => [hardwareId, job])).toEqual([
+      ['clone', 'drill'],
+      ['other', null],
+    ]);
+    const [byInstance] = servers
+      .describe()
+      .map(withJobs([{ id: 'ec2', access: { id: 'i-0123' } }]));
+    expect(byInstance!.refused[0]!.job).toBe('ec2');
     await servers.stop();
   });
 });
