@@ -98,9 +98,9 @@ async function open(
 
 const of = (server: string) => prestage!.list().servers.find((each) => each.server === server);
 const isAt = (server: string, point: string) =>
-  expect.poll(() => of(server)?.volumes[0]?.point, { timeout: 10_000, interval: 5 }).toBe(point);
+  expect.poll(() => of(server)?.volumes[0]?.point, { timeout: 40_000, interval: 5 }).toBe(point);
 const settled = (server: string) =>
-  expect.poll(() => of(server)?.state, { timeout: 10_000, interval: 5 }).toBe('current');
+  expect.poll(() => of(server)?.state, { timeout: 40_000, interval: 5 }).toBe('current');
 const count = (call: string) => world.double.calls.filter((name) => name === call).length;
 const headOf = (server: string) => of(server)!.volumes[0]!.snapshotId!;
 const snapshots = () => [...world.double.ebs.snapshots.keys()];
@@ -194,7 +194,7 @@ describe('a chain', () => {
       return undefined;
     };
     await open({}, { putsPerSecond: 1e6, backgroundPerSecond: 0.05 });
-    await expect.poll(() => puts, { timeout: 10_000, interval: 5 }).toBeGreaterThan(15);
+    await expect.poll(() => puts, { timeout: 40_000, interval: 5 }).toBeGreaterThan(15);
     await prestage!.stop();
     expect(puts).toBeLessThan(40);
     await open();
@@ -214,7 +214,7 @@ describe('a chain', () => {
     const lost = headOf('web1');
     world.double.ebs.snapshots.delete(lost);
     await prestage!.run('web1');
-    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(lost);
+    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(lost);
     expect(web.holds(headOf('web1'))).toBe(true);
     await settled('web1');
     await prestage!.stop();
@@ -239,13 +239,13 @@ describe('a chain', () => {
     await prestage!.stop();
     const plan = { region: 'us-east-1', encryption: { kmsKeyArn }, tags: { team: 'a' } };
     await open({ plan });
-    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(plain);
+    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(plain);
     await settled('web1');
     const [only] = world.double.ebs.snapshots.values();
     expect(only).toMatchObject({ id: headOf('web1'), kmsKeyArn, tags: { team: 'a' } });
     await prestage!.stop();
     await open({ plan: { ...plan, region: 'eu-central-1' } });
-    await expect.poll(() => headOf('web1'), { timeout: 10_000 }).not.toBe(only!.id);
+    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(only!.id);
     await settled('web1');
     expect(snapshots()).toEqual([headOf('web1')]);
   });
@@ -307,7 +307,7 @@ describe('what goes wrong', () => {
         : undefined;
     await open();
     const failed = () => prestage!.list().servers.find(({ state }) => state === 'failing');
-    await expect.poll(() => failed()?.failures ?? 0, { timeout: 10_000 }).toBeGreaterThan(0);
+    await expect.poll(() => failed()?.failures ?? 0, { timeout: 40_000 }).toBeGreaterThan(0);
     expect(failed()).toMatchObject({
       error: { code: 'ERR_AWS_DENIED', message: expect.stringContaining('StartSnapshot') },
       nextMs: expect.any(Number),
@@ -333,7 +333,7 @@ describe('what goes wrong', () => {
     await write('web1.chain', '{"understudy":"ec2-chain","vers');
     await open();
     await isAt('db1', point);
-    await expect.poll(() => of('web1')?.error?.code, { timeout: 10_000 }).toBe('ERR_EC2_RECORD');
+    await expect.poll(() => of('web1')?.error?.code, { timeout: 40_000 }).toBe('ERR_EC2_RECORD');
     await prestage!.stop();
     // What was switched off is not known any more: nothing that costs money is on.
     await write('switches.json', 'x');
@@ -396,7 +396,7 @@ describe('the quota', () => {
     await huge.point(store);
     const point = await web.point(store);
     await open({ servers: ['huge'] }, { putsPerSecond: 0.03, backgroundPerSecond: 0.03 });
-    await expect.poll(() => count('PutSnapshotBlock'), { timeout: 10_000 }).toBeGreaterThan(3);
+    await expect.poll(() => count('PutSnapshotBlock'), { timeout: 40_000 }).toBeGreaterThan(3);
     const putsOfHuge = () =>
       [...world.double.ebs.snapshots.values()].find(
         ({ tags }) => tags['understudy-server'] === 'huge',
