@@ -13,6 +13,7 @@ import { BLOCK_BYTES } from '../tools/ebs-double.ts';
 import { cleanIn, launchIn, planOf, rootDisk } from './support/aws-launch.ts';
 import {
   expectKilled,
+  hurriedClock,
   imageOf,
   killAt,
   memoryRecord,
@@ -225,6 +226,7 @@ describe('refusals', () => {
 
   it('an instance that does not pass its checks', async () => {
     world.double.ec2.checks = 'impaired';
+    world.reconnect({}, hurriedClock);
     await expect(launch()).rejects.toMatchObject({
       code: 'ERR_EC2_INSTANCE_FAILED',
       message: expect.stringContaining('did not pass its status checks within 20 minutes'),
