@@ -58,7 +58,9 @@ export async function followFailback(
       progress.finish();
       return failback;
     }
-    throwIfFailed(await client.call<ApiJob>('GET', jobPath(job)), client.url);
+    const its = await client.call<ApiJob>('GET', jobPath(job));
+    // One that is cancelled gives the name back first: then the failback is over.
+    if (its.outcome !== 'cancelled' || its.cleanError !== null) throwIfFailed(its, client.url);
     await sleep(context.clock, POLL_MS);
   }
 }

@@ -84,11 +84,12 @@ export async function beginSession(
   server.hasIngest = true;
   try {
     return await server.mutex.run(async () => {
+      const over = new Set<VolumeDescription>();
       for (const description of descriptions) {
-        await refuseFormer(core, server, description);
-        await dropOther(core, server, description);
+        if (await isOver(core, server, description)) over.add(description);
+        else await dropOther(core, server, description);
       }
-      return new IngestSession(core, server, descriptions);
+      return new IngestSession(core, server, descriptions, over);
     });
   } catch (error) {
     server.hasIngest = false;
@@ -96,19 +97,26 @@ export async function beginSession(
   }
 }
 
-/** A generation that was left for another one is over: its epochs have been counted already. */
-async function refuseFormer(
+/**
+ * A generation that was left for another one is over: its epochs have been counted already. An agent that has
+ * committed in it sees by the position what is held, and begins a new one; any other is refused.
+ */
+async function isOver(
   core: Core,
   server: ServerState,
-  { volume, generation }: VolumeDescription,
-): Promise<void> {
+  { volume, generation, committedEpoch = 0 }: VolumeDescription,
+): Promise<boolean> {
   const state = server.volumes.get(volume);
-  if (state?.head == null || state.head.generation === generation) return;
+  if (state?.head == null || state.head.generation === generation) return false;
   const { bases, deltas } = await listMaps(core, { server: server.server, volume, generation });
   const isStaged = state.staged.some(({ info }) => info.generation === generation);
-  if (!isStaged && bases.length + deltas.length === 0) return;
-  throw describedWrongly(`volume ${volume}: generation ${generation} was left for another one`);
+  if (!isStaged && bases.length + deltas.length === 0) return false;
+  if (committedEpoch === 0) throw leftGeneration(volume, generation);
+  return true;
 }
+
+const leftGeneration = (volume: string, generation: string): UnderstudyError =>
+  describedWrongly(`volume ${volume}: generation ${generation} was left for another one`);
 
 /**
  * The journal says that another epoch is open before memory does, or the former one, which a replay would
@@ -141,12 +149,18 @@ export class IngestSession implements Ingest {
   private readonly arrivals: Arrivals;
   private failure: UnderstudyError | null = null;
 
-  constructor(core: Core, server: ServerState, descriptions: readonly VolumeDescription[]) {
+  constructor(
+    core: Core,
+    server: ServerState,
+    descriptions: readonly VolumeDescription[],
+    over: ReadonlySet<VolumeDescription>,
+  ) {
     this.core = core;
     this.server = server;
     this.volumes = descriptions.map((description) => {
       const state = server.volumes.get(description.volume)!;
-      return { description, state, view: new VolumeView(core, state) };
+      const view = new VolumeView(core, state);
+      return { description, state, view, isOver: over.has(description) };
     });
     this.arrivals = new Arrivals(descriptions.length);
     this.positions = this.volumes.map((volume) => positionOf(core, server.server, volume));
@@ -201,7 +215,11 @@ export class IngestSession implements Ingest {
   }
 
   commit(request: CommitRequest): Promise<CommitOutcome> {
-    return this.step(() => commitEpochs(this.core, this.server, this.volumes, request));
+    return this.step(() => {
+      for (const { volume } of request.volumes)
+        if (this.volumes[volume]?.isOver) this.target(volume);
+      return commitEpochs(this.core, this.server, this.volumes, request);
+    });
   }
 
   async close(): Promise<void> {
@@ -228,8 +246,12 @@ export class IngestSession implements Ingest {
 
   private target(volume: number): SessionVolume {
     const target = this.volumes[volume];
-    if (target !== undefined) return target;
-    throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', `no volume ${volume} in this session`);
+    if (target === undefined) {
+      throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', `no volume ${volume} in this session`);
+    }
+    const { description, isOver } = target;
+    if (isOver) throw leftGeneration(description.volume, description.generation);
+    return target;
   }
 
   /**
@@ -377,6 +399,7 @@ function positionOf(core: Core, server: string, volume: SessionVolume): VolumePo
     head === null || isLeft
       ? null
       : { generation: head.generation, epoch: head.epoch, contentDigest: head.contentDigest };
+  if (volume.isOver) return { committed, syncedChunks: 0 };
   return {
     committed,
     syncedChunks: openEpoch(server, volume.state, volume.description).syncedChunks,

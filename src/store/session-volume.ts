@@ -10,6 +10,11 @@ export interface SessionVolume {
   readonly description: VolumeDescription;
   readonly state: VolumeState;
   readonly view: VolumeView;
+  /**
+   * Its generation was left for another one (another machine had the name meanwhile): the agent is told what
+   * is held instead, and begins a new one. Nothing is taken.
+   */
+  readonly isOver: boolean;
 }
 
 /** The name of the epoch that is open for a volume as its agent describes it. */

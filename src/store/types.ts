@@ -35,6 +35,8 @@ export interface VolumeDescription {
   readonly sizeBytes: number;
   readonly sectorBytes: number;
   readonly generation: Generation;
+  /** Of this generation, as far as the agent knows; nothing: none. */
+  readonly committedEpoch?: number;
 }
 
 export interface VolumePosition {

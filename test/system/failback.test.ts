@@ -236,4 +236,48 @@ describe('failback', () => {
       expect(former.map(({ lastPoint }) => lastPoint)).toEqual([last.id, done.lastPoint]);
     });
   });
+
+  it('that is given up lets the original go on, which has run all the time', async () => {
+    await withScratch('failback-cancel', async (scratch) => {
+      const { server } = scratch;
+      const staging = await Staging.start(scratch);
+      const home = scratch.path('original');
+      writeFileSync(home, randomBytes(4 * MIB));
+      const scan = ['--tracker', 'scan'];
+      const original = startAgent(scratch, staging, {
+        volumes: [`${VOLUME}=${home}`],
+        words: scan,
+      });
+      await staging.waitForPoints(1);
+      const first = await staging.createPoint(server);
+      const away = scratch.path('instance');
+      copyFileSync(home, away);
+      const run = 'mount -t tmpfs none /run && exec "$@"';
+      const instance = startAgent(scratch, staging, {
+        volumes: [`${VOLUME}=${away}`],
+        words: scan,
+        wrap: [...elsewhere(scratch, '7'), 'bash', '-c', run, 'bash'],
+      });
+      const refused = async () => (await staging.server(server)).refused;
+      await waitFor('the refusal', async () => (await refused()).length > 0, timeout);
+      const { hardwareId } = (await refused())[0]!;
+      const begin = ['failback', 'start', '--server', server, '--hardware', hardwareId];
+      const { job } = await staging.json<ApiFailback>(...begin, '--yes', '--wait');
+      await staging.json('failback', 'cancel', '--server', server, '--yes');
+      expect((await failbackOf(staging, job)).phase).toBe('cancelled');
+      await instance.kill();
+      overwrite(home, MIB, Buffer.from('what the original wrote on'));
+      const next = async () => {
+        const { connected, state } = await staging.server(server);
+        return connected && state === 'continuous';
+      };
+      await waitFor('the original', next, timeout);
+      expect(original.child.exitCode).toBe(null);
+      const last = await staging.createPoint(server);
+      expect(last.volumes[0]!.generation).not.toBe(first.volumes[0]!.generation);
+      const out = scratch.path('out');
+      await staging.export(last.id, VOLUME, out);
+      expect(digestOfFile(out)).toBe(digestOfFile(home));
+    });
+  });
 });

@@ -305,6 +305,21 @@ describe('sessions', () => {
     expect(outcome.kind).toBe('committed');
     await ingest.close();
     expect(await codeOf(store.beginIngest('web', [description]))).toBe('ERR_INGEST_DESCRIPTION');
+    // Who has committed in it is told what is held instead, and nothing of it is taken.
+    const former = { ...description, committedEpoch: 1 };
+    for (const use of [
+      (session: Ingest) => session.offer(0, wholes([5]), 1),
+      (session: Ingest) => session.patch(0, wholes([5]), [verified(5)]),
+      (session: Ingest) => session.commit(request(1)),
+      (session: Ingest) => session.commit(request(2)),
+    ]) {
+      const session = await store.beginIngest('web', [former]);
+      expect(session.positions[0]).toMatchObject({
+        ...{ committed: { generation: other.generation, epoch: 1 }, syncedChunks: 0 },
+      });
+      expect(await codeOf(use(session))).toBe('ERR_INGEST_DESCRIPTION');
+      await session.close();
+    }
     const points = await store.points({ order: 'oldest' });
     expect(await readChunk(points[0]!.id, 3)).toEqual(contentOf(4));
     expect(await readChunk(points[1]!.id, 3)).toEqual(contentOf(8));
