@@ -99,6 +99,12 @@ function writeScripts(folder: string): void {
 }
 
 const jobOf = (staging: Staging, id: string) => staging.json<ApiJob>('job', 'show', id);
+/** Halted, up or over: a command would be given up before, where the machine is busy. */
+const settled = (staging: Staging, id: string) =>
+  waitFor('the plan', async () => /^(?:halted|up|$)/.test((await jobOf(staging, id)).phase), {
+    timeoutMs: 2 * BOOT_MS,
+    everyMs: 500,
+  });
 const statesOf = ({ steps }: ApiJob) =>
   steps!.map(({ name, state }) => `${name} ${state}`).join(', ');
 
@@ -130,13 +136,14 @@ describe('a plan', () => {
           [bad, null],
         ],
       ]);
-      const halted = await staging.run('plan', 'drill', 'shop', '--wait');
+      const { id } = await staging.json<ApiJob>('plan', 'drill', 'shop');
+      await settled(staging, id);
+      const halted = await staging.run('job', 'wait', id);
       expect([halted.exitCode, halted.err]).toEqual([
         3,
         expect.stringContaining('ERR_PLAN_HALTED'),
       ]);
       expect(halted.out).toMatch(/member web1 +failed .*ALERT!/);
-      const { id } = (await staging.json<ApiJob[]>('job', 'list', '--kind', 'plan'))[0]!;
       const job = await jobOf(staging, id);
       expect(statesOf(job)).toBe(
         'announce done, db1 done, wait 1 s done, cache1 failed, web1 failed, tell waiting',
@@ -147,9 +154,9 @@ describe('a plan', () => {
 
       await staging.daemon.stop('SIGKILL');
       staging = await Staging.start(scratch, place);
-      const retried = await staging.json<ApiJob>(
-        ...['plan', 'retry', id, '--step', '5', '--point', good, '--wait'],
-      );
+      await staging.json('plan', 'retry', id, '--step', '5', '--point', good);
+      await settled(staging, id);
+      const retried = await staging.json<ApiJob>('job', 'wait', id);
       expect(statesOf(retried)).toContain('web1 done, tell done');
       expect(retried.steps![4]).toMatchObject({ attempt: 2, point: good });
       const told = JSON.parse(readFileSync(scratch.path('told.json'), 'utf8'));
@@ -171,7 +178,7 @@ describe('a plan', () => {
       await staging.daemon.stop();
       await checkByItself(scratch, place);
     });
-  });
+  }, 1_200_000);
 });
 
 /** Its job is done when the machine is up (with TEST_FULL: has booted); the machine is on its own then. */
@@ -185,7 +192,8 @@ async function failOver(scratch: Scratch, staging: Staging): Promise<void> {
   expect([unasked.exitCode, unasked.err]).toEqual([
     ...[6, expect.stringContaining('ERR_CLI_CONFIRMATION')],
   ]);
-  const { id } = await staging.json<ApiJob>('plan', 'failover', 'alone', '--yes', '--wait');
+  const { id } = await staging.json<ApiJob>('plan', 'failover', 'alone', '--yes');
+  await settled(staging, id);
   await staging.json('job', 'wait', id, '--ended');
   expect(await jobOf(staging, id)).toMatchObject({ state: 'cleaned', outcome: 'done' });
   const member = `${id}.1.1`;
@@ -208,10 +216,10 @@ async function checkByItself(
   await before.daemon.stop();
   const staging = await Staging.start(scratch, { ...place, words: [...words, ...how] });
   const check = () => staging.json<ApiServerCheck>('server', 'check', 'web1');
-  await waitFor('a check', async () => (await check()).state === 'running', { timeoutMs: 60_000 });
+  await waitFor('a check', async () => (await check()).state === 'running', { timeoutMs: BOOT_MS });
   const { job } = (await check()).last!;
   const pids = () => processesOf(job!, machines);
-  await waitFor('its machine', () => pids().length === 2, { timeoutMs: 60_000 });
+  await waitFor('its machine', () => pids().length === 2, { timeoutMs: BOOT_MS });
   expect(pids().map(nicenessOf)).toEqual([19, 19]);
   expect(
     sh('ionice', '-p', ...pids())
