@@ -11,6 +11,7 @@ import {
   fullDisk,
   isUp,
   JobsWorld,
+  OVERLAY,
   POINT,
   PRODUCT,
   type ScriptedLauncher,
@@ -70,6 +71,32 @@ describe('a failover', () => {
     await expect(jobs.startAgain(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
     await expect(jobs.discard(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
     await jobs.remove(id);
+  });
+
+  it('that serves is found again though its point cannot be opened; one that is not up has failed', async () => {
+    const before = await start();
+    const { id } = await before.start(failover());
+    await until(before, id, isUp);
+    launcher.script = async (launch) => {
+      await launch.making(OVERLAY);
+      const { leave } = launch;
+      while (!leave.aborted) await new Promise((done) => setTimeout(done, 10));
+      return 'left';
+    };
+    const early = await before.start(failover());
+    await expect.poll(() => before.find(early.id).made.length).toBe(1);
+    await before.close();
+    launcher.script = withProduct;
+    const damaged = async () => {
+      throw new UnderstudyError('ERR_PIECE_DAMAGED', 'a content is damaged');
+    };
+    backend.store.openImage = damaged;
+    backend.store.point = damaged;
+    const jobs = await start();
+    await expect.poll(() => launcher.launches.length).toBe(3);
+    expect(jobs.find(id)).toMatchObject({ state: 'running', error: null });
+    await until(jobs, early.id, cleanedUp);
+    expect(jobs.find(early.id).error).toMatchObject({ code: 'ERR_PIECE_DAMAGED' });
   });
 
   it('cancelled before it is up leaves nothing', async () => {

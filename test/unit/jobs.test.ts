@@ -53,7 +53,7 @@ describe('a job', () => {
     expect(jobs.find(id)).toMatchObject({ outcome: 'done', error: null });
     expect(launcher.cleaned).toEqual([['overlay']]);
     expect(backend.openReaders()).toBe(0);
-    expect(await jobs.log(id)).toMatch(/Z begun\n.*stopped\n.*done\n.*cleaned up\n$/s);
+    await expect.poll(() => jobs.log(id)).toMatch(/Z begun\n.*stopped\n.*done\n.*cleaned up\n$/s);
     expect(jobs.list().map((job) => job.id)).toEqual([id]);
     await expect(jobs.stop(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
   });

@@ -70,7 +70,11 @@ export async function findVm(launch: Launch): Promise<Vm | null> {
   }
   // Its image servers ask on through the same socket, with a fresh credential.
   for (const [index, { volume }] of launch.point.volumes.entries()) {
-    if (!standsAlone(launch, index)) await launch.imageAddress(volume);
+    if (standsAlone(launch, index)) continue;
+    await softly(
+      launch,
+      launch.imageAddress(volume).then(() => undefined),
+    );
   }
   const qmp = await reach(launch, isFailover(launch) ? Number.POSITIVE_INFINITY : REACH_MS);
   await softly(launch, launch.remember({ isUp: true }));

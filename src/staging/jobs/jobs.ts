@@ -123,7 +123,7 @@ export class Jobs {
     for (const job of await jobs.files.load(ports.log)) jobs.jobs.set(job.id, liveOf(job));
     // A runner that goes on may start others meanwhile: those have begun.
     for (const live of [...jobs.jobs.values()]) {
-      if (needsPoint(live.job)) await jobs.holdAgain(live);
+      await jobs.holdAgain(live);
       if (live.job.state !== 'cleaned') await jobs.settle(live, { type: 'begin' });
     }
     return jobs;
@@ -394,6 +394,7 @@ export class Jobs {
 
   /** After a restart. Where it cannot be, the launch tries again, and tells. */
   private async holdAgain(live: Live): Promise<void> {
+    if (!needsPoint(live.job)) return;
     await holdPoint(live, this.ports.store).catch((error: Error) => {
       const { id, point } = live.job;
       this.ports.log.error('a point cannot be held', { job: id, point, reason: error.message });
@@ -460,7 +461,9 @@ export class Jobs {
   private async launch(live: Live): Promise<void> {
     let event: JobEvent | null;
     try {
-      if (needsPoint(live.job)) await holdPoint(live, this.ports.store);
+      // What serves does not end for want of its point.
+      if (live.job.keeps) await this.holdAgain(live);
+      else await holdPoint(live, this.ports.store);
       const end = await this.workerOf(live.job).run(live);
       event = end === 'done' ? { type: 'ended' } : null;
     } catch (error) {

@@ -85,9 +85,9 @@ export function workOf(live: Live, ports: WorkPorts): Work {
 export async function launchOf(live: Live, kind: LaunchKind, ports: WorkPorts): Promise<Launch> {
   const { store, door } = ports;
   const work = workOf(live, ports);
-  const { point: id, pointFacts } = live.job;
-  // What stands alone outlives its point.
-  const point = live.job.standsAlone && pointFacts !== null ? pointFacts : await store.point(id);
+  const { point: id, pointFacts, keeps } = live.job;
+  // What stands alone outlives its point; what serves must not end for want of it.
+  const point = keeps && pointFacts !== null ? pointFacts : await store.point(id);
   return {
     ...work,
     ...{ kind, point },
