@@ -73,6 +73,21 @@ describe('an initramfs', () => {
     const bomb = gzipSync(Buffer.alloc(600 * 2 ** 20), { level: 1 });
     await expect(readInitramfs(bomb)).rejects.toBeInstanceOf(InitramfsError);
   });
+
+  it('of parts that unpack to too much together is refused', async () => {
+    const half = newcArchive([file('big', '\0'.repeat(2 ** 20))]);
+    const part = zstdCompressSync(half);
+    const two = Buffer.concat([part, part]);
+    await expect(readInitramfs(two, 2 ** 20)).rejects.toBeInstanceOf(InitramfsError);
+    expect((await readInitramfs(two, 4 * 2 ** 20)).files.size).toBe(1);
+  });
+
+  it.each([
+    ['entries', () => Array<Buffer>(210_000).fill(main.subarray(0, main.indexOf('070701', 6)))],
+    ['parts', () => Array<Buffer>(300).fill(main)],
+  ])('of %s without end is refused', async (_what, parts) => {
+    await expect(readInitramfs(Buffer.concat(parts()))).rejects.toThrow('than any initramfs has');
+  });
 });
 
 /** modprobe's search, by libkmod's description of the file. */
@@ -323,6 +338,20 @@ describe('a root file system', () => {
     expect(texts(await fixed(), 'failed')).toEqual([
       expect.stringMatching(/initramfs: cannot be read: of an unknown packing/),
     ]);
+  });
+
+  it('with a kernel whose list of modules cannot be read gets all else', async () => {
+    server();
+    tree.put(`${M}/modules.dep`, Buffer.alloc(17 * 2 ** 20));
+    const notes = await fixed();
+    expect(texts(notes, 'failed')).toEqual(['initramfs: too large']);
+    expect(tree.text('/boot/grub/grub.cfg')).toContain('root=UUID=aaaa-root');
+  });
+
+  it('with network files of no sense and size does not have them held', async () => {
+    server();
+    tree.put('/etc/netplan/1.yaml', `eth0:\n  macaddress: x\n${'#'.repeat(70_000)}`);
+    expect(texts(await fixed(), 'changed').join()).not.toContain('a card of any name');
   });
 
   it('that is nearly empty is prepared as far as it goes', async () => {

@@ -187,6 +187,8 @@ describe('what the kernel is told', () => {
     const { text } = loader('grubenv', old);
     expect(text).toHaveLength(1024);
     expect(text).toContain(`kernelopts=root=UUID=aaaa-root ro ${SERIAL} \nsaved_entry=0\n###`);
+    const foreign = loader('grubenv', block('kernelopts=root=/dev/sda2 title=\xe9\xe9\xe9\n'));
+    expect(foreign.text).toHaveLength(1024);
     const long = block(`kernelopts=${'x'.repeat(1000)}\n`);
     expect(loader('grubenv', long)).toMatchObject({ text: long, notes: [{ kind: 'failed' }] });
   });

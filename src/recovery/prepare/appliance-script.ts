@@ -11,6 +11,8 @@
 export const PORT_NAME = 'understudy.prepare';
 /** Where the appliance's own things lie once the disk is the root: in the memory of its /dev. */
 export const OWN_FOLDER = '/dev/.understudy';
+/** Of the longest names, as many as fit into one answer. */
+const MAX_LISTED = 4000;
 
 export const initScript = `#!/bin/sh
 export PATH=/bin
@@ -32,6 +34,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 done
 exec 3<>$talk || { echo "ALERT! no port"; poweroff -f; }
 . /serve
+watch_host 600 &
 serve
 sync
 poweroff -f
@@ -40,6 +43,10 @@ poweroff -f
 export const serveScript = `own=${OWN_FOLDER}
 fail() { echo "$*" >&2; return 1; }
 size_of() { stat -L -c %s "$1"; }
+watch_host() { # SECONDS: a host that asks nothing for so long is gone
+  cd $own
+  while sleep "$1"; do rm alive 2>/dev/null || poweroff -f; done
+}
 do_load() { while read -r file; do insmod /modules/$file 2>/dev/null; done </modules/$1; true; }
 do_devices() {
   for each in /sys/class/block/*; do
@@ -66,7 +73,10 @@ do_mount() { # DEVICE TYPE OPTIONS PATH
 do_umount() { umount "$1"; }
 do_head() { head -c "$1" "$2"; }
 do_list() {
+  count=0
   for each in "$1"/* "$1"/.[!.]*; do
+    # An answer has a bound.
+    count=$((count + 1)); [ $count -le ${MAX_LISTED} ] || break
     if [ -d "$each" ]; then type=d; elif [ -f "$each" ]; then type=f
     elif [ -L "$each" ]; then type=l; elif [ -e "$each" ]; then type=o; else continue; fi
     printf '%s%s\\0' $type "\${each##*/}"
@@ -80,7 +90,10 @@ do_stat() { # one letter, and the size
 }
 do_keep() { # FROM|TO: a copy beside it, made once
   from=\${1%%|*}; to=\${1#*|}
-  [ -e "$to" ] || [ -L "$to" ] || cp -a "$from" "$to"
+  [ -e "$to" ] || [ -L "$to" ] || cp -a "$from" "$to" && return 0
+  # A part of it would be taken for the original.
+  rm -f "$to"
+  return 1
 }
 do_move() { mv "\${1%%|*}" "\${1#*|}"; }
 do_link() { # TARGET|PATH
@@ -96,9 +109,20 @@ receive() { # SIZE: what follows on the port, in memory
 }
 do_write() { # SIZE MODE PATH: into the file that is there, or a new one of that mode
   receive "$1" || return 1
-  is_new=; [ -e "$3" ] || is_new=1
-  mkdir -p "\${3%/*}/" && cat $own/in >"$3" || return 1
-  [ -z "$is_new" ] || chmod "$2" "$3"
+  if [ -e "$3" ]; then rewrite "$3"; return; fi
+  mkdir -p "\${3%/*}/" && cat $own/in >"$3" && chmod "$2" "$3" && return 0
+  [ -L "$3" ] || rm -f "$3"
+  return 1
+}
+rewrite() { # PATH: its blocks stay its own, so that what was there can be put back when the disk is full
+  [ -f "$1" ] || fail "is no file" || return 1
+  cat "$1" >$own/old || { rm -f $own/old; return 1; }
+  put_over $own/in "$1" && return 0
+  put_over $own/old "$1"
+  return 1
+}
+put_over() { # FROM PATH
+  dd if="$1" of="$2" bs=65536 conv=notrunc status=none && truncate -s "$(size_of "$1")" "$2"
 }
 do_append() { # SIZE PATH
   receive "$1" || return 1
@@ -129,7 +153,9 @@ answer() { # VERDICT FILE
 }
 do_read() { # MOST PATH
   [ -f "$2" ] || fail "no such file" || return 1
-  [ "$(size_of "$2")" -le "$1" ] || fail "larger than $1 bytes"
+  [ "$(size_of "$2")" -le "$1" ] || fail "larger than $1 bytes" || return 1
+  # Its length is told before its bytes: they must be there.
+  cat "$2" >/dev/null
 }
 serve() {
   # A port to which nobody is connected yet reads as ended.
@@ -138,6 +164,7 @@ serve() {
 answer_all() {
   while IFS= read -r line <&3; do
     asked=1
+    : >$own/alive
     verb=\${line%% *}; a=\${line#* }
     b=\${a#* }; c=\${b#* }; d=\${c#* }
     case $verb in

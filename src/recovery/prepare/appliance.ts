@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { UnderstudyError } from '../../base/errors.ts';
 import { diskError, nodeDisk } from '../../base/node-disk.ts';
+import { syncFile } from '../qemu/disks.ts';
 import { runProgram } from '../qemu/programs.ts';
 import { type ApplianceKernel, findKernel } from './appliance-kernel.ts';
 import { initScript, serveScript } from './appliance-script.ts';
@@ -79,7 +80,12 @@ async function make(folder: string, work: string, place: string | undefined): Pr
   const { release } = kernel;
   await writeFile(join(made, 'about.json'), JSON.stringify({ release, hasLvm: lvm !== undefined }));
   const name = join(folder, key);
-  if (!existsSync(name)) await nodeDisk.rename(made, name);
+  if (!existsSync(name)) {
+    for (const each of ['initramfs', 'kernel', 'about.json']) await syncFile(join(made, each));
+    await nodeDisk.syncDirectory(made);
+    await nodeDisk.rename(made, name);
+    await nodeDisk.syncDirectory(folder);
+  }
   return madeBefore(folder, key)!;
 }
 

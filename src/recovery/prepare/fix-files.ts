@@ -75,12 +75,15 @@ export async function fixLoaders(
   if (count === 0) notes.add('warning', 'kernel-line', '', 'no configuration of a boot loader');
 }
 
+/** All are held at once. */
+const MAX_NETWORK_FILE_BYTES = 65_536;
+
 export async function fixNetwork(tree: DiskTree, notes: Notes): Promise<void> {
   const files: NetworkFile[] = [];
   const paths = [...networkFiles];
   for (const folder of networkFolders) paths.push(...(await filesIn(tree, folder)));
   for (const path of paths.filter(isNetworkFile)) {
-    const text = await readText(tree, path);
+    const text = await readText(tree, path, MAX_NETWORK_FILE_BYTES);
     if (text !== null) files.push({ path, text });
   }
   const hasCloudInit = (await tree.stat('/etc/cloud/cloud.cfg')).kind === 'f';

@@ -62,14 +62,6 @@ async function fixKernel(
   release: string,
   rootType: string,
 ): Promise<readonly string[]> {
-  const folder = `/lib/modules/${release}`;
-  const dependencies = (await tree.read(`${folder}/modules.dep`, MAX_LIST_BYTES)).toString(
-    'latin1',
-  );
-  const kernel: Kernel = {
-    ...{ release, dependencies, list: parseDependencies(dependencies) },
-    builtIn: parseBuiltIn((await readText(tree, `${folder}/modules.builtin`)) ?? ''),
-  };
   const path = await imageOf(tree, release);
   if (path === null) {
     notes.add('warning', ABOUT, '', `no initramfs for ${release}`);
@@ -77,9 +69,20 @@ async function fixKernel(
   }
   let added: readonly string[] = [];
   await attempt(notes, ABOUT, path, async () => {
-    added = await fixImage(tree, notes, kernel, path, rootType);
+    added = await fixImage(tree, notes, await kernelOf(tree, release), path, rootType);
   });
   return added;
+}
+
+async function kernelOf(tree: DiskTree, release: string): Promise<Kernel> {
+  const folder = `/lib/modules/${release}`;
+  const dependencies = (await tree.read(`${folder}/modules.dep`, MAX_LIST_BYTES)).toString(
+    'latin1',
+  );
+  return {
+    ...{ release, dependencies, list: parseDependencies(dependencies) },
+    builtIn: parseBuiltIn((await readText(tree, `${folder}/modules.builtin`)) ?? ''),
+  };
 }
 
 async function imageOf(tree: DiskTree, release: string): Promise<string | null> {

@@ -17,8 +17,10 @@ export interface InitramfsFile {
 /** Where it cannot be read; the message says why. */
 export class InitramfsError extends Error {}
 
+/** Of all parts of an image together: what is unpacked stays in memory until the end. */
 const MAX_UNPACKED_BYTES = 512 * MIB;
 const MAX_FILES = 200_000;
+const MAX_PARTS = 256;
 const HEADER_BYTES = 110;
 const TRAILER = 'TRAILER!!!';
 
@@ -37,19 +39,37 @@ export interface Initramfs {
   readonly files: ReadonlyMap<string, InitramfsFile>;
 }
 
-/** A later file replaces an earlier one of its name, as for the kernel. InitramfsError. */
-export async function readInitramfs(image: Buffer): Promise<Initramfs> {
-  const files = new Map<string, InitramfsFile>();
+/** What was read so far. */
+interface Reading {
+  readonly files: Map<string, InitramfsFile>;
+  /** Entries, those that replace another counted too. */
+  entries: number;
+  /** That may still be unpacked. */
+  roomBytes: number;
+}
+
+/**
+ * A later file replaces an earlier one of its name, as for the kernel. `mostBytes`: of what is unpacked.
+ * InitramfsError.
+ */
+export async function readInitramfs(
+  image: Buffer,
+  mostBytes = MAX_UNPACKED_BYTES,
+): Promise<Initramfs> {
+  const reading: Reading = { files: new Map(), entries: 0, roomBytes: mostBytes };
+  const { files } = reading;
   let rest = image;
-  for (;;) {
+  for (let part = 0; ; part += 1) {
     rest = withoutZeros(rest);
     if (rest.length === 0) break;
+    if (part === MAX_PARTS) throw new InitramfsError('more parts than any initramfs has');
     if (isArchive(rest)) {
-      rest = readArchive(rest, files);
+      rest = readArchive(rest, reading);
       continue;
     }
-    const { plain, used } = await unpacked(rest);
-    readArchives(plain, files);
+    const { plain, used } = await unpacked(rest, reading.roomBytes);
+    reading.roomBytes -= plain.length;
+    readArchives(plain, reading);
     rest = used === null ? tailArchive(rest) : rest.subarray(used);
   }
   if (files.size === 0) throw new InitramfsError('it is empty');
@@ -64,13 +84,13 @@ function withoutZeros(bytes: Buffer): Buffer {
   return bytes.subarray(at);
 }
 
-function readArchives(bytes: Buffer, files: Map<string, InitramfsFile>): void {
+function readArchives(bytes: Buffer, reading: Reading): void {
   let rest = withoutZeros(bytes);
-  while (rest.length > 0 && isArchive(rest)) rest = withoutZeros(readArchive(rest, files));
+  while (rest.length > 0 && isArchive(rest)) rest = withoutZeros(readArchive(rest, reading));
 }
 
 /** What follows the archive. */
-function readArchive(bytes: Buffer, files: Map<string, InitramfsFile>): Buffer {
+function readArchive(bytes: Buffer, reading: Reading): Buffer {
   let at = 0;
   for (;;) {
     const header = bytes.toString('latin1', at, at + HEADER_BYTES);
@@ -88,8 +108,11 @@ function readArchive(bytes: Buffer, files: Map<string, InitramfsFile>): Buffer {
     at = padded(end);
     if (name === TRAILER) return bytes.subarray(Math.min(at, bytes.length));
     const isLink = (mode & 0o170000) === 0o120000;
-    if (files.size >= MAX_FILES) throw new InitramfsError('more files than any initramfs has');
-    files.set(name, { name, isLink, content: bytes.subarray(start, end) });
+    reading.entries += 1;
+    if (reading.entries > MAX_FILES) {
+      throw new InitramfsError('more files than any initramfs has');
+    }
+    reading.files.set(name, { name, isLink, content: bytes.subarray(start, end) });
   }
 }
 
@@ -101,7 +124,8 @@ interface Unpacked {
   readonly used: number | null;
 }
 
-async function unpacked(bytes: Buffer): Promise<Unpacked> {
+/** More than `mostBytes` is an InitramfsError. */
+async function unpacked(bytes: Buffer, mostBytes: number): Promise<Unpacked> {
   const magic = bytes.toString('hex', 0, 6);
   const packing = packings.find((each) => magic.startsWith(each.magic));
   if (packing === undefined) throw new InitramfsError(`of an unknown packing (${magic})`);
@@ -109,12 +133,12 @@ async function unpacked(bytes: Buffer): Promise<Unpacked> {
   // An archive of our own may lie behind; the programs would take it for damage.
   const own = bytes.subarray(0, bytes.length - tailArchive(bytes).length);
   try {
-    if (program === 'gzip') return { plain: await unzipped(own), used: null };
+    if (program === 'gzip') return { plain: await unzipped(own, mostBytes), used: null };
     if (program === 'zstd') {
       const used = zstdLength(bytes);
-      return { plain: await unzstd(bytes.subarray(0, used)), used };
+      return { plain: await unzstd(bytes.subarray(0, used), mostBytes), used };
     }
-    return { plain: await byProgram(program, words, own), used: null };
+    return { plain: await byProgram(program, words, own, mostBytes), used: null };
   } catch (cause) {
     if (cause instanceof InitramfsError) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
@@ -122,9 +146,11 @@ async function unpacked(bytes: Buffer): Promise<Unpacked> {
   }
 }
 
-const limit = { maxOutputLength: MAX_UNPACKED_BYTES };
-const unzipped = (bytes: Buffer): Promise<Buffer> => promisify(gunzip)(bytes, limit);
-const unzstd = (bytes: Buffer): Promise<Buffer> => promisify(zstdDecompress)(bytes, limit);
+const limit = (mostBytes: number) => ({ maxOutputLength: Math.max(1, mostBytes) });
+const unzipped = (bytes: Buffer, mostBytes: number): Promise<Buffer> =>
+  promisify(gunzip)(bytes, limit(mostBytes));
+const unzstd = (bytes: Buffer, mostBytes: number): Promise<Buffer> =>
+  promisify(zstdDecompress)(bytes, limit(mostBytes));
 
 /** The first file in an archive of ours; see initramfs-archive.ts. */
 export const APPENDED_MARK = 'understudy-prepared';
@@ -157,7 +183,12 @@ function zstdLength(bytes: Buffer): number {
   return at + ((descriptor & 4) === 0 ? 0 : 4);
 }
 
-function byProgram(program: string, words: readonly string[], input: Buffer): Promise<Buffer> {
+function byProgram(
+  program: string,
+  words: readonly string[],
+  input: Buffer,
+  mostBytes: number,
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, words, { stdio: ['pipe', 'pipe', 'ignore'] });
     const parts: Buffer[] = [];
@@ -165,7 +196,7 @@ function byProgram(program: string, words: readonly string[], input: Buffer): Pr
     child.stdout.on('data', (part: Buffer) => {
       parts.push(part);
       length += part.length;
-      if (length > MAX_UNPACKED_BYTES) child.kill('SIGKILL');
+      if (length > mostBytes) child.kill('SIGKILL');
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       const isAbsent = error.code === 'ENOENT';
@@ -175,7 +206,7 @@ function byProgram(program: string, words: readonly string[], input: Buffer): Pr
     child.stdin.on('error', () => child.stdin.destroy());
     child.on('close', (code) => {
       // What follows its own bytes may be an error to it; what came out is looked at anyway.
-      const isBounded = length <= MAX_UNPACKED_BYTES;
+      const isBounded = length <= mostBytes;
       if (isBounded && (code === 0 || length > 0)) resolve(Buffer.concat(parts));
       else reject(new InitramfsError(`${program} cannot unpack it`));
     });

@@ -125,6 +125,6 @@ function sized(lines: readonly string[], old: string): string | null {
   const text = lines.join('\n');
   if (text === old) return old;
   const plain = `${text.replace(/#+$/, '')}`;
-  const length = Buffer.byteLength(plain);
+  const length = Buffer.byteLength(plain, 'latin1');
   return length > GRUBENV_BYTES ? null : plain + '#'.repeat(GRUBENV_BYTES - length);
 }

@@ -2,6 +2,7 @@
  * Text files of a disk, read and rewritten. Latin 1 both ways: every byte that is not meant comes back as it
  * was. The first change of a file leaves the original beside it.
  */
+import { MIB } from '../../base/units.ts';
 import type { DiskTree } from './disk-tree.ts';
 import { Refusal } from './guest.ts';
 import type { Note, Notes } from './report.ts';
@@ -9,9 +10,13 @@ import type { Note, Notes } from './report.ts';
 export const ORIGINAL = '.understudy-original';
 
 /** Null where it is not there, is no file, or is too large to be meant. */
-export async function readText(tree: DiskTree, path: string): Promise<string | null> {
+export async function readText(
+  tree: DiskTree,
+  path: string,
+  mostBytes = MIB,
+): Promise<string | null> {
   try {
-    return (await tree.read(path)).toString('latin1');
+    return (await tree.read(path, mostBytes)).toString('latin1');
   } catch (cause) {
     if (cause instanceof Refusal) return null;
     throw cause;
