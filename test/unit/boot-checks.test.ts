@@ -232,6 +232,20 @@ describe('checks by themselves', () => {
     expect(errors).toHaveLength(1);
   });
 
+  it('whose options this service would refuse have failed, and do not keep the others waiting', async () => {
+    world.launcher.acts.set('web1', 'pass');
+    await world.open();
+    const before = await check();
+    await before.stop();
+    const records = await CheckRecords.open(nodeDisk, join(world.root, 'data'), silentLog);
+    const policy = { everyMs: null, options: { noSuchOption: 1 } };
+    await records.update('db1', () => ({ policy, last: null }));
+    const running = await check();
+    await until(() => running.status('web1').last?.outcome === 'passed');
+    expect(running.status('db1').last).toMatchObject({ outcome: 'failed', job: null });
+    expect(running.status('db1').last!.detail).toContain('ERR_LAUNCH_OPTIONS');
+  });
+
   it('are gone on with after a restart, and not made twice', async () => {
     world.launcher.acts.set('db1', 'hang');
     world.launcher.acts.set('web1', 'pass');

@@ -191,8 +191,8 @@ export class Checker {
     const id = jobs.newId();
     const started = { point: point.id, pointTime: point.time, job: id };
     await records.update(server, (now) => begun(now, started, clock.wallMs()));
-    const options = checkedOptions(this.settingsOf(before).options);
     try {
+      const options = checkedOptions(this.settingsOf(before).options);
       await jobs.start({ point: point.id, target: 'qemu', options, id });
       log.info('a boot check begins', { server, point: point.id, job: id });
     } catch (error) {

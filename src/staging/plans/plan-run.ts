@@ -248,6 +248,8 @@ export class PlanFollower {
 
   private async member(step: PlanStep, id: string): Promise<JobError | 'done' | null> {
     const { clock, making } = this.work;
+    // Its time begins anew with staging: neither a leap of the clock nor staging's absence uses it up.
+    const startMs = clock.monotonicMs();
     const { kind } = this.options;
     const member = this.memberOf(step);
     if (kind === 'drill') await making({ kind: MADE_JOB, name: id });
@@ -260,8 +262,7 @@ export class PlanFollower {
       const verdict = memberVerdict(this.ports.jobs.find(id), member.waitFor);
       if (verdict !== null) return verdict;
       if (this.abort.aborted) return null;
-      const sinceMs = clock.wallMs() - Date.parse(step.startedAt!);
-      if (sinceMs > member.timeoutMs) return this.giveUp(id, member);
+      if (clock.monotonicMs() - startMs > member.timeoutMs) return this.giveUp(id, member);
       await sleep(clock, LOOK_MS);
     }
   }

@@ -100,6 +100,8 @@ export class PlanWorld {
   readonly points: ListedPoint[] = [];
   readonly scripts = join(this.root, 'scripts');
   openReaders = 0;
+  /** By so much the wall clock is wrong. */
+  leapMs = 0;
   disk: Disk = nodeDisk;
   jobs!: Jobs;
   plans!: OpenPlans['plans'];
@@ -145,7 +147,8 @@ export class PlanWorld {
 
   /** Staging starts, over what a former life has left. */
   async open(scriptsDir: string | null = this.scripts): Promise<void> {
-    const world = { clock: systemClock, log: silentLog };
+    const wallMs = () => systemClock.wallMs() + this.leapMs;
+    const world = { clock: { ...systemClock, wallMs }, log: silentLog };
     const door = new ImageDoor({ ...world, runFolder: join(this.root, 'run'), token: 't' });
     const data = join(this.root, 'data');
     const { store } = this;
