@@ -169,6 +169,16 @@ describe('what the kernel is told', () => {
     ['words', 'root=/dev/sda2 ro', `root=UUID=aaaa-root ro ${SERIAL}`],
     ['extlinux', '  append root=/dev/sda2', `  append root=UUID=aaaa-root ${SERIAL}`],
     ['default', 'GRUB_CMDLINE_LINUX="quiet"', `GRUB_CMDLINE_LINUX="quiet ${SERIAL}"`],
+    [
+      'default',
+      "GRUB_CMDLINE_LINUX='a \"b\"' # old",
+      `GRUB_CMDLINE_LINUX='a "b" ${SERIAL}' # old`,
+    ],
+    ['default', 'GRUB_CMDLINE_LINUX=quiet # old', `GRUB_CMDLINE_LINUX="quiet ${SERIAL}" # old`],
+    // What another line ends, or a shell works out, is not ours to change.
+    ['default', 'GRUB_CMDLINE_LINUX="a \\\nb"\n', 'GRUB_CMDLINE_LINUX="a \\\nb"\n'],
+    ['default', 'GRUB_CMDLINE_LINUX="a"b\n', 'GRUB_CMDLINE_LINUX="a"b\n'],
+    ['default', 'GRUB_CMDLINE_LINUX=$(words)\n', 'GRUB_CMDLINE_LINUX=$(words)\n'],
     ['default', 'GRUB_CMDLINE_LINUX=', `GRUB_CMDLINE_LINUX="${SERIAL}"`],
     ['default', 'GRUB_TIMEOUT=5\n', `GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX="${SERIAL}"\n`],
     [

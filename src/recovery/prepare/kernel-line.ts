@@ -93,21 +93,30 @@ function withSerial(words: string, seen: Set<string>): string {
   return `${end}${end === '' ? '' : ' '}${own}${words.slice(end.length)}`;
 }
 
-const assignment = /^(\s*)(GRUB_CMDLINE_LINUX)(=)(["']?)(.*?)(["']?)\s*$/;
+/** As a shell reads it, on one line: before, the words in their quotes or one without, after. */
+const assignments: readonly RegExp[] = [
+  /^(\s*GRUB_CMDLINE_LINUX=)(")((?:[^"\\]|\\.)*)"(\s*(?:#.*)?)$/,
+  /^(\s*GRUB_CMDLINE_LINUX=)(')([^']*)'(\s*(?:#.*)?)$/,
+  /^(\s*GRUB_CMDLINE_LINUX=)()([^\s"'\\#;&|<>()$`]*)(\s*|\s+#.*)$/,
+];
 
 function rewriteDefault({ path, text }: KernelLineFile, disks: Disks, root: Device): Rewritten {
   const seen = new Set<string>();
   const hasSerial = /^\s*GRUB_CMDLINE_LINUX\w*=.*console=(?:ttyS|ttyAMA|hvc)\d/m.test(text);
   let isThere = false;
   const lines = text.split('\n').map((line) => {
-    const found = assignment.exec(line);
-    if (found === null) return line;
+    if (!/^\s*GRUB_CMDLINE_LINUX=/.test(line)) return line;
     isThere = true;
-    const [, indent = '', name = '', equals = '', quote = '', words = ''] = found;
+    const found = assignments.map((each) => each.exec(line)).find((each) => each !== null);
+    if (found === undefined) {
+      seen.add('?GRUB_CMDLINE_LINUX is written in a way that is left alone');
+      return line;
+    }
+    const [, before = '', quote = '', words = '', after = ''] = found;
     const changed = changedWords(words, disks, root, seen, !hasSerial);
     if (changed === words) return line;
     const own = quote === '' ? '"' : quote;
-    return `${indent}${name}${equals}${own}${changed}${own}`;
+    return `${before}${own}${changed}${own}${after}`;
   });
   if (!isThere && !hasSerial) {
     const words = withSerial('', seen);
