@@ -110,6 +110,27 @@ describe('fstab', () => {
     expect(fstab(line)).toEqual({ text: line, notes: [] });
   });
 
+  it.each([
+    ['in an array', { type: 'raid' }, 'ext4'],
+    ['encrypted', { type: 'luks' }, 'xfs'],
+    ['in LVM that could not be opened', { type: 'lvm' }, 'ext4'],
+    ['of a kind that is not known here', { type: '' }, 'ntfs3'],
+  ] as const)(
+    'a file system %s is still waited for: its services would begin without it',
+    (...told) => {
+      const [, { type: held }, type] = told;
+      const devices = [root, device('vdc1', 1, 1, held, '')];
+      const line = `UUID=hidden /var/lib/db ${type} defaults 0 2`;
+      const { text, notes } = rewriteFstab(line, { ...disks, devices }, root);
+      expect(text).toBe(line);
+      expect(notes).toMatchObject([
+        { kind: 'warning', text: expect.stringContaining('left as it is') },
+      ]);
+      const gone = rewriteFstab('/dev/sdz1 /srv ext4 defaults 0 2', { ...disks, devices }, root);
+      expect(gone.text).toContain('nofail');
+    },
+  );
+
   it('gives the root the UUID of what was found to be the root, whatever it said', () => {
     expect(fstab('UUID=old / ext4 defaults 0 1').text).toBe('UUID=aaaa-root / ext4 defaults 0 1');
   });
@@ -169,11 +190,7 @@ describe('what the kernel is told', () => {
     ['words', 'root=/dev/sda2 ro', `root=UUID=aaaa-root ro ${SERIAL}`],
     ['extlinux', '  append root=/dev/sda2', `  append root=UUID=aaaa-root ${SERIAL}`],
     ['default', 'GRUB_CMDLINE_LINUX="quiet"', `GRUB_CMDLINE_LINUX="quiet ${SERIAL}"`],
-    [
-      'default',
-      "GRUB_CMDLINE_LINUX='a \"b\"' # old",
-      `GRUB_CMDLINE_LINUX='a "b" ${SERIAL}' # old`,
-    ],
+    ['default', 'GRUB_CMDLINE_LINUX=\'a "b"\' # old', `GRUB_CMDLINE_LINUX='a "b" ${SERIAL}' # old`],
     ['default', 'GRUB_CMDLINE_LINUX=quiet # old', `GRUB_CMDLINE_LINUX="quiet ${SERIAL}" # old`],
     // What another line ends, or a shell works out, is not ours to change.
     ['default', 'GRUB_CMDLINE_LINUX="a \\\nb"\n', 'GRUB_CMDLINE_LINUX="a \\\nb"\n'],

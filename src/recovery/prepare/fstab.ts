@@ -68,6 +68,10 @@ function changeOf(entry: FstabEntry, disks: Disks, root: Device): Change | null 
   const found = deviceOfSpec(spec, disks);
   if (found === null && !isHardwareSpec(spec)) return null;
   if (target === '/') return rootChange(spec, found, root);
+  if (found === undefined && !isHardwareSpec(spec) && mayBeHidden(type, disks)) {
+    const where = 'may lie where was not looked';
+    return { text: `${spec} (${target}) ${where}: left as it is`, isWarning: true };
+  }
   if (found === undefined || found === null) return absentChange(spec, target, options);
   if (!isHardwareSpec(spec)) return null;
   // Another disk under that name: of its partitions one has this number.
@@ -81,6 +85,30 @@ function changeOf(entry: FstabEntry, disks: Disks, root: Device): Change | null 
     };
   }
   return { spec: uuid, text: `${spec} (${target}) is ${uuid}` };
+}
+
+/** Those that file-system.ts knows by their UUIDs. */
+const knownTypes = new Set([
+  'ext2',
+  'ext3',
+  'ext4',
+  'xfs',
+  'btrfs',
+  'vfat',
+  'msdos',
+  'swap',
+  'auto',
+]);
+
+/**
+ * Whether a UUID or label that was not found may be there all the same. With "nofail" services would not wait
+ * for its mount, and begin anew in the empty folder.
+ */
+function mayBeHidden(type: string, { devices }: Disks): boolean {
+  const holds = (what: string) => devices.some(({ content }) => content.type === what);
+  const hasLvmOpen = devices.some(({ mapped }) => mapped !== '');
+  const isShut = holds('luks') || holds('raid') || (holds('lvm') && !hasLvmOpen);
+  return isShut || !knownTypes.has(type);
 }
 
 const sameTypes: Readonly<Record<string, string>> = { ext2: 'ext4', ext3: 'ext4', msdos: 'vfat' };
