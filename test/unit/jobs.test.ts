@@ -1,5 +1,5 @@
 /** Jobs over a real folder with a launcher that does what it is told: durability, restarts, holds, ends. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -330,6 +330,26 @@ describe('the door to images', () => {
       await door.close();
     }
     expect(existsSync(join(root, 'run/images.sock'))).toBe(false);
+  });
+
+  it('is not opened where others could put another one in its place', async () => {
+    const place = join(root, 'shared');
+    mkdirSync(place);
+    const runFolder = join(place, 'run');
+    const options = { runFolder, clock: systemClock, log: silentLog, token: 'a-token' };
+    const door = new ImageDoor(options);
+    for (const [mode, isSafe] of [
+      [0o777, false],
+      [0o775, false],
+      [0o1777, true],
+      [0o755, true],
+    ] as const) {
+      chmodSync(place, mode);
+      const opened = door.address(POINT, '/dev/vda', join(runFolder, 'job'));
+      if (isSafe) await opened;
+      else await expect(opened).rejects.toMatchObject({ code: 'ERR_DISK_PERMISSION' });
+    }
+    await door.close();
   });
 });
 

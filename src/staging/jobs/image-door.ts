@@ -14,7 +14,7 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -47,6 +47,18 @@ function makePrivate(folder: string): void {
   throw new UnderstudyError('ERR_DISK_PERMISSION', `${folder} is not this user's alone`);
 }
 
+const OTHERS_WRITE = 0o022;
+const STICKY = 0o1000;
+
+/** Whoever may rename a folder there could put another one, with sockets of his own, in the place of ours. */
+function requireSafeParent(folder: string): void {
+  const { uid, mode } = lstatSync(folder);
+  const isOurs = uid === 0 || uid === process.getuid?.();
+  if (isOurs && ((mode & OTHERS_WRITE) === 0 || (mode & STICKY) !== 0)) return;
+  const message = `${folder} can be changed by others than root and this user`;
+  throw new UnderstudyError('ERR_DISK_PERMISSION', message);
+}
+
 export interface DoorOptions {
   readonly runFolder: string;
   readonly clock: Clock;
@@ -77,7 +89,11 @@ export class ImageDoor {
 
   /** `folder`: the launch's own; it is made. The cookie there is kept fresh until `forget`. */
   async address(point: string, volume: string, folder: string): Promise<ImageAddress> {
-    this.opened ??= this.open();
+    // What was in the way may be gone when the next launch asks.
+    this.opened ??= this.open().catch((error: unknown) => {
+      this.opened = null;
+      throw error;
+    });
     await this.opened;
     makePrivate(folder);
     const cookieFile = join(folder, 'cookie');
@@ -116,6 +132,7 @@ export class ImageDoor {
       throw new UnderstudyError('ERR_LISTEN', `${runFolder} is too long for sockets`);
     }
     makePrivate(runFolder);
+    requireSafeParent(dirname(runFolder));
     // The data directory's lock was taken before: nobody else listens here.
     rmSync(this.socketPath, { force: true });
     const server = createServer((request, response) => this.answer(request, response));
