@@ -31,6 +31,10 @@ check_machine() {
   [ "$(id -u)" = 0 ] || fail 'the installation needs root' 'run it with sudo'
   [ "$(uname -s) $(uname -m)" = 'Linux x86_64' ] ||
     fail "this package is for Linux on x86-64, not $(uname -s) $(uname -m)" 'build it on such a machine'
+  # One replaces the other, and what only the other needs would be gone.
+  there=$(cat "$root/opt/understudy/ROLE" 2>/dev/null || echo "$role")
+  [ "$there" = "$role" ] ||
+    fail "/opt/understudy holds the program of $there" "a machine is $there or $role; README.md tells how to remove one"
   [ -z "$root" ] || return 0
   # Every program and library of the package finds what it is linked to.
   for file in bin/node build/Release/understudy.node build/Release/understudy-loader; do
