@@ -278,6 +278,21 @@ describe('a root file system', () => {
     );
   });
 
+  it('whose initramfs lacks cards alone gets these, and no words', async () => {
+    server();
+    const ena = 'kernel/drivers/net/ethernet/amazon/ena/ena.ko';
+    tree.put(`${M}/modules.dep`, `${dependencies}${ena}:\n`);
+    tree.put(`${M}/${ena}`, 'ena');
+    const inside = dependencies.split('\n').flatMap((line) => line.split(':')[0] || []);
+    const parts = [file('usr/lib/dracut-lib.sh'), file('conf/modules', 'own\n')];
+    const modules = inside.map((path) => file(`usr/lib/modules/${R}/${path}`));
+    tree.put(IMAGE, gzipSync(newcArchive([...parts, ...modules])));
+    await fixed();
+    const { files } = await readInitramfs(Buffer.from(tree.text(IMAGE), 'latin1'));
+    expect(files.get(`usr/lib/modules/${R}/${ena}`)!.content.toString()).toBe('ena');
+    expect(files.get('conf/modules')!.content.toString()).toBe('own\n');
+  });
+
   it('without room in /boot is told so, and its initramfs stays whole', async () => {
     server();
     tree.free = 1000;

@@ -135,6 +135,8 @@ function dependencyLines(kernel: Kernel, initramfs: Initramfs): Map<string, stri
 function loadingFiles({ files }: Initramfs, wanted: readonly string[]): [string, string][] {
   const list = files.get('conf/modules');
   const names = wanted.filter((name) => !networkModules.includes(name));
+  // Cards have time until the root is there.
+  if (names.length === 0) return [];
   if (list !== undefined || files.has('conf/initramfs.conf')) {
     const old = list?.content.toString('utf8') ?? '';
     const text = `${old}${old === '' || old.endsWith('\n') ? '' : '\n'}${names.join('\n')}\n`;
