@@ -11,7 +11,8 @@ export function describeFailback(
   server: Shown | null,
 ): ApiFailback {
   const { job, original, instance, fromPoint, lastPoint, written } = failback;
-  const waits = failback.phase === 'replicating' ? whyNotReady(failback, server) : '';
+  const isWaited = failback.phase === 'replicating' || failback.phase === 'finishing';
+  const waits = isWaited ? whyNotReady(failback, server) : '';
   const isReady = failback.phase === 'replicating' && waits === '';
   const volumes = server?.volumes ?? [];
   return {

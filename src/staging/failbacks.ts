@@ -235,12 +235,14 @@ export class Failbacks {
   /** A last cut, after which the instance is shut out. */
   private async fence(
     work: Work,
-    { acceptsNewest = false }: Failback,
+    { acceptsNewest = false, fromPoint, volumes }: Failback,
     over: Promise<undefined>,
   ): Promise<void> {
     const { servers, register, store } = this.ports;
     const { server, jobId } = work;
-    const isThere = servers.recordOf(server).session?.isOpen === true;
+    const session = servers.recordOf(server).session;
+    const isThere = session?.isOpen === true;
+    if (isThere) checkVolumes('the instance', session.volumes, volumes);
     if (isThere || !acceptsNewest) {
       const { committed } = servers.requestPoint(server, LAST_CUT_MS);
       committed.catch(() => undefined);
@@ -250,9 +252,11 @@ export class Failbacks {
     }
     await this.alone(server, async () => {
       const { newestPoint } = await servers.moment(server);
-      if (newestPoint === null) {
-        throw new UnderstudyError('ERR_POINT_NOT_FOUND', `${server} has no whole point yet`);
+      if (newestPoint === null || newestPoint === fromPoint) {
+        const message = `the recovery instance of ${server} has made no point of its own yet`;
+        throw new UnderstudyError('ERR_POINT_NOT_FOUND', message);
       }
+      checkVolumes(`point ${newestPoint}`, (await store.point(newestPoint)).volumes, volumes);
       await this.hold(newestPoint, `failback ${jobId}: the last point of the recovery instance`);
       await register.update(server, (known) => fence(known, jobId, newestPoint));
       work.say(`the last point is ${newestPoint}; whatever the instance sends is refused`);
@@ -307,6 +311,18 @@ export class Failbacks {
 /** As `server show` cuts it. */
 const isBeginning = (given: string, id: string | null): boolean =>
   given.length >= 8 && id !== null && id.startsWith(given);
+
+/** What the original had must come home, or its disk would stay as it was, unseen. */
+function checkVolumes(
+  what: string,
+  has: readonly { readonly volume: string }[],
+  needed: readonly string[],
+): void {
+  const missing = needed.filter((name) => !has.some(({ volume }) => volume === name));
+  if (missing.length === 0) return;
+  const message = `${what} lacks ${missing.join(', ')}, which the original had`;
+  throw new UnderstudyError('ERR_VOLUME_NOT_FOUND', message);
+}
 
 const codeOf = (error: unknown): string =>
   error instanceof UnderstudyError ? error.code : 'ERR_BUG';

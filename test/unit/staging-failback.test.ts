@@ -223,6 +223,36 @@ describe('a failback', () => {
     await now.servers.stop();
   });
 
+  it('does not end without a volume that the original had, nor without a point of the instance', async () => {
+    const fake = new FakeStore();
+    const now = await life(fake);
+    await firstPoint(now);
+    const end = now.runner.run(now.work);
+    await now.reaches('admitting');
+    await ScriptedAgent.greet(now.away, instance).refusal();
+    await now.reaches('replicating');
+    const said = (what: RegExp) =>
+      expect.poll(() => now.said.join(), { timeout: 8000 }).toMatch(what);
+    // Nothing has come of it: the newest point is the original's own.
+    await now.failbacks.finish(JOB, true);
+    await said(/has made no point/);
+    const one = { ...instance, volumes: instance.volumes.slice(0, 1) };
+    const agent = await ScriptedAgent.connect(now.away, one);
+    agent.say({ type: 'status', volumes: continuous.slice(0, 1) });
+    agent.commit(Date.UTC(2026, 10, 22), [{ volume: 0, generation: NEW, epoch: 1 }], '');
+    await agent.next('committed');
+    await said(/lacks \/b/);
+    expect(now.failbacks.find(JOB).message).toMatch(/does not replicate \/b/);
+    agent.connection.abort();
+    await expect.poll(() => now.failbacks.find(JOB).connected).toBe(false);
+    now.said.length = 0;
+    await said(/point-2 lacks \/b/);
+    expect(now.phase()).toBe('finishing');
+    now.leave.abort();
+    expect(await end).toBe('left');
+    await now.servers.stop();
+  });
+
   it('says what the instance lacks before it is ready', async () => {
     const now = await life(new FakeStore());
     await firstPoint(now);
