@@ -11,7 +11,7 @@ import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
 
 /** Four times what a boot takes while others use the processors. */
-export const GUEST_MS = 240_000;
+export const GUEST_MS = 480_000;
 
 export interface GuestOptions {
   readonly disk: string;
