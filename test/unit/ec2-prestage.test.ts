@@ -205,6 +205,53 @@ describe('a chain', () => {
     expect(web.holds(headOf('web1'))).toBe(true);
   });
 
+  /** Is interrupted when some of `web`'s blocks are put; how many, so far. */
+  async function interrupted(web: Source): Promise<{ point: string; puts: () => number }> {
+    const point = await web.point(store);
+    let puts = 0;
+    world.double.fault = (call) => {
+      puts += call === 'PutSnapshotBlock' ? 1 : 0;
+      return undefined;
+    };
+    await open({}, { putsPerSecond: 1e6, backgroundPerSecond: 0.05 });
+    await expect.poll(() => puts, { timeout: 40_000, interval: 5 }).toBeGreaterThan(15);
+    await prestage!.stop();
+    return { point, puts: () => puts };
+  }
+
+  it('goes on with an upload though newer points have come: they take the difference', async () => {
+    const web = new Source('web1', 40);
+    const { point, puts } = await interrupted(web);
+    const newer = await web.point(store, 5);
+    const heads: unknown[] = [];
+    await open();
+    await expect
+      .poll(
+        () => {
+          const head = of('web1')?.volumes[0]?.point ?? null;
+          if (head !== heads.at(-1)) heads.push(head);
+          return head;
+        },
+        { timeout: 40_000, interval: 1 },
+      )
+      .toBe(newer);
+    expect(heads).toEqual([null, point, newer]);
+    expect(count('StartSnapshot')).toBe(2);
+    expect(puts()).toBeLessThan(50);
+    expect(web.holds(headOf('web1'))).toBe(true);
+  });
+
+  it('interrupted, and then given a key, begins anew under that key', async () => {
+    const web = new Source('web1', 40);
+    const { point } = await interrupted(web);
+    const kmsKeyArn = 'arn:aws:kms:us-east-1:123456789012:key/abc';
+    await open({ plan: { region: null, encryption: { kmsKeyArn }, tags: {} } });
+    await isAt('web1', point);
+    expect(world.double.ebs.snapshots.get(headOf('web1'))).toMatchObject({ kmsKeyArn });
+    await settled('web1');
+    expect(snapshots()).toEqual([headOf('web1')]);
+  });
+
   it('begins anew when its snapshot has vanished, or its point has gone', async () => {
     const web = new Source('web1', 4);
     const first = await web.point(store);

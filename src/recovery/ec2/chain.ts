@@ -62,7 +62,8 @@ function newChainReason(head: ChainHead | null, wish: ChainWish): ChainReason | 
   return null;
 }
 
-const keyOf = (encryption: ChainEncryption | null): string =>
+/** What tells one key from another. */
+export const keyOf = (encryption: ChainEncryption | null): string =>
   encryption === null ? 'none' : `key ${encryption.kmsKeyArn ?? 'default'}`;
 
 /**

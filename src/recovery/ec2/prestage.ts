@@ -8,7 +8,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { Extent } from '../../model/geometry.ts';
 import type { AwsConnection } from './aws-connection.ts';
 import { type BlockImage, sizeGiB } from './block-image.ts';
-import { type ChainHead, type ChainStep, planStep, toDelete } from './chain.ts';
+import { type ChainHead, type ChainStep, keyOf, planStep, toDelete } from './chain.ts';
 import { Ec2Calls } from './ec2-calls.ts';
 import type { LaunchPlan } from './launch-plan.ts';
 import type { PutQuota } from './put-quota.ts';
@@ -187,12 +187,13 @@ class Chain {
     const { job } = this.record;
     const size = sizeGiB(image.sizeBytes);
     const former = this.volume(volume).head?.snapshotId ?? 'nothing';
+    const under = plan.encryption === null ? '' : ` under ${keyOf(plan.encryption)}`;
     const done = await uploadSnapshot(this.aws, {
       image,
       changed,
       request: {
-        // A chain that is begun anew at the same point is another upload.
-        key: `${job} ${volume} ${point} ${parentSnapshotId ?? `whole after ${former}`}`,
+        // A chain that is begun anew at the same point, or under another key, is another upload.
+        key: `${job} ${volume} ${point} ${parentSnapshotId ?? `whole after ${former}${under}`}`,
         sizeGiB: size,
         description: `understudy: ${server} ${volume} at ${point}`,
         tags: tagsOf(job, { server, point, volume }, plan.tags),
@@ -226,10 +227,13 @@ class Chain {
     });
   }
 
-  /** An upload towards an older point: what it put is of no use for this one. */
+  /** An upload towards another point, or under another key: what it put is of no use for this one. */
   private async giveUpOther(volume: string): Promise<void> {
     const { upload } = this.volume(volume);
-    if (upload !== null && upload.point !== this.options.point) await this.giveUp(volume);
+    if (upload === null) return;
+    const { point, plan } = this.options;
+    const isSameKey = keyOf(upload.record.request.encryption) === keyOf(plan.encryption);
+    if (upload.point !== point || !isSameKey) await this.giveUp(volume);
   }
 
   /** Its snapshot is among those held, and is swept once there is a head. */

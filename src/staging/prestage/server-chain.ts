@@ -171,9 +171,9 @@ export class ServerChain {
     };
   }
 
-  private heads() {
-    return (this.record?.volumes ?? []).flatMap(({ volume, head }) =>
-      head === null ? [] : [{ volume, point: head.point }],
+  private heldPoints() {
+    return (this.record?.volumes ?? []).flatMap(({ volume, head, upload }) =>
+      [head, upload].flatMap((each) => (each === null ? [] : [{ volume, point: each.point }])),
     );
   }
 
@@ -209,7 +209,7 @@ export class ServerChain {
   private async makeTurn(stop: AbortSignal): Promise<TurnEnd> {
     const { clock, log, store, quota, newId } = this.ports;
     const { server } = this;
-    const point = await this.newestWhole();
+    const point = (await this.unfinished()) ?? (await this.newestWhole());
     if (point === null) return { type: 'nothing', reason: 'there is no whole point yet' };
     const readers: ImageReader[] = [];
     try {
@@ -232,21 +232,29 @@ export class ServerChain {
         },
         onNote: (text) => log.info(text, { server }),
       });
-      // Before the readers of the turn are closed: the point is never without a hold.
-      await this.holdHeads();
       const putBlocks = done.reduce((sum, volume) => sum + volume.putBlocks, 0);
       this.last = { endedMs: Math.round(clock.wallMs()), putBlocks };
       log.info('snapshots are ready', { server, point: point.id, putBlocks });
       return { type: 'done' };
     } finally {
+      // Before the readers of the turn are closed: what was come to is never without a hold.
+      await this.holdHeads().catch((error: unknown) => this.unheld(error));
       for (const reader of readers) reader.close();
     }
   }
 
+  /** The point of an upload that was interrupted: what was put for it is of no use for another one. */
+  private async unfinished(): Promise<ListedPoint | null> {
+    const upload = this.record?.volumes.find((each) => each.upload !== null)?.upload;
+    const { error } = this.state;
+    // What did not fail by AWS may fail by this point.
+    if (upload == null || (error !== null && !error.code.startsWith('ERR_AWS_'))) return null;
+    const point = await this.ports.store.point(upload.point).catch(unlessGone);
+    return point !== null && isWhole(point) ? point : null;
+  }
+
   private async newestWhole(): Promise<ListedPoint | null> {
     const newest = await this.ports.store.points({ server: this.server, limit: LOOKED_AT });
-    const isWhole = (point: ListedPoint) =>
-      point.missingVolumes.length === 0 && point.isDamaged !== true;
     return newest.find(isWhole) ?? null;
   }
 
@@ -262,10 +270,10 @@ export class ServerChain {
     this.ports.log.warn('the points of a chain of snapshots cannot be held', fields);
   }
 
-  /** A reader by point of the heads, of those that are still there. */
+  /** A reader by point of the heads and of what is under way, of those that are still there. */
   private async readersOf(): Promise<Map<string, ImageReader>> {
     const readers = new Map<string, ImageReader>();
-    for (const { volume, point } of this.heads()) {
+    for (const { volume, point } of this.heldPoints()) {
       if (readers.has(point)) continue;
       try {
         const reader = await this.ports.store.openImage(point, volume).catch(unlessGone);
@@ -290,6 +298,9 @@ function unreadable({ log }: PrestagePorts, error: unknown): null {
   log.error(error.message, { code: error.code, ...error.context });
   return null;
 }
+
+const isWhole = ({ missingVolumes, isDamaged }: ListedPoint): boolean =>
+  missingVolumes.length === 0 && isDamaged !== true;
 
 function unlessGone(error: unknown): null {
   const codes = ['ERR_POINT_NOT_FOUND', 'ERR_VOLUME_NOT_FOUND', 'ERR_OBJECT_MISSING'];
