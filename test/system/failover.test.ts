@@ -120,8 +120,15 @@ describe('a failover', () => {
       await staging.daemon.stop('SIGKILL');
       expect(await askGuest(web, 'write', 'two')).toBe('written');
       await hurry(job, 'copy0');
+      // An image server, too.
+      const server = job.made.find(({ name }) => name.endsWith('disk1.pid'))!.name;
+      sh('kill', '-9', readFileSync(server, 'utf8').trim());
       staging = await Staging.start(scratch, place);
       expect(await jobOf(staging, id)).toMatchObject({ state: 'running', standsAlone: false });
+
+      const isServed = async () =>
+        readFileSync(join(job.folder, 'log'), 'utf8').includes('had ended: started again');
+      await waitFor('the image server', isServed, { timeoutMs: BOOT_MS });
 
       // No room: the copy of the second disk waits, and goes on by itself.
       fill(dataFolder);

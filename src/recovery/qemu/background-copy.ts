@@ -40,6 +40,11 @@ export class BackgroundCopy {
     this.alone = new Set(this.left.filter((index) => standsAlone(launch, index)));
   }
 
+  /** Disks that still read from the point. */
+  get readers(): readonly number[] {
+    return this.left.filter((index) => !this.alone.has(index));
+  }
+
   /** To be called again and again: looks, and does the next step. ERR_LAUNCH_FAILED of QMP. */
   async step(qmp: Qmp): Promise<CopyState> {
     const [index] = this.left;

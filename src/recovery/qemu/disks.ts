@@ -3,11 +3,11 @@
  * writes. A drill's overlays lie in the job's work folder and go with it. A failover's are its product:
  * once QEMU may have run they are never made again, and those that stand alone need no point.
  */
-import { copyFile, mkdir } from 'node:fs/promises';
+import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { diskError, nodeDisk } from '../../base/node-disk.ts';
 import type { Launch } from '../launcher.ts';
-import { endProcess } from '../made.ts';
+import { endProcess, processOf } from '../made.ts';
 import type { VmDisk, VmSpec } from './command.ts';
 import { findFirmware } from './firmware.ts';
 import { holesOf, markHoles } from './holes.ts';
@@ -75,6 +75,18 @@ async function skipHoles(launch: Launch, volume: string, path: string): Promise<
     await markHoles(path, await holesOf(image, launch.clock));
   } finally {
     image.close();
+  }
+}
+
+/** Those that have ended (killed, out of memory) serve again: QEMU tries on, and what waits for them goes on. */
+export async function serveAgain(launch: Launch, indexes: readonly number[]): Promise<void> {
+  for (const index of indexes) {
+    const { pidfile, socketPath } = imageServerPaths(launch.runFolder, index);
+    if (processOf(pidfile) !== null) continue;
+    const { volume } = launch.point.volumes[index]!;
+    await guarded(socketPath, rm(socketPath, { force: true }));
+    await serve(launch, index, volume);
+    launch.say(`the image server of ${volume} had ended: started again`);
   }
 }
 

@@ -9,7 +9,7 @@ import { formatDuration } from '../../base/units.ts';
 import type { CheckResult, Launch, LaunchEnd } from '../launcher.ts';
 import { BackgroundCopy, type CopyState } from './background-copy.ts';
 import { ConsoleReader } from './console.ts';
-import { diskFolder, isFailover } from './disks.ts';
+import { diskFolder, isFailover, serveAgain } from './disks.ts';
 import { probeOf } from './options.ts';
 import { type ProbeAnswer, tryProbe } from './probe.ts';
 import type { Qmp } from './qmp.ts';
@@ -124,6 +124,9 @@ export class Watch {
     const nowMs = launch.clock.monotonicMs();
     if (nowMs - this.followedMs < FOLLOW_MS) return;
     this.followedMs = nowMs;
+    if (isVmAlive(launch)) {
+      await serveAgain(launch, this.copy?.readers ?? [...launch.point.volumes.keys()]);
+    }
     if (this.copy === null && !isFailover(launch)) return;
     if (isVmAlive(launch)) await this.follow(this.vm.qmp);
   }
