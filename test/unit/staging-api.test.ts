@@ -207,6 +207,8 @@ describe('bad requests', () => {
     ['POST', '/v1/failovers', '{"point":"none"}', 404, 'ERR_POINT_NOT_FOUND'],
     ['POST', '/v1/failovers', `{"point":"${POINT}"}`, 409, 'ERR_FAILOVER_SOURCE'],
     ['POST', '/v1/jobs/none/again', '{}', 404, 'ERR_JOB_NOT_FOUND'],
+    ['POST', '/v1/jobs/former/again', '{}', 409, 'ERR_FAILOVER_SOURCE'],
+    ['POST', '/v1/jobs/former/again', '{"yes":1}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/jobs/none/discard', '{}', 404, 'ERR_JOB_NOT_FOUND'],
     ['POST', '/v1/jobs/x/stop', '{"timeoutMs":-1}', 400, 'ERR_API_REQUEST'],
     ['POST', '/v1/drills', '{"point":"p","options":[]}', 400, 'ERR_API_REQUEST'],

@@ -4,7 +4,6 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { ApiJob, ApiServer } from '../../staging/api-types.ts';
-import type { ListedPoint } from '../../store/types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   follow,
@@ -87,7 +86,7 @@ const start: CommandSpec = {
       const planText = String(ec2.plan);
       return planJob(context, settings, { client, point, planText, kind: 'failover' });
     }
-    const yes = await agree(context, settings, { client, point });
+    const yes = await agree(context, settings, client, point.server);
     const body = { yes, options: { ...vmSettings(settings), ...ec2 } };
     await ask(context, settings, { client, point, path: '/v1/failovers', body });
     return 0;
@@ -98,10 +97,11 @@ const start: CommandSpec = {
 async function agree(
   context: CommandContext,
   settings: Settings,
-  { client, point }: { client: RestClient; point: ListedPoint },
+  client: RestClient,
+  server: string,
 ): Promise<boolean> {
   if (settings.flag('yes')) return true;
-  const twin = await runningTwin(client, point.server);
+  const twin = await runningTwin(client, server);
   if (twin === null) return false;
   await context.confirm(
     `${twin}, and what it writes will not be in the other one. Start another one anyway?`,
@@ -129,8 +129,10 @@ async function startAgain(context: CommandContext, settings: Settings): Promise<
     throw new UnderstudyError('ERR_USAGE', `--again takes no --${named[0]}: it is what it was`);
   }
   const client = await connect(context, settings);
-  const { id } = await ofKind(client, settings.text('again'), 'failover');
-  const started = await client.call<ApiJob>('POST', `${jobPath(id)}/again`);
+  const { id, server, outcome } = await ofKind(client, settings.text('again'), 'failover');
+  // One that runs is refused as such.
+  const yes = outcome !== null && (await agree(context, settings, client, server));
+  const started = await client.call<ApiJob>('POST', `${jobPath(id)}/again`, { body: { yes } });
   const told = `${id} starts again from the disks that it has kept`;
   await tellStarted(context, settings, { client, started, told });
   return 0;

@@ -8,17 +8,31 @@ import type { ApiBackend } from './backend.ts';
 import { launchRequest } from './jobs.ts';
 import type { Call, Route } from './route.ts';
 
+function isSure({ yes = false }: Call['body']): boolean {
+  if (typeof yes === 'boolean') return yes;
+  throw new UnderstudyError('ERR_API_REQUEST', 'yes: true or false');
+}
+
 async function start({ backend, body }: Call): Promise<ApiJob> {
-  const { yes = false } = body;
-  if (typeof yes !== 'boolean') throw new UnderstudyError('ERR_API_REQUEST', 'yes: true or false');
+  const isAgreed = isSure(body);
   const request = launchRequest(body);
-  if (!yes) await refuseWhereSourceRuns(backend, request.point);
+  if (!isAgreed) {
+    const { server } = await backend.store.point(request.point);
+    await refuseWhereSourceRuns(backend, server);
+  }
   return backend.jobs.start({ ...request, kind: 'failover' });
 }
 
-/** ERR_FAILOVER_SOURCE where the agent of the point's server is connected, or a failover of it runs. */
-async function refuseWhereSourceRuns(backend: ApiBackend, point: string): Promise<void> {
-  const { server } = await backend.store.point(point);
+/** After a failback, say, the original runs again. */
+async function startAgain({ backend, path, body }: Call): Promise<ApiJob> {
+  const isAgreed = isSure(body);
+  const { server, outcome } = backend.jobs.find(path.job!);
+  if (!isAgreed && outcome !== null) await refuseWhereSourceRuns(backend, server);
+  return backend.jobs.startAgain(path.job!);
+}
+
+/** ERR_FAILOVER_SOURCE where the server's agent is connected, or a failover of it runs. */
+async function refuseWhereSourceRuns(backend: ApiBackend, server: string): Promise<void> {
   const other = backend.jobs
     .list()
     .find((job) => job.kind === 'failover' && job.server === server && job.outcome === null);
@@ -46,9 +60,10 @@ export const failoverRoutes: readonly Route[] = [
     method: 'POST',
     path: '/v1/jobs/{job}/again',
     summary: 'Starts what a failover has kept, on the disks that it has written to.',
+    requestSchema: 'AgainRequest',
     responseSchema: 'Job',
     status: 202,
-    handle: ({ backend, path }) => backend.jobs.startAgain(path.job!),
+    handle: startAgain,
   },
   {
     method: 'POST',

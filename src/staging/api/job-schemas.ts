@@ -49,6 +49,12 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
       yes: flag('Also where the source replicates now or a failover of it runs, and both will run'),
     },
   },
+  AgainRequest: {
+    type: 'object',
+    properties: {
+      yes: flag('Also where the source replicates now or a failover of it runs, and both will run'),
+    },
+  },
   StopRequest: {
     type: 'object',
     properties: {

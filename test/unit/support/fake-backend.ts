@@ -224,7 +224,7 @@ function fakePlans(): ApiBackend['plans'] {
 function fakeJobs(): ApiBackend['jobs'] {
   const find = (id: string) => {
     if (id === 'none') throw new UnderstudyError('ERR_JOB_NOT_FOUND', `no job "${id}"`);
-    return fakeJob({ id });
+    return id === 'former' ? fakeJob({ id, kind: 'failover', outcome: 'done' }) : fakeJob({ id });
   };
   const { passed, probe, bootMs, detail } = fakeJob().check!;
   return {
