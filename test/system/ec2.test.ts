@@ -226,7 +226,7 @@ describe('the program', () => {
       expect(await staging.run('failover', 'stop', job.id)).toMatchObject({ exitCode: 0 });
       expect(instance!.state).toBe('stopped');
       expect(double.ec2.volumes.size).toBe(1);
-      await staging.json('failover', 'start', '--again', job.id, '--wait');
+      await staging.json('failover', 'start', '--again', job.id, '--yes', '--wait');
       expect(instance!.state).toBe('running');
       await staging.run('failover', 'stop', job.id);
       expect(await staging.run('failover', 'discard', job.id, '--yes')).toMatchObject({
