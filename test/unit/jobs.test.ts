@@ -303,6 +303,10 @@ describe('what cannot be launched is refused, and nothing is made', () => {
     const { id, folder } = await jobs.start(drill());
     writeFileSync(join(folder, 'console.log'), 'said');
     expect(Buffer.from(await jobs.evidence(id, 'console.log')).toString()).toBe('said');
+    for (const name of ['prepare.json', 'prepare-console.log', 'prepare-qemu.log']) {
+      writeFileSync(join(folder, name), name);
+      expect(Buffer.from(await jobs.evidence(id, name)).toString()).toBe(name);
+    }
     for (const name of ['job.json', '../../token', 'screenshot.png', '']) {
       await expect(jobs.evidence(id, name)).rejects.toMatchObject({ code: 'ERR_JOB_NOT_FOUND' });
     }

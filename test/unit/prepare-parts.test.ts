@@ -62,14 +62,14 @@ describe('answers of the virtual machine', () => {
   });
 
   it('are what was asked for, whatever bytes are in them', async () => {
-    answers = ['ok 6\nab\n\0ok', 'ok 4\nf 7\n', 'ok 10\nda b\0ffoo\0', 'no 5\nwhy\u0007?'];
+    answers = ['ok 6\nab\n\0ok', 'ok 4\nf 7\n', 'ok 10\nda b\0ffoo\0', 'no 6\nw\u009bhy?'];
     expect((await guest.read('/etc/a b')).toString('latin1')).toBe('ab\n\0ok');
     expect(await guest.stat('/x')).toEqual({ kind: 'f', sizeBytes: 7 });
     expect(await guest.list('/etc')).toEqual([
       { kind: 'd', name: 'a b' },
       { kind: 'f', name: 'foo' },
     ]);
-    await expect(guest.read('/none')).rejects.toEqual(new Refusal('why ?'));
+    await expect(guest.read('/none')).rejects.toEqual(new Refusal('w hy?'));
     expect(heard).toBe('read 1048576 /etc/a b\nstat /x\nlist /etc\nread 1048576 /none\n');
   });
 
@@ -130,6 +130,11 @@ describe('answers of the virtual machine', () => {
     await expect(findRoot(fake, disks)).rejects.toMatchObject({
       ...{ code: 'ERR_PREPARE_FAILED', message: expect.stringContaining('vda1; vda2') },
     });
+    files['usr/lib/os-release'] = `PRETTY_NAME="A\x1b]0;B\x9b${'c'.repeat(500)}"\n`;
+    const said = await findRoot(fake, disks).catch((error: Error) => error.message);
+    expect(said).toMatch(/^several root file systems.*: vda1 A [ -~\xa0-\xff]{1,100}; vda2 A/);
+    expect(String(said).length).toBeLessThan(400);
+    delete files['usr/lib/os-release'];
     files['boot/grub/grub.cfg'] = 'linux /k root=UUID=u2 ro\n';
     expect((await findRoot(fake, disks))?.device.name).toBe('vda2');
   });

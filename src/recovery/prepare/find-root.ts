@@ -4,6 +4,7 @@
  */
 import { type Device, type Disks, deviceOfSpec } from './devices.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
+import { plain } from './report.ts';
 
 export interface Root {
   readonly device: Device;
@@ -24,6 +25,7 @@ const grubConfigs = [
   'grub2/grub.cfg',
 ];
 const MAX_CONFIG_BYTES = 2 ** 20;
+const MAX_NAME = 100;
 
 /** What the first entry of a GRUB configuration boots. */
 export interface Told {
@@ -124,7 +126,7 @@ async function systemIn(guest: Guest): Promise<string | null> {
   const texts = [`${LOOK}/usr/lib/os-release`, `${LOOK}/etc/os-release`];
   for (const path of texts) {
     const name = /^PRETTY_NAME="?([^"\n]*)/m.exec((await textOf(guest, path)) ?? '')?.[1];
-    if (name !== undefined) return name;
+    if (name !== undefined) return plain(name).slice(0, MAX_NAME);
   }
   return '';
 }

@@ -8,6 +8,7 @@ import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { MIB } from '../../base/units.ts';
 import type { DiskTree, Entry, FileKind } from './disk-tree.ts';
+import { plain } from './report.ts';
 
 /** Under emulation even a short answer takes its time; a mount may replay a long journal. */
 const ANSWER_MS = 180_000;
@@ -166,12 +167,7 @@ export class GuestTalk {
 const hasControl = (text: string): boolean =>
   [...text].some((char) => char < ' ' || char === '\u007f');
 
-/** For people: signs that a terminal would act on are left out. */
-export const plainText = (bytes: Buffer): string =>
-  [...bytes.toString('utf8')]
-    .map((char) => (char < ' ' || char === '\u007f' ? ' ' : char))
-    .join('')
-    .trim();
+export const plainText = (bytes: Buffer): string => plain(bytes.toString('utf8')).trim();
 
 const isWord = (text: string): boolean => /^\S+$/.test(text);
 

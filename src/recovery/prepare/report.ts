@@ -34,11 +34,12 @@ export interface PrepareReport {
 const MAX_TEXT = 400;
 const MAX_NOTES = 500;
 
-const shown = (text: string): string =>
+/** For people: signs that a terminal would act on are left out. */
+export const plain = (text: string): string =>
   [...text]
     .map((char) => (char < ' ' || (char >= '\u007f' && char < '\u00a0') ? ' ' : char))
-    .join('')
-    .slice(0, MAX_TEXT);
+    .join('');
+const shown = (text: string): string => plain(text).slice(0, MAX_TEXT);
 
 /** Notes in the order in which they were made; bounded, for a disk may hold a million lines. */
 export class Notes {

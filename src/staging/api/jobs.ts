@@ -137,7 +137,7 @@ export const jobRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/jobs/{job}/evidence/{name}',
-    summary: 'A file that a launch has left: console.log, screenshot.png, qemu.log.',
+    summary: 'A file that a launch has left: console.log, screenshot.png, qemu.log, prepare.json.',
     responseSchema: null,
     status: 200,
     handle: sendEvidence,

@@ -86,7 +86,7 @@ export type ShownJob = Omit<Job, 'notes' | 'pointFacts'> & {
 const KEPT_JOBS = 500;
 /** Longest part of a piece of evidence that is told. */
 const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
-const EVIDENCE = /^(?:console\.log|qemu\.log|disk\d+\.log|screenshot\.(?:png|ppm))$/;
+const EVIDENCE = /^(?:prepare(?:-console|-qemu)?|console|qemu|disk\d+|screenshot)\.[jlp][a-z]+$/;
 
 type JobSubject = Pick<
   Job,
