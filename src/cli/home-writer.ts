@@ -7,6 +7,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { formatSize } from '../base/units.ts';
 import type { Extent } from '../model/geometry.ts';
 import { ChunkSet } from '../recovery/failback/chunk-set.ts';
+import { checkTarget } from '../recovery/failback/target-check.ts';
 import {
   type HomeReport,
   type HomeSource,
@@ -51,7 +52,7 @@ export class HomeWriter {
   private readonly context: CommandContext;
   private readonly client: RestClient;
   /** By path of the target: the point that it is equal to, as far as this process wrote it. */
-  private readonly equalTo = new Map<string, string>();
+  private readonly equalTo = new Map<string, { point: string; sizeBytes: number }>();
   /** By path of the target. */
   private readonly written = new Map<string, ChunkSet>();
 
@@ -87,13 +88,20 @@ export class HomeWriter {
     let count = 0;
     for (const { volume, file, path } of targets) {
       const source = await this.source(point, volume);
-      const extents = scope === 'all' ? null : [...(this.written.get(path)?.extents() ?? [])];
+      const extents = scope === 'all' ? null : this.writtenTo(path, source.sizeBytes);
       const { chunks } = await this.shown(volume, (onProgress) =>
         verifyHome(source, file, extents, { stop: this.context.stop, onProgress }),
       );
       count += chunks;
     }
     return count;
+  }
+
+  private writtenTo(path: string, sizeBytes: number): Extent[] {
+    const written = [...(this.written.get(path)?.extents() ?? [])];
+    return written
+      .filter(({ offset }) => offset < sizeBytes)
+      .map(({ offset, length }) => ({ offset, length: Math.min(length, sizeBytes - offset) }));
   }
 
   /** Over all passes; `chunks` of the first, which looked at all of the disk. */
@@ -112,20 +120,24 @@ export class HomeWriter {
   }
 
   private async write(point: string, target: OpenTarget): Promise<HomeReport> {
-    const { volume, file, undo, path } = target;
+    const { volume, file, undo, path, facts } = target;
     const source = await this.source(point, volume);
+    const { sizeBytes } = source;
     const before = this.equalTo.get(path);
-    const extents = before === undefined ? null : await this.differences(before, point, volume);
+    // What lies behind the end of a volume is the disk's own: once it grows nothing is known of that.
+    const isAlike = before?.sizeBytes === sizeBytes;
+    checkTarget(facts, { volume, sizeBytes, sectorBytes: facts.sectorBytes }, []);
+    const extents = isAlike ? await this.differences(before.point, point, volume) : null;
     // Until it is through, it is equal to neither.
     this.equalTo.delete(path);
-    const written = this.written.get(path) ?? new ChunkSet(source.sizeBytes);
+    const written = this.written.get(path) ?? new ChunkSet(facts.sizeBytes);
     this.written.set(path, written);
     const { stop } = this.context;
     const onWrite = (stretch: Extent) => written.add(stretch);
     const report = await this.shown(volume, (onProgress) =>
       writeHome(source, file, extents, { undo, stop, onProgress, onWrite }),
     );
-    this.equalTo.set(path, point);
+    this.equalTo.set(path, { point, sizeBytes });
     return report;
   }
 

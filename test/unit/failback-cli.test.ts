@@ -157,7 +157,10 @@ class World {
   }
 
   private async *differences(from: string, to: string, volume: string) {
-    const [before, after] = [this.image(from, volume), this.image(to, volume)];
+    const after = this.image(to, volume);
+    // As the store tells it: behind the end of an image there are zeros.
+    const before = Buffer.alloc(after.length);
+    this.image(from, volume).copy(before);
     for (let chunk = 0; chunk < chunkCount(after.length); chunk += 1) {
       const length = chunkOf(after, chunk).length;
       const isSame = chunkOf(before, chunk).equals(chunkOf(after, chunk));
@@ -276,6 +279,30 @@ describe('failback run', () => {
     expect(exitCode, err).toBe(0);
     expect(err).toMatch(/point p2 is gone/);
     expectDisks(now.points.get('p3')!);
+  });
+
+  it('looks at all of a volume that has grown meanwhile, and refuses where it does not fit any more', async () => {
+    const grow = async (targetBytes: number) => {
+      const { now, old } = await world();
+      const stale = Buffer.alloc(targetBytes - SIZES.data, 0x5a);
+      writeFileSync(target('data'), Buffer.concat([old.data, stale]));
+      const { fence } = now;
+      now.fence = () => {
+        fence.call(now);
+        const { root, data } = now.points.get('p3')!;
+        now.add('p3', { root, data: Buffer.concat([data, Buffer.alloc(CHUNK_BYTES)]) });
+      };
+      const words = ['--finish', '--verify', 'written', '--yes'];
+      return { now, ...(await runAll(now, ...words)) };
+    };
+    const fits = await grow(SIZES.data + 2 * CHUNK_BYTES);
+    expect(fits.exitCode, fits.err).toBe(0);
+    const { data } = fits.now.points.get('p3')!;
+    expect(readFileSync(target('data')).subarray(0, data.length).equals(data)).toBe(true);
+    const small = await grow(SIZES.data + 512);
+    expect(small.exitCode).toBe(6);
+    expect(small.err).toMatch(/too small for data.*ERR_FAILBACK_TARGET/);
+    expect(small.now.told).toEqual([]);
   });
 
   it('asks again where staging is away for a moment', async () => {
