@@ -19,9 +19,13 @@ for name in "$@"; do
   esac
 done
 umask 077
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+said=$(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
   -subj "/CN=$1" -addext "subjectAltName=${names#,}" \
-  -keyout "$folder/staging.key" -out "$folder/staging.pem" 2>/dev/null
+  -keyout "$folder/staging.key" -out "$folder/staging.pem" 2>&1) || {
+  rm -f "$folder/staging.key" "$folder/staging.pem"
+  printf 'error: openssl: %s\n' "$said" >&2
+  exit 1
+}
 chmod 644 "$folder/staging.pem"
 if grep -q '^understudy:' /etc/passwd && [ "$(id -u)" = 0 ]; then
   chown understudy: "$folder/staging.key"

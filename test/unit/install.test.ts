@@ -55,6 +55,23 @@ it('a newer package replaces the program, and leaves the config alone', () => {
   }
 });
 
+it('a certificate that cannot be made says why, and does not stand in the way of the next', () => {
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  const openssl = '#!/bin/sh\ntouch "$KEY"; echo no such curve >&2; exit 1\n';
+  writeFileSync(join(bin, 'openssl'), openssl, { mode: 0o755 });
+  const KEY = join(folder, 'staging.key');
+  const make = (path: string) =>
+    spawnSync('sh', ['install/make-certificate.sh', folder, 'staging.lan'], {
+      ...{ env: { ...process.env, KEY, PATH: path }, encoding: 'utf8' },
+    });
+  const { status, stderr } = make(`${bin}:${process.env.PATH}`);
+  expect([status, stderr]).toEqual([1, 'error: openssl: no such curve\n']);
+  expect(existsSync(KEY)).toBe(false);
+  expect(make(process.env.PATH!)).toMatchObject({ status: 0 });
+  expect(existsSync(KEY)).toBe(true);
+});
+
 it('a package of the other role does not replace it: that one would not start again', () => {
   install('staging', '1');
   const { status, stderr } = install('agent', '2');

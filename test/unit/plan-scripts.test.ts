@@ -56,6 +56,18 @@ describe('a script', () => {
     delete process.env.UNDERSTUDY_CANARY;
   });
 
+  it('that the system will not start halts the plan, with its reason', async () => {
+    world.script('after', 'exit 0');
+    await world.open();
+    const post = { script: 'after', arguments: ['x'.repeat(200_000)] };
+    await world.plans.apply(shop({ groups: [{ name: 'g', members: [], post }] }));
+    const { id } = await world.start('drill');
+    await until(id, isHalted);
+    expect(world.jobs.find(id).steps![0]!.error).toMatchObject({
+      ...{ code: 'ERR_PLAN_SCRIPT', message: expect.stringContaining('cannot be started: E2BIG') },
+    });
+  });
+
   it.each([
     ['exit 3', '5s', 'exit code 3'],
     ['sleep 60 & echo $! >../child; wait', '1s', 'did not end within 1.0 s'],

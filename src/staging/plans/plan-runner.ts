@@ -64,9 +64,13 @@ export class PlanRunner implements Runner {
     }
   }
 
-  /** Ends the jobs of the members, the last first. */
+  /** Ends the jobs of the members, the last first. One that will not end keeps none of the others running. */
   async clean(made: readonly Made[]): Promise<void> {
-    for (const { kind, name } of made.toReversed()) if (kind === MADE_JOB) await this.endJob(name);
+    const errors: unknown[] = [];
+    for (const { kind, name } of made.toReversed()) {
+      if (kind === MADE_JOB) await this.endJob(name).catch((error) => errors.push(error));
+    }
+    if (errors.length > 0) throw errors[0];
   }
 
   /**

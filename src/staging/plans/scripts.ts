@@ -61,9 +61,7 @@ export class Scripts {
   async run(run: ScriptRun): Promise<void> {
     const path = this.pathOf(run.script.script);
     if (run.stop.aborted) throw stopped(run);
-    const child = spawn(path, run.script.arguments, {
-      ...{ cwd: dirname(path), env: run.environment, detached: true, stdio: 'pipe' },
-    });
+    const child = begun(path, run);
     const end = endOf(child, path);
     tellOutput(child, run);
     feed(child, run.input);
@@ -133,6 +131,19 @@ function requireTrust(path: string, { uid, mode }: Stats): void {
   }
   if ((mode & OTHERS_WRITE) !== 0) {
     throw refuse('ERR_PLAN_SCRIPTS_DIR', `${path} can be written by others`);
+  }
+}
+
+/** What is wrong with the file itself is told by the child; other reasons are thrown. ERR_PLAN_SCRIPT. */
+function begun(path: string, { script, environment }: ScriptRun): ChildProcess {
+  try {
+    return spawn(path, script.arguments, {
+      ...{ cwd: dirname(path), env: environment, detached: true, stdio: 'pipe' },
+    });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const message = `script ${script.script}: ${path} cannot be started: ${code}`;
+    throw new UnderstudyError('ERR_PLAN_SCRIPT', message, {}, cause);
   }
 }
 

@@ -15,7 +15,17 @@ import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans
 import type { ImageReader, ListedPoint, PointFilter, Store } from '../../../src/store/types.ts';
 import { fakePoint } from './fake-backend.ts';
 
-export type Act = 'up' | 'fail' | 'hang' | 'pass' | 'unfit' | 'end' | 'bad' | 'slow' | 'late';
+export type Act =
+  | 'up'
+  | 'fail'
+  | 'hang'
+  | 'pass'
+  | 'unfit'
+  | 'end'
+  | 'bad'
+  | 'slow'
+  | 'late'
+  | 'stuck';
 
 /** Waits until the launch is to end. */
 const untilTold = (launch: Launch): Promise<LaunchEnd> =>
@@ -71,6 +81,9 @@ export class ActingLauncher implements Launcher {
   }
 
   async clean(made: readonly Made[]): Promise<void> {
+    if (made.some(({ name }) => this.acts.get(name) === 'stuck')) {
+      throw new UnderstudyError('ERR_LAUNCH_FAILED', 'it will not go');
+    }
     this.events.push(...made.map(({ name }) => `clean ${name}`));
   }
 }
