@@ -258,16 +258,39 @@ describe('a failover to EC2', () => {
     expect(record.made.every(isProduct)).toBe(true);
   });
 
-  it('that was up and is seen no more is told once', async () => {
+  it('that was up stands, whatever keeps us from seeing it for a while', async () => {
     const refused = { kind: 'refuse', status: 403, type: 'UnauthorizedOperation' } as const;
+    let left = 5;
     const phase = async (name: string) => {
-      if (name === 'up') {
-        world.double.fault = (call) => (call === 'DescribeInstances' ? refused : undefined);
-      }
+      if (name !== 'up') return;
+      world.double.fault = (call) => {
+        if (call !== 'DescribeInstances') return undefined;
+        left -= 1;
+        if (left === -3) instance().state = 'stopped';
+        return left >= 0 ? refused : undefined;
+      };
     };
-    await expect(life('leave', { phase })).rejects.toMatchObject({ code: 'ERR_AWS_DENIED' });
+    expect(await life('leave', { phase })).toBe('done');
+    expect(left).toBeLessThan(-2);
     expect(record.access).toMatchObject({ privateAddress: '10.0.0.7' });
-    expect(record.said.join()).not.toContain('may run');
+    const told = record.said.filter((line) => /DescribeInstances|seen again/.test(line));
+    expect(told).toEqual([expect.stringContaining('UnauthorizedOperation'), expect.any(String)]);
+  });
+
+  it('that was up stands, though AWS is out of reach when staging is started again', async () => {
+    expect(await life('leave')).toBe('left');
+    const { access } = record;
+    world.double.fault = () => ({ kind: 'refuse', status: 403, type: 'UnauthorizedOperation' });
+    const options = { plan: JSON.stringify(world.options.plan), verify: 'none' };
+    const leave = new AbortController();
+    const launch = {
+      ...launchOf(world, record, options, { stop: leave.signal, leave: leave.signal }),
+      ...{ clock: hurriedClock, kind: 'failover' as const, stop: new AbortController().signal },
+      phase: async () => leave.abort(),
+    };
+    expect(await world.launcher.run(launch)).toBe('left');
+    expect(record.said.join()).toContain('ran before staging was started again');
+    expect(record.access).toEqual(access);
   });
 
   it('that EC2 says has failed to run is not kept', async () => {

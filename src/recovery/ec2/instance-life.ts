@@ -29,7 +29,13 @@ export async function findAgain(
   const ec2 = new Ec2Calls(aws, stop);
   const instanceId = record.instanceId!;
   const world = { ec2, clock: launch.clock, stop };
-  const state = (await ec2.instance(instanceId))?.State?.Name;
+  const seen = await ec2.instance(instanceId).catch((error: unknown) => unseen(launch, error));
+  if (seen instanceof UnderstudyError) {
+    if (!isToldWhole(launch)) throw seen;
+    launch.say(`${instanceId} ran before staging was started again: ${seen.message}`);
+    return instanceId;
+  }
+  const state = seen?.State?.Name;
   if (launch.starts > 1 && launch.notes.starts !== launch.starts) {
     if (state === 'stopping') await waitUntilStopped(world, instanceId);
     await ec2.startInstance(instanceId);
@@ -47,6 +53,10 @@ export async function findAgain(
   });
   return instanceId;
 }
+
+/** It was up, and judged where a check was due. */
+const isToldWhole = ({ notes, starts, options }: Launch): boolean =>
+  notes.starts === starts && (options.check !== true || notes.isChecked === true);
 
 type Up = Pick<
   LaunchedInstance,
@@ -94,10 +104,17 @@ export async function stand(
   instanceId: string,
 ): Promise<LaunchEnd> {
   const ec2 = new Ec2Calls(aws, both(launch));
+  let trouble = '';
   try {
     for (;;) {
-      const state = (await ec2.instance(instanceId))?.State?.Name;
-      if (hasEnded(state)) {
+      const state = await ec2.instance(instanceId).then(
+        (instance) => instance?.State?.Name,
+        (error: unknown) => unseen(launch, error),
+      );
+      const now = typeof state === 'object' ? state.message : '';
+      if (now !== trouble) launch.say(now === '' ? `${instanceId} is seen again` : now);
+      trouble = now;
+      if (typeof state !== 'object' && hasEnded(state)) {
         launch.say(`${instanceId} is ${state ?? 'gone'}: it has ended by itself`);
         return 'done';
       }
@@ -108,6 +125,13 @@ export async function stand(
   }
   await shutDown(launch, aws, instanceId);
   return 'done';
+}
+
+/** That AWS does not answer, or refuses to, says nothing of the instance: it is looked for again. */
+function unseen({ stop, leave }: Launch, error: unknown): UnderstudyError {
+  const isOfAws = error instanceof UnderstudyError && error.code.startsWith('ERR_AWS_');
+  if (stop.aborted || leave.aborted || !isOfAws) throw error;
+  return error;
 }
 
 async function shutDown(launch: Launch, aws: AwsConnection, instanceId: string): Promise<void> {
