@@ -119,6 +119,21 @@ describe('a launch to EC2 as a job', () => {
     expect(left()).toEqual([0, 0]);
   });
 
+  it('goes on after AWS was away for minutes', async () => {
+    let away = 40;
+    world.double.fault = (call) => {
+      if (call !== 'PutSnapshotBlock' || away === 0) return undefined;
+      away -= 1;
+      return { kind: 'refuse', status: 503, type: 'ServiceUnavailable' };
+    };
+    const stop = new AbortController();
+    const launch = await jobOf({}, { stop: stop.signal });
+    const up = async () => stop.abort();
+    expect(await world.launcher.run({ ...launch, up })).toBe('done');
+    expect(away).toBe(0);
+    expect(world.double.calls.filter((call) => call === 'StartSnapshot')).toHaveLength(1);
+  });
+
   it('whose instance was terminated by others is over', async () => {
     const launch = await jobOf();
     const up = async () => {

@@ -35,6 +35,8 @@ import { checkShares } from './snapshot-check.ts';
 const LAUNCH = 'ec2-launch';
 /** Staging waits for a cleanup when it stops, and begins it again when it starts. */
 const hastyRetry: RetryPolicy = { tries: 6, firstMs: 250, capMs: 5000 };
+/** A quarter of an hour: what was uploaded goes when a launch fails, and may have taken hours. */
+const patientRetry: RetryPolicy = { ...defaultRetry, tries: 68 };
 
 const rules = {
   plan: { kind: 'text', like: /\S/, shape: 'a launch plan: JSON' },
@@ -45,7 +47,7 @@ const rules = {
 
 type OpenImage = (volume: string) => Promise<ImageReader>;
 
-const connect = (clock: Clock, region: string | null, retry = defaultRetry): AwsConnection =>
+const connect = (clock: Clock, region: string | null, retry: RetryPolicy): AwsConnection =>
   new AwsConnection({ clock, random: Math.random }, { region: region ?? undefined, retry });
 
 const journalAt = (path: string): RecordFile<LaunchRecord> => recordFile(nodeDisk, path, LAUNCH);
@@ -108,7 +110,7 @@ export async function runLaunch(
   const isFailover = launch.kind === 'failover';
   await launch.making({ kind: LAUNCH, name: path, ...(isFailover && { isProduct: true }) });
   const plan = planOf(launch.options);
-  const aws = connect(launch.clock, plan.region);
+  const aws = connect(launch.clock, plan.region, patientRetry);
   try {
     const held = await journalAt(path).load();
     const isThere = held !== null && held.instanceId !== null;
