@@ -124,7 +124,7 @@ const isoTime = (ms: number | undefined): string | undefined =>
   ms === undefined ? undefined : new Date(ms).toISOString();
 
 /**
- * The point of that id, for `latest` the newest that is whole, for a time the newest whole one not after
+ * The point of that id, for `latest` the whole one that was committed last, for a time the newest whole one not after
  * it (of one server, where several are kept). With `volume`, it must be part of the point.
  */
 export async function findPoint(
@@ -160,7 +160,11 @@ export function onlyOne(points: readonly ListedPoint[]): ListedPoint {
 }
 
 async function latestPoint(client: RestClient, server: string | undefined): Promise<ListedPoint> {
-  return newestWhole(await listPoints(client, { server, limit: PAGE_POINTS }), server);
+  const whose =
+    server ?? newestWhole(await listPoints(client, { server, limit: PAGE_POINTS }), server).server;
+  const query = { latest: 'true', server: whose };
+  const { points } = await client.call<ApiPoints>('GET', '/v1/points', { query });
+  return newestWhole(points, whose);
 }
 
 /** What `latest` means among `points`, newest first. */

@@ -31,14 +31,17 @@ export async function withRepository<Result>(
   }
 }
 
-/** By id or time, or for `latest` the newest whole one (of --server, where several are kept). */
+/** By id or time, or for `latest` the whole one that was committed last (of --server, where several are kept). */
 export async function pointOf(
   repository: OfflineRepository,
   { point, atMs, server, isPartialWanted }: PointChoice,
 ): Promise<ListedPoint> {
   if (point !== undefined && point !== 'latest') return repository.point(point);
   const points = await repository.points(server === undefined ? {} : { server });
-  if (atMs === undefined) return newestWhole(points, server);
+  if (atMs === undefined) {
+    const newest = newestWhole(points, server);
+    return (await repository.lastCommitted(newest.server)) ?? newest;
+  }
   const servers = server === undefined ? [...new Set(points.map((p) => p.server))] : [server];
   return onlyOne(await pointsAt(repository, servers, { atMs, isPartialWanted }));
 }

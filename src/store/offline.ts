@@ -14,7 +14,7 @@ import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
-import type { VolumeId } from '../model/replication.ts';
+import type { ServerId, VolumeId } from '../model/replication.ts';
 import { MemoryCatalog } from './catalog-memory.ts';
 import type { CheckOptions } from './check.ts';
 import { checkCatalog } from './check-catalog.ts';
@@ -50,6 +50,8 @@ import { Watermark } from './watermark.ts';
 
 export interface OfflineRepository {
   points(filter: PointFilter): Promise<ListedPoint[]>;
+  /** The whole point that was committed last, whatever the clocks of its machines say; null: none. */
+  lastCommitted(server: ServerId): Promise<ListedPoint | null>;
   /** ERR_POINT_NOT_FOUND. */
   point(id: string): Promise<ListedPoint>;
   /** ERR_POINT_NOT_FOUND, ERR_VOLUME_NOT_FOUND. */

@@ -44,6 +44,8 @@ class World {
   readonly told: { volume: string; point: string }[] = [];
   readonly asked: string[] = [];
   state: ApiFailback = { ...fakeFailback(JOB), phase: 'ready', lastPoint: null, written: [] };
+  /** What was committed last has the earliest time. */
+  isClockBehind = false;
   /** So many of the next requests are cut off. */
   broken = 0;
   onAsk: (url: string) => void = () => undefined;
@@ -86,7 +88,11 @@ class World {
         store: {
           ...base.store,
           point: async (id) => this.listed(id),
-          points: async () => [...this.points.keys()].reverse().map((id) => this.listed(id)),
+          lastCommitted: async () => this.listed([...this.points.keys()].at(-1)!),
+          points: async () => {
+            const ids = [...this.points.keys()];
+            return (this.isClockBehind ? ids : ids.reverse()).map((id) => this.listed(id));
+          },
           openImage: async (id, volume) => this.reader(id, volume),
           compareChunks: async (id, volume, first, digests) =>
             this.compare(this.image(id, volume), first, digests),
@@ -343,6 +349,15 @@ describe('failback run', () => {
     expect(JSON.parse(out)).toMatchObject({ job: null, phase: null, point: 'p2', verified: true });
     expect(now.told).toEqual([]);
     expectDisks(now.points.get('p2')!);
+  });
+
+  it('takes for latest what was committed last, though the clock of its machine is behind', async () => {
+    const { now } = await world();
+    now.add('p9', now.changed(now.points.get('p2')!, 2));
+    now.isClockBehind = true;
+    const { exitCode, out, err } = await runAll(now, '--point', 'latest', '--yes', '--json');
+    expect(exitCode, err).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ point: 'p9' });
   });
 
   it.each([

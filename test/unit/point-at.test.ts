@@ -1,11 +1,16 @@
 /** Which point shows a server as it was at a time: against an oracle, and through API and command line. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { pointOf } from '../../src/cli/with-repository.ts';
+import { newest, type PointSources } from '../../src/staging/plans/choose-point.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
 import { CopyNotes } from '../../src/store/copy-notes.ts';
 import { listed } from '../../src/store/directory-reader.ts';
+import type { OfflineRepository } from '../../src/store/offline.ts';
 import { pointAt, pointsAt } from '../../src/store/point-at.ts';
 import type { PointRecord } from '../../src/store/point-format.ts';
+import type { ListedPoint } from '../../src/store/types.ts';
+import { fakePoint } from './support/fake-backend.ts';
 
 const START = 1_700_000_000_000;
 
@@ -87,5 +92,34 @@ describe('the point of a time', () => {
     expect(await at(START + 9000)).toEqual(['a', 'b']);
     expect(await at(START)).toEqual(['a']);
     await expect(at(START - 1)).rejects.toMatchObject({ code: 'ERR_POINT_NOT_FOUND' });
+  });
+});
+
+describe('the latest point of a repository without its service', () => {
+  it('is the one that was committed last', async () => {
+    const [early, late] = [fakePoint('p1'), fakePoint('p2')];
+    const repository = {
+      points: async () => [late, early],
+      lastCommitted: async (server: string) => (server === early.server ? early : null),
+    } as unknown as OfflineRepository;
+    const choice = { point: 'latest', atMs: undefined, server: undefined, isPartialWanted: false };
+    expect((await pointOf(repository, choice)).id).toBe('p1');
+  });
+});
+
+describe('the newest point of a member of a plan', () => {
+  it('is what was committed last, whatever the clocks say, but for a damaged one', async () => {
+    const [early, late] = [record('a', START, 2, false), record('a', START + 1000, 1, false)];
+    const lister = await listerOf([early, late]);
+    const [last] = await lister.points({ server: 'a', order: 'oldest' });
+    const wish = { server: 'a', atMs: null, isVerified: false };
+    const of = async (point: ListedPoint, more: object = {}) => {
+      const store = { ...lister, lastCommitted: async () => point };
+      const from = { store, verdicts: {} } as unknown as PointSources;
+      return (await newest(from, { ...wish, ...more }))?.id;
+    };
+    expect(await of(last!)).toBe(early.id);
+    expect(await of({ ...last!, isDamaged: true })).toBe(late.id);
+    expect(await of(last!, { atMs: START + 5000 })).toBe(late.id);
   });
 });

@@ -40,8 +40,19 @@ async function listAt({ backend, query }: Call, atMs: number): Promise<ApiPoints
   return { points: await withVerdicts(backend, points), next: null };
 }
 
+/** The whole point that was committed last, of one server or of each: whatever the clocks of its machines say. */
+async function listLast({ backend, query }: Call): Promise<ApiPoints> {
+  const { store } = backend;
+  const server = query.get('server');
+  const servers = server === null ? (await store.servers()).map((known) => known.server) : [server];
+  const last = await Promise.all(servers.map((name) => store.lastCommitted(name)));
+  const points = last.filter((point) => point !== null);
+  return { points: await withVerdicts(backend, points), next: null };
+}
+
 async function list(call: Call): Promise<ApiPoints> {
   const { backend, query } = call;
+  if (query.get('latest') === 'true') return listLast(call);
   const atMs = timeOf(query.get('at'), 'at');
   if (atMs !== undefined) return listAt(call, atMs);
   const filter = filterOf(query);
@@ -97,6 +108,13 @@ export const pointRoutes: readonly Route[] = [
         description:
           'The newest whole point not after this time, of `server` or of each server; no page',
         schema: time,
+      },
+      {
+        name: 'latest',
+        description:
+          'The whole point that was committed last, of `server` or of each server, whatever the clocks of ' +
+          'their machines say; no page',
+        schema: { type: 'boolean', default: false },
       },
       {
         name: 'partial',

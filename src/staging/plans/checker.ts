@@ -29,7 +29,7 @@ import type { Verdicts } from './verdicts.ts';
 export interface CheckerOptions {
   readonly clock: Clock;
   readonly log: Log;
-  readonly store: Pick<Store, 'servers' | 'points' | 'point'>;
+  readonly store: Pick<Store, 'servers' | 'points' | 'lastCommitted' | 'point'>;
   readonly jobs: Pick<Jobs, 'start' | 'find' | 'list' | 'newId' | 'forgetVerdicts'>;
   readonly verdicts: Verdicts;
   readonly records: CheckRecords;

@@ -6,7 +6,7 @@ import type { PlanMember } from './plan-file.ts';
 import type { Verdicts } from './verdicts.ts';
 
 export interface PointSources {
-  readonly store: Pick<Store, 'point' | 'points' | 'servers'>;
+  readonly store: Pick<Store, 'point' | 'points' | 'lastCommitted' | 'servers'>;
   readonly verdicts: Verdicts;
 }
 
@@ -55,6 +55,9 @@ export async function newest(
   wish: { readonly server: string; readonly atMs: number | null; readonly isVerified: boolean },
 ): Promise<ListedPoint | null> {
   const { server, atMs, isVerified } = wish;
+  // By the order of commits: the clock of a recovery instance may be behind that of the original.
+  const last = atMs === null && !isVerified ? await store.lastCommitted(server) : null;
+  if (last !== null && !last.isDamaged) return last;
   const filter = { server, limit: PAGE, ...(atMs !== null && { toMs: atMs }) };
   for (let after: string | undefined; ; ) {
     const page = await store.points(after === undefined ? filter : { ...filter, after });

@@ -20,7 +20,7 @@ export type PlanJobs = Pick<
 
 export interface PlanPorts {
   readonly clock: Clock;
-  readonly store: Pick<Store, 'point' | 'points' | 'servers' | 'openImage'>;
+  readonly store: Pick<Store, 'point' | 'points' | 'lastCommitted' | 'servers' | 'openImage'>;
   readonly jobs: PlanJobs;
   readonly plans: PlanStore;
   readonly scripts: Scripts;

@@ -324,6 +324,9 @@ export function fakeBackend(
       const own = points.filter((point) => server === undefined || point.server === server);
       return own.slice(start, start + limit);
     },
+    // Of machines whose clocks are right.
+    lastCommitted: async (server) =>
+      points.find((point) => point.server === server && point.missingVolumes.length === 0) ?? null,
     point: find,
     seal: async (id) => {
       await find(id);

@@ -144,6 +144,9 @@ export class PlanWorld {
         after !== undefined
           ? []
           : this.points.filter((each) => each.server === server && Date.parse(each.time) <= toMs),
+      lastCommitted: async (server) =>
+        this.points.find((each) => each.server === server && each.missingVolumes.length === 0) ??
+        null,
       servers: async () =>
         this.points.map(({ server }) => ({ server, volumes: [], newestPoint: null })),
       openImage: async (id) => {
