@@ -369,6 +369,16 @@ describe('a root file system', () => {
     expect(texts(await fixed(), 'changed').join()).not.toContain('a card of any name');
   });
 
+  it('of SELinux is told that what was added has no label', async () => {
+    server();
+    tree.put('/etc/selinux/config', 'SELINUX=permissive\n');
+    expect(texts(await fixed(), 'warning').join()).not.toContain('enforcing');
+    server();
+    tree.put('/etc/selinux/config', '# how\nSELINUX=enforcing\n');
+    expect(texts(await fixed(), 'warning').join()).toContain('network: enforcing: if the network');
+    expect(texts(await fixed(), 'warning').join()).not.toContain('enforcing');
+  });
+
   it('that is nearly empty is prepared as far as it goes', async () => {
     const notes = await fixed();
     expect(texts(notes, 'failed')).toEqual([]);

@@ -101,6 +101,17 @@ export async function fixNetwork(tree: DiskTree, notes: Notes): Promise<void> {
   }
 }
 
+/** What is written where no SELinux runs has none of its labels, which programs that it confines may need. */
+export async function tellLabels(tree: DiskTree, notes: Notes): Promise<void> {
+  const path = '/etc/selinux/config';
+  const isEnforcing = /^\s*SELINUX\s*=\s*enforcing/m.test((await readText(tree, path)) ?? '');
+  const isAdded = notes.all.some(({ kind, about }) => kind === 'changed' && about === 'network');
+  if (!isEnforcing || !isAdded) return;
+  const text =
+    'enforcing: if the network does not come up, restorecon -R /etc, or boot with enforcing=0';
+  notes.add('warning', 'network', path, text);
+}
+
 const UNIT = 'understudy-agent.service';
 const OWN_UNIT = `/etc/systemd/system/${UNIT}`;
 const unitFolders = [

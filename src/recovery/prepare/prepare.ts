@@ -9,7 +9,14 @@ import type { DiskTree } from './disk-tree.ts';
 import { fixEfiFallback } from './efi-fallback.ts';
 import { CONTENT_BYTES } from './file-system.ts';
 import { findRoot, mountOptions, type Root } from './find-root.ts';
-import { fixFstab, fixLoaders, fixNetwork, markRecovered, switchAgentOff } from './fix-files.ts';
+import {
+  fixFstab,
+  fixLoaders,
+  fixNetwork,
+  markRecovered,
+  switchAgentOff,
+  tellLabels,
+} from './fix-files.ts';
 import { fixInitramfs } from './fix-initramfs.ts';
 import { parseFstab } from './fstab.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
@@ -123,6 +130,7 @@ export async function fixTree(
   await fixLoaders(tree, notes, disks, root);
   await fixEfiFallback(tree, notes);
   await fixNetwork(tree, notes);
+  await tellLabels(tree, notes);
   if (wish.agent === 'off') await switchAgentOff(tree, notes);
   await markRecovered(tree, notes, wish.about);
 }
