@@ -269,7 +269,7 @@ describe('a failover to EC2', () => {
     await expect(life('leave')).rejects.toMatchObject({ code: 'ERR_AWS_DENIED' });
     const [id] = [...world.double.ec2.instances.keys()];
     expect(record.access).toMatchObject({ instance: id, type: 'm6i.large' });
-    expect(record.said.at(-1)).toContain('may run: it is kept');
+    expect(record.said.at(-1)).toContain('may have run: it is kept');
     expect(record.made.every(isProduct)).toBe(true);
   });
 
@@ -308,13 +308,16 @@ describe('a failover to EC2', () => {
     expect(record.access).toEqual(access);
   });
 
-  it('that EC2 says has failed to run is not kept', async () => {
+  it.each([
+    ['terminated', false],
+    ['stopped', true],
+  ] as const)('that EC2 says is %s before it was seen to run: kept %s', async (state, isKept) => {
     world.double.fault = (call) => {
-      if (call === 'DescribeInstances') instance().state = 'terminated';
+      if (call === 'DescribeInstances') instance().state = state;
       return undefined;
     };
     await expect(life('leave')).rejects.toMatchObject({ code: 'ERR_EC2_INSTANCE_FAILED' });
-    expect(record.access).toBeNull();
+    expect(record.access !== null).toBe(isKept);
   });
 
   it('volumes go with the instance where the plan says so', async () => {

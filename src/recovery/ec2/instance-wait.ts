@@ -49,7 +49,7 @@ export async function waitForInstance(
     if (state === 'running') return instance;
     if (state === undefined || state === 'pending') return null;
     const why = instance?.StateReason?.Message ?? 'no reason given';
-    throw new UnderstudyError('ERR_EC2_INSTANCE_FAILED', `${id} is ${state}: ${why}`);
+    throw new UnderstudyError('ERR_EC2_INSTANCE_FAILED', `${id} is ${state}: ${why}`, { state });
   });
   if (!options.waitsForChecks) return running;
   options.onNote(`${id} runs; waiting for its status checks`);

@@ -136,12 +136,13 @@ export async function runLaunch(
  */
 async function keepUnseen(launch: Launch, path: string, error: unknown): Promise<void> {
   const isSeen = error instanceof UnderstudyError && error.code === 'ERR_EC2_INSTANCE_FAILED';
-  if (isSeen) return;
+  // One that was stopped has run.
+  if (isSeen && !/^stopp/.test(String(error.context.state))) return;
   const held = await journalAt(path).load();
   if (held === null || held.instanceId === null) return;
   const { instanceId: instance, instanceType: type, imageId: image } = held;
   await launch.up({ instance, type: type!, image: image! });
-  launch.say(`${instance} was asked for, and may run: it is kept`);
+  launch.say(`${instance} was asked for, and may have run: it is kept`);
 }
 
 /** A check that has passed ends the drill, unless it is to stay. */
