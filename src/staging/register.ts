@@ -69,16 +69,19 @@ export class Register {
    * One step of what is known of a server: `step` sees what all steps before it have left, and may throw.
    * Durable, and known, once it resolves; nothing is written where nothing changes. ERR_SERVER_NOT_FOUND.
    */
-  async update(server: ServerId, step: (known: Holder) => Holder): Promise<Holder> {
+  update(server: ServerId, step: (known: Holder) => Holder): Promise<Holder> {
+    return this.change(server, (known) => {
+      if (known !== undefined) return step(known);
+      const message = `no machine has the name "${server}" yet`;
+      throw new UnderstudyError('ERR_SERVER_NOT_FOUND', message);
+    });
+  }
+
+  /** Likewise, also where nothing is known yet. */
+  async change(server: ServerId, step: (known: Holder | undefined) => Holder): Promise<Holder> {
     let next: Holder | undefined;
     await this.queued(async () => {
       const known = this.holders.get(server);
-      if (known === undefined) {
-        throw new UnderstudyError(
-          'ERR_SERVER_NOT_FOUND',
-          `no machine has the name "${server}" yet`,
-        );
-      }
       next = step(known);
       if (next !== known) await this.put(next);
     });

@@ -12,7 +12,7 @@ import { isPassing } from '../store/passing.ts';
 import type { CommitRequest, Ingest, Store } from '../store/types.ts';
 import type { Connection, ConnectionHandlers } from '../transport/types.ts';
 import type { ApiServer, Durability } from './api-types.ts';
-import { admit, admitPending, type Holder, type Moment } from './lineage-state.ts';
+import { type Admission, admit, admitPending, type Holder, type Moment } from './lineage-state.ts';
 import { type Machines, summaryOf } from './machines.ts';
 import { PointRequests } from './point-requests.ts';
 import type { Register } from './register.ts';
@@ -208,7 +208,7 @@ export class Servers implements SessionHost {
     if (this.isStopping) throw stopping();
     this.checkSpace();
     const { server } = hello;
-    const { register, store, newId } = this.ports;
+    const { store, newId } = this.ports;
     await this.checkHolder(session, hello);
     const record = this.record(server);
     await this.replace(record, session);
@@ -219,7 +219,7 @@ export class Servers implements SessionHost {
       await this.settleNewest(server);
       if (this.isStopping) throw stopping();
       if (record.session !== session) throw replaced(server);
-      if (news !== null) await register.set(news);
+      if (news !== null) await this.learn(session, hello);
     } catch (error) {
       await ingest.close();
       throw error;
@@ -242,18 +242,15 @@ export class Servers implements SessionHost {
   }
 
   /** Throws ERR_OTHER_HARDWARE. Returns what the register has to learn, if anything. */
-  private async checkHolder(
-    session: Session,
-    { server, hardwareId }: Hello,
-  ): Promise<Holder | null> {
+  private async checkHolder(session: Session, hello: Hello): Promise<Holder | null> {
     const { register, log, clock } = this.ports;
+    const { server, hardwareId } = hello;
     const record = this.records.get(server);
     if (record !== undefined && record.shut > 0) throw changing(server);
     const { words, connection } = session;
     const known = register.get(server);
     const now = new Date(clock.wallMs()).toISOString();
-    const newestPoint = record?.newestWhole ?? null;
-    const admission = admit(known, server, { hardwareId, words }, { now, newestPoint });
+    const admission = this.admission(known, session, hello);
     if (admission.kind === 'admitted') return admission.holder;
     const { peer } = connection;
     log.error('other hardware was refused', { server, hardwareId, words, peer });
@@ -263,6 +260,26 @@ export class Servers implements SessionHost {
       await register.update(server, (holder) => ({ ...holder, pendingHardwareId: hardwareId }));
     }
     throw otherHardware(server, admission.why);
+  }
+
+  private admission(
+    known: Holder | undefined,
+    { words }: Session,
+    { server, hardwareId }: Hello,
+  ): Admission {
+    const now = new Date(this.ports.clock.wallMs()).toISOString();
+    const newestPoint = this.records.get(server)?.newestWhole ?? null;
+    return admit(known, server, { hardwareId, words }, { now, newestPoint });
+  }
+
+  /** The machine has the name from now on, if it still may: a failback may have begun meanwhile. */
+  private async learn(session: Session, hello: Hello): Promise<void> {
+    const { server } = hello;
+    await this.ports.register.change(server, (known) => {
+      const admission = this.admission(known, session, hello);
+      if (admission.kind === 'refused') throw otherHardware(server, admission.why);
+      return admission.holder ?? known!;
+    });
   }
 
   /** The newest connection of the same machine counts: the one before is half open, or forgotten. */

@@ -12,6 +12,8 @@ import type { ApiFailback } from '../../src/staging/api-types.ts';
 import { Failbacks } from '../../src/staging/failbacks.ts';
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import { Jobs } from '../../src/staging/jobs/jobs.ts';
+import { beginFailback } from '../../src/staging/lineage-state.ts';
+import type { Store } from '../../src/store/types.ts';
 import { fakeJob } from './support/fake-backend.ts';
 import { FakeStore } from './support/fake-store.ts';
 import { createMemoryNetwork } from './support/memory-transport.ts';
@@ -250,6 +252,28 @@ describe('a failback', () => {
     expect(now.phase()).toBe('finishing');
     now.leave.abort();
     expect(await end).toBe('left');
+    await now.servers.stop();
+  });
+
+  it('that begins while the original comes home on another board is not forgotten', async () => {
+    const fake = new FakeStore();
+    const now = await life(fake);
+    await now.register.set({
+      ...{ server: 'web', hardwareId: 'original', pendingHardwareId: null },
+      failback: {
+        ...{ job: 'j0', phase: 'done', original: 'original', instance: 'instance', expected: [] },
+        ...{ fromPoint: null, volumes: [], lastPoint: null, written: {}, home: [UUID] },
+      },
+    });
+    const hooked = fake as unknown as Pick<Store, 'beginIngest'>;
+    const begin = hooked.beginIngest.bind(fake);
+    hooked.beginIngest = async (...given) => {
+      await now.register.update('web', (known) => beginFailback(known, JOB, []));
+      return begin(...given);
+    };
+    await ScriptedAgent.greet(now.away, helloOf('web', volumes, 'board')).refusal();
+    expect(now.phase()).toBe('admitting');
+    expect(now.register.get('web')).toMatchObject({ hardwareId: 'original' });
     await now.servers.stop();
   });
 
