@@ -116,7 +116,11 @@ export async function makeFirmware(launch: Launch): Promise<VmSpec['firmware']> 
   if (launch.options.firmware === 'bios') return { mode: 'bios' };
   const { codePath, variablesPath } = findFirmware();
   const own = join(diskFolder(launch), 'variables.fd');
-  if (!hasWritten(launch)) await guarded(own, copyFile(variablesPath, own));
+  if (!hasWritten(launch)) {
+    await guarded(own, copyFile(variablesPath, own));
+    // It is never made again: without it the disks that are kept could not be started.
+    if (isFailover(launch)) await syncFile(own);
+  }
   return { mode: 'uefi', codePath, variablesPath: own };
 }
 
