@@ -1,4 +1,5 @@
 /** What the commands about jobs share: options, following a job to a state, and a job as text. */
+import { stripVTControlCharacters } from 'node:util';
 import { sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
@@ -155,3 +156,10 @@ export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJs
   else if (jobs.length === 0) context.note('no jobs');
   else context.print(renderTable(jobs, jobColumns));
 }
+
+/** A log for a terminal: lines and tabs, and nothing else that it would act on; a guest wrote some of it. */
+export const plainLog = (text: string): string =>
+  [...stripVTControlCharacters(text).replaceAll('\r\n', '\n')]
+    .filter((char) => /[\n\t]/.test(char) || (char >= ' ' && !(char >= '\x7f' && char < '\xa0')))
+    .join('')
+    .trimEnd();

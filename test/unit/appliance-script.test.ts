@@ -55,6 +55,16 @@ it('half a copy is never taken for the original', () => {
   expect(run(`do_keep 'a|b' && do_keep 'own/none|b' && wc -c <b`).trim()).toBe('4000');
 });
 
+it('the original of a file behind a link is that file', () => {
+  writeFileSync(at('a'), OLD, { mode: 0o640 });
+  expect(run("ln -s a link; do_keep 'link|kept' && stat -c '%F %a' kept")).toBe(
+    'regular file 640\n',
+  );
+  writeFileSync(at('own/in'), 'new');
+  run('do_write 0 644 link');
+  expect([readFileSync(at('a'), 'utf8'), readFileSync(at('kept'), 'utf8')]).toEqual(['new', OLD]);
+});
+
 it('what is no plain file is not written to, and what cannot be read is not promised', () => {
   writeFileSync(at('own/in'), 'x');
   expect(run('mkfifo pipe; do_write 0 644 pipe 2>&1 || echo refused')).toBe(

@@ -7,6 +7,7 @@ import {
   isSettled,
   jobPath,
   jobPositional,
+  plainLog,
   printJobs,
   renderJob,
   reportJob,
@@ -128,7 +129,7 @@ const log: CommandSpec = {
       `${jobPath(settings.text('job'))}/log`,
       { query: { of: settings.text('of') } },
     );
-    context.print(settings.flag('json') ? JSON.stringify({ text }) : text.trimEnd());
+    context.print(settings.flag('json') ? JSON.stringify({ text }) : plainLog(text));
     return 0;
   },
 };

@@ -88,9 +88,9 @@ do_stat() { # one letter, and the size
   if [ -d "$1" ]; then echo d 0; elif [ -f "$1" ]; then echo f $(size_of "$1")
   elif [ -L "$1" ]; then echo l 0; elif [ -e "$1" ]; then echo o 0; else echo - 0; fi
 }
-do_keep() { # FROM|TO: a copy beside it, made once
+do_keep() { # FROM|TO: a copy beside it, made once; of a link, what it leads to
   from=\${1%%|*}; to=\${1#*|}
-  [ -e "$to" ] || [ -L "$to" ] || cp -a "$from" "$to" && return 0
+  [ -e "$to" ] || [ -L "$to" ] || cp -pL "$from" "$to" && return 0
   # A part of it would be taken for the original.
   rm -f "$to"
   return 1
