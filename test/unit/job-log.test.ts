@@ -9,6 +9,7 @@ import type { CommandContext } from '../../src/cli/command.ts';
 import { jobGroup } from '../../src/cli/commands/job.ts';
 import { plainLog } from '../../src/cli/jobs.ts';
 import type { Settings } from '../../src/cli/settings.ts';
+import { askBySsh, type SshQuestion } from '../../src/recovery/qemu/ssh-probe.ts';
 
 it('lines come as they are, and nothing in them acts on a terminal', () => {
   expect(plainLog('a\tb\r\nlogin: é\n\n')).toBe('a\tb\nlogin: é');
@@ -17,6 +18,22 @@ it('lines come as they are, and nothing in them acts on a terminal', () => {
   const said = plainLog(`${clipboard}1\x1b[2J\x1b[31m2${title}\x1bP3\x07\b\r4\x7f\x00`);
   for (const char of said) expect(char >= ' ' && char < '\x7f').toBe(true);
   expect(said).toMatch(/^12.*4$/);
+});
+
+it('nor in what an SSH probe was told', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-ssh-'));
+  const script = "#!/bin/sh\nprintf 'ok\\033]0;t\\007 \\302\\233x'\n";
+  writeFileSync(join(folder, 'ssh'), script, { mode: 0o755 });
+  const { PATH } = process.env;
+  process.env.PATH = `${folder}:${PATH}`;
+  try {
+    const question = { user: 'u', port: 22, key: 'k', run: 'true' } as unknown as SshQuestion;
+    const answer = await askBySsh({ ...question, signal: new AbortController().signal });
+    expect(answer).toEqual({ isGood: true, detail: 'the command has succeeded: ok ]0;t   x' });
+  } finally {
+    process.env.PATH = PATH;
+    rmSync(folder, { recursive: true });
+  }
 });
 
 it('the command prints it so, and as JSON every byte', async () => {

@@ -135,6 +135,8 @@ describe('the console', () => {
     ['\r\nDebian GNU/Linux 12 web1 ttyS0\r\n\r\nweb1 login: ', 'login', 'web1 login:'],
     [`${E}[32mweb1 login:${E}[0m `, 'login', 'web1 login:'],
     ['localhost login:\n', 'login', 'localhost login:'],
+    // A title, a bell, and CSI in one byte: what is kept of a verdict acts on no terminal.
+    [`${E}]0;t\x07\x9b2Jweb1 login:\n`, 'login', '0;t  2Jweb1 login:'],
     ['[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs', 'stuck', 'Kernel panic'],
     ['ALERT!  UUID=12 does not exist.  Dropping to a shell!', 'stuck', 'ALERT!'],
     ['Gave up waiting for root file system device.', 'stuck', 'Gave up'],

@@ -2,6 +2,7 @@
  * What a machine's serial console says about its boot: a login prompt, or that it has given up. Pure; the
  * text is the guest's to write, so it decides nothing but the verdict of the check of this very guest.
  */
+import { plain } from '../prepare/report.ts';
 
 export type ConsoleVerdict =
   | { readonly kind: 'waiting' }
@@ -29,7 +30,7 @@ const noise = new RegExp(`${ESCAPE}(?:\\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78c
 
 export const plainConsole = (text: string): string => text.replace(noise, '');
 
-const shown = (line: string): string => line.trim().slice(0, 200);
+const shown = (line: string): string => plain(line).trim().slice(0, 200);
 
 /** `text`: what the console has said so far, or the end of it. */
 export function judgeConsole(text: string): ConsoleVerdict {

@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
+import { plain } from '../prepare/report.ts';
 import { missingProgram, runProgram } from './programs.ts';
 
 const LIMIT_MS = 30_000;
@@ -73,7 +74,7 @@ export function askBySsh(question: SshQuestion): Promise<SshAnswer | null> {
       else reject(cause);
     });
     child.on('close', (code) => {
-      const words = said.trim().replace(/\s*\n\s*/g, '; ');
+      const words = plain(said.trim().replace(/\s*\n\s*/g, '; '));
       const text = words === '' ? '' : `: ${words}`;
       if (code === 0) resolve({ isGood: true, detail: `the command has succeeded${text}` });
       else if (code === null) resolve({ isGood: false, detail: 'the command does not end' });
