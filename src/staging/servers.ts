@@ -380,8 +380,12 @@ export class Servers implements SessionHost {
   private async settleNewest(server: ServerId): Promise<void> {
     if (this.durability === 'local') return;
     const { store } = this.ports;
-    const [newest] = await store.points({ server, limit: 1 });
-    if (newest?.state === 'staged') await store.seal(newest.id);
+    // The clock of the machine may have been set back: what was committed last need not be the newest.
+    const newest = [
+      ...(await store.points({ server, limit: 1 })),
+      await store.lastCommitted(server),
+    ];
+    for (const point of newest) if (point?.state === 'staged') await store.seal(point.id);
   }
 
   closed(session: Session, error: UnderstudyError): void {

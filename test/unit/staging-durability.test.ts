@@ -67,6 +67,20 @@ describe('durability object', () => {
     await servers.stop();
   });
 
+  it('nor where the clock of its machine was set back meanwhile', async () => {
+    const { fake, servers, until, greet } = await world();
+    const agent = await greet();
+    agent.commit(9000, first);
+    await until(() => fake.listed[0]?.state === 'sealed');
+    fake.sealFailure = away;
+    agent.commit(1000, [{ ...first[0]!, epoch: 2 }]);
+    await until(() => fake.listed.length === 2);
+    agent.connection.abort();
+    await until(() => servers.describe()[0]?.connected === false);
+    expect((await greet()).received[0]).toMatchObject({ code: 'ERR_OBJECTS_UNAVAILABLE' });
+    await servers.stop();
+  });
+
   it('tells of a point that was asked for once it is sealed', async () => {
     const { fake, servers, pass, until, greet } = await world();
     const agent = await greet();

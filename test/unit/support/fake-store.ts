@@ -55,7 +55,8 @@ export class FakeStore {
       seal: async (id) => this.seal(id),
       point: async (id) => this.point(id),
       lastCommitted: async (server) =>
-        this.points({ server }).find(({ missingVolumes }) => missingVolumes.length === 0) ?? null,
+        this.listed.find((each) => each.server === server && each.missingVolumes.length === 0) ??
+        null,
       holdPoint: async (id, reason) => this.hold(id, reason),
     };
     return part as Store;
@@ -84,7 +85,8 @@ export class FakeStore {
   }
 
   private points({ server }: PointFilter): ListedPoint[] {
-    return this.listed.filter((point) => server === undefined || point.server === server);
+    const own = this.listed.filter((point) => server === undefined || point.server === server);
+    return own.sort((a, b) => Date.parse(b.time) - Date.parse(a.time));
   }
 
   private note(call: string, detail = ''): void {
