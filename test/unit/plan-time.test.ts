@@ -1,6 +1,6 @@
 /** What a wrong clock, staging's absence, or another member's trouble must not do to a member of a plan. */
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { isUp, PlanWorld, shop, states } from './support/plan-world.ts';
+import { isCleaned, isHalted, isUp, PlanWorld, shop, states } from './support/plan-world.ts';
 
 let world: PlanWorld;
 beforeEach(() => {
@@ -38,3 +38,35 @@ it('a drill whose last member will not end ends the others all the same, and say
   expect(world.jobs.find(id).cleanError).toContain(`job ${id}.2.1 cannot be cleaned up`);
   expect(world.jobs.find(`${id}.1.1`).state).toBe('cleaned');
 });
+
+it('a failover that came up and is gone is not launched beside what it has kept', async () => {
+  const id = await halted();
+  await expect(world.runner.retry(id, 1, null)).rejects.toMatchObject({
+    ...{ code: 'ERR_PLAN_STEP', message: expect.stringContaining(`--again ${id}.1.1`) },
+  });
+  await world.jobs.startAgain(`${id}.1.1`);
+  await world.until(`${id}.1.1`, isUp);
+  await world.runner.accept(id, 1);
+  await world.until(id, isCleaned);
+  expect(world.eventsOf('launch')).toEqual(['db1']);
+});
+
+it('one whose kept disks were discarded is launched anew', async () => {
+  const id = await halted();
+  await world.jobs.discard(`${id}.1.1`);
+  await world.runner.retry(id, 1, null);
+  await world.until(id, isCleaned);
+  expect(world.jobs.find(`${id}.1.2`).phase).toBe('up');
+});
+
+/** A failover whose one member has come up, and has failed then. */
+async function halted(): Promise<string> {
+  world.launcher.acts.set('db1', 'gone');
+  await world.open();
+  await world.plans.apply(shop({ groups: [{ name: 'data', members: [{ server: 'db1' }] }] }));
+  const { id } = await world.start('failover');
+  await world.until(id, isHalted);
+  await world.until(`${id}.1.1`, isCleaned);
+  world.launcher.acts.delete('db1');
+  return id;
+}

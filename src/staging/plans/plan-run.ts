@@ -88,6 +88,12 @@ export class PlanFollower {
       const message = `job ${former.id} of step ${number} (${step.name}) runs on: failover stop it first`;
       throw new UnderstudyError('ERR_PLAN_STEP', message);
     }
+    if (former?.outcome === 'failed' && former.keeps && !former.isDiscarded) {
+      const message =
+        `job ${former.id} of step ${number} (${step.name}) keeps what was written since it came up: ` +
+        `failover start --again ${former.id}, then plan accept; or failover discard it first`;
+      throw new UnderstudyError('ERR_PLAN_STEP', message);
+    }
     const chosen = step.kind === 'member' ? await this.chooseAgain(step, wanted) : null;
     if (chosen?.point != null) await this.hold(chosen.point);
     await this.tell({ type: 'retry', step: number, chosen });

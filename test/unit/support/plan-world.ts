@@ -25,7 +25,8 @@ export type Act =
   | 'bad'
   | 'slow'
   | 'late'
-  | 'stuck';
+  | 'stuck'
+  | 'gone';
 
 /** Waits until the launch is to end. */
 const untilTold = (launch: Launch): Promise<LaunchEnd> =>
@@ -70,6 +71,7 @@ export class ActingLauncher implements Launcher {
         return 'done';
       }
       await launch.up({ serial: `to ${server}` });
+      if (act === 'gone') throw new UnderstudyError('ERR_LAUNCH_GONE', `${server} is gone`);
       if (act === 'slow') return await untilTold(launch);
       const bad = { passed: false, probe: 'console', bootMs: 5, detail: 'no login' };
       if (act === 'bad') await launch.checked(bad);
