@@ -9,6 +9,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import type { CheckResult, Launch } from '../../src/recovery/launcher.ts';
 import { vmPaths } from '../../src/recovery/qemu/command.ts';
+import { imageServerPaths } from '../../src/recovery/qemu/image-server.ts';
 import { Qmp } from '../../src/recovery/qemu/qmp.ts';
 import { Watch } from '../../src/recovery/qemu/watch.ts';
 import type { LaunchKind, LaunchOptions } from '../../src/recovery/runner.ts';
@@ -58,6 +59,9 @@ beforeEach(() => {
   // The folder is what its command line is known by.
   machine = spawn('sh', ['-c', 'sleep 60 & wait', join(folder, 'run')], { stdio: 'ignore' });
   writeFileSync(pidfile, String(machine.pid));
+  for (const [index] of fakePoint('p').volumes.entries()) {
+    writeFileSync(imageServerPaths(join(folder, 'run'), index).pidfile, String(machine.pid));
+  }
   socket = new BreakingSocket(qmp);
   [said, phases, check, isFull] = [[], [], null, false];
 });
@@ -81,6 +85,10 @@ function launchOf(kind: LaunchKind, options: LaunchOptions, leave: AbortSignal):
     say: (line) => void said.push(line),
     phase: (phase) => write(() => void phases.push(phase)),
     progress: () => undefined,
+    making: async () => undefined,
+    imageAddress: async (volume) => {
+      throw new UnderstudyError('ERR_LISTEN', `no way to ${volume}`);
+    },
     remember: () => write(() => undefined),
     checked: (result) =>
       write(() => {
@@ -111,6 +119,15 @@ describe('a failover', () => {
     expect(await ended).toBe('done');
     expect(said.at(-1)).toBe('the virtual machine has ended by itself');
     watch.close();
+  });
+
+  it('has an image server that ended started again, and is watched on where that fails', async () => {
+    const watch = await watchOf('failover', {});
+    writeFileSync(imageServerPaths(join(folder, 'run'), 0).pidfile, '');
+    const ended = watch.untilEnd();
+    await until(() => said.some((line) => line.includes('no way to')));
+    machine.kill('SIGKILL');
+    expect(await ended).toBe('done');
   });
 
   it('goes on where nothing can be written down, and where its check fails', async () => {
