@@ -54,6 +54,8 @@ export async function convertImage(options: ConvertOptions): Promise<number> {
   const diskBytes = diskSizeOf(format, sizeBytes);
   if (diskBytes > sizeBytes) await lengthen(disk, rawPath, diskBytes);
   const { driver, options: driverOptions } = drivers[format];
+  // qemu-img keeps the mode of a file that is there: a disk of a server is for its owner's eyes only.
+  await (await disk.open(out, 'write')).close();
   await run(
     ['convert', '-f', 'raw', '-O', driver, ...driverOptions, '--', rawPath, out],
     'ERR_EXPORT_CONVERT',

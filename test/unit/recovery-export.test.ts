@@ -200,7 +200,9 @@ describe('convertImage', () => {
       const raw = sample().subarray(0, 5 * PIECE_BYTES);
       writeFileSync(out, raw);
       expect(await convert(format, raw.length)).toBe(raw.length);
-      expect(statSync(join(folder, `image.${format}`)).size).toBeGreaterThan(0);
+      const made = statSync(join(folder, `image.${format}`));
+      expect(made.size).toBeGreaterThan(0);
+      expect(made.mode & 0o777).toBe(0o600);
     },
   );
 
