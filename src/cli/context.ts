@@ -39,6 +39,11 @@ async function ask(surroundings: Surroundings, question: string): Promise<void> 
   try {
     const answer = await reader.question(`${question} [y/N] `, { signal: stop });
     if (/^y(es)?$/i.test(answer.trim())) return;
+  } catch (cause) {
+    if ((cause as Error).name !== 'AbortError') throw cause;
+    // Ctrl+C (the terminal is in raw mode: no signal comes), Ctrl+D, or a signal: no answer is no yes.
+    stderr.write('\n');
+    if (stop.aborted) throw cause;
   } finally {
     reader.close();
   }
@@ -48,14 +53,20 @@ async function ask(surroundings: Surroundings, question: string): Promise<void> 
 export function createContext(surroundings: Surroundings, verbose: boolean): CommandContext {
   const { stdout, stderr, clock, stop } = surroundings;
   const width = (stderr.columns ?? 80) - 1;
+  let isBarDrawn = false;
+  const tell = (line: string): void => {
+    stderr.write(`${isBarDrawn ? CLEAR_LINE : ''}${line}\n`);
+    isBarDrawn = false;
+  };
   return {
     print: (text) => void stdout.write(`${text}\n`),
-    note: (text) => void stderr.write(`${text}\n`),
+    note: tell,
     redraw: (text) => void stdout.write(`${stdout.isTTY === true ? CLEAR_SCREEN : ''}${text}\n`),
     progress: (label, unit = 'bytes') =>
       stderr.isTTY === true
         ? createProgress(label, clock, unit, (text, isLast) => {
             stderr.write(`${CLEAR_LINE}${text.slice(0, width)}${isLast ? '\n' : ''}`);
+            isBarDrawn = !isLast;
           })
         : silentProgress,
     confirm: (question) => ask(surroundings, question),
@@ -63,7 +74,7 @@ export function createContext(surroundings: Surroundings, verbose: boolean): Com
     log: createLog({
       level: verbose ? 'debug' : 'info',
       clock,
-      sink: (line) => void stderr.write(`${line}\n`),
+      sink: tell,
     }),
     stop,
   };

@@ -54,9 +54,14 @@ export async function followFailback(
     const line = message === '' ? phase : `${phase}: ${message}`;
     if (line !== told) context.note(line);
     told = line;
-    if (isReached(failback) || isOver(failback) || context.stop.aborted) {
+    if (isReached(failback) || isOver(failback)) {
       progress.finish();
       return failback;
+    }
+    if (context.stop.aborted) {
+      progress.finish();
+      const message = `stopped by a signal; the failback goes on: understudy failback show ${job}`;
+      throw new UnderstudyError('ERR_CLI_INTERRUPTED', message);
     }
     const its = await client.call<ApiJob>('GET', jobPath(job));
     // One that is cancelled gives the name back first: then the failback is over.

@@ -41,7 +41,7 @@ export async function ofKind(
   throw new UnderstudyError('ERR_JOB_STATE', `job ${id} is no ${kind} but a ${job.kind}`);
 }
 
-/** Polls until `isReached` holds or the job is over. A signal ends the waiting, not the job. */
+/** Polls until `isReached` holds or the job is over. A signal ends the waiting (ERR_CLI_INTERRUPTED), not the job. */
 export async function follow(
   context: CommandContext,
   client: RestClient,
@@ -51,15 +51,26 @@ export async function follow(
   const label = first.target === '' ? first.kind : first.target;
   const progress = context.progress(label, first.kind === 'plan' ? 'steps' : 'bytes');
   let job = first;
-  while (!isReached(job) && !isOver(job) && !context.stop.aborted) {
-    await sleep(context.clock, POLL_MS);
-    if (context.stop.aborted) break;
-    job = await client.call<ApiJob>('GET', jobPath(job.id));
-    if (job.progress !== null) progress.update(job.progress.done, job.progress.total, job.phase);
+  try {
+    while (!isReached(job) && !isOver(job)) {
+      await sleep(context.clock, POLL_MS);
+      if (context.stop.aborted) throw stoppedWaiting(job);
+      job = await client.call<ApiJob>('GET', jobPath(job.id));
+      if (job.progress !== null) progress.update(job.progress.done, job.progress.total, job.phase);
+    }
+  } catch (error) {
+    throw context.stop.aborted ? stoppedWaiting(job, error) : error;
+  } finally {
+    progress.finish();
   }
-  progress.finish();
-  if (context.stop.aborted) context.note(`the job goes on: understudy job wait ${job.id}`);
   return job;
+}
+
+/** Not how the job went: nobody knows that yet. */
+function stoppedWaiting(job: ApiJob, cause?: unknown): UnderstudyError {
+  if (cause instanceof UnderstudyError && cause.code === 'ERR_CLI_INTERRUPTED') return cause;
+  const message = `stopped by a signal; the job goes on: understudy job wait ${job.id}`;
+  return new UnderstudyError('ERR_CLI_INTERRUPTED', message);
 }
 
 /** The error of a job that failed or was cancelled, as its own command would throw it. */
@@ -73,6 +84,21 @@ export function throwIfFailed(job: ApiJob, url: string): void {
   if (job.kind === 'failover' && job.check?.passed === false) {
     throw new UnderstudyError('ERR_BOOT_CHECK', `the boot check failed: ${job.check.detail}`);
   }
+}
+
+/** What its log warns of: a machine may be up, and not be what one takes it for. */
+export async function noteWarnings(
+  context: CommandContext,
+  client: RestClient,
+  { id }: ApiJob,
+): Promise<void> {
+  const { text } = await client.call<{ text: string }>('GET', `${jobPath(id)}/log`, {
+    query: { of: 'job' },
+  });
+  const warnings = [...plainLog(text).matchAll(/^\S+ (?:\S+: )?WARNING (.+)$/gm)].map(
+    ([, said]) => said!,
+  );
+  for (const said of new Set(warnings)) context.note(`warning: ${said}`);
 }
 
 /** Prints the job; then an error where it did not end well. */

@@ -4,7 +4,7 @@ import type { ApiJob } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import { planOption, pricesOption, readText, verifyOption } from './ec2-options.ts';
-import { follow, isUp, reportJob } from './jobs.ts';
+import { follow, isUp, noteWarnings, reportJob } from './jobs.ts';
 import { atOptions, type PointChoice, pointChoice } from './operator.ts';
 import type { OptionSpec } from './option.ts';
 import { prepareOptions, prepareSettings } from './prepare-options.ts';
@@ -191,6 +191,7 @@ export async function tellStarted(
   const isJson = settings.flag('json');
   if (settings.flag('wait')) {
     const job = await follow(context, client, started, isUp);
+    await noteWarnings(context, client, job);
     reportJob(context, job, { isJson, url: client.url });
   } else if (isJson) context.print(JSON.stringify(started, null, 2));
   else {

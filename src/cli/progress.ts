@@ -17,18 +17,18 @@ const REDRAW_MS = 100;
 /** What is counted: "1.5 GiB of 3.0 GiB", "12 of 40 objects". */
 export type ProgressUnit = 'bytes' | 'objects' | 'steps';
 
-/** The text of one state of the bar. Pure. */
+/** The text of one state of the bar; `before` was done when it began, and says nothing of the rate. Pure. */
 export function progressLine(
   label: string,
-  state: { done: number; total: number; elapsedMs: number; note: string },
+  state: { done: number; total: number; elapsedMs: number; note: string; before?: number },
   unit: ProgressUnit = 'bytes',
 ): string {
-  const { done, total, elapsedMs, note } = state;
+  const { done, total, elapsedMs, note, before = 0 } = state;
   const share = total > 0 ? Math.min(1, done / total) : 1;
   const filled = Math.round(share * BAR_CELLS);
   const bar = '#'.repeat(filled) + '.'.repeat(BAR_CELLS - filled);
   const percent = `${Math.floor(share * 100)}%`.padStart(4);
-  const perMs = elapsedMs > 0 ? done / elapsedMs : 0;
+  const perMs = elapsedMs > 0 ? Math.max(0, done - before) / elapsedMs : 0;
   const left = perMs > 0 && share < 1 ? `, ${formatDuration((total - done) / perMs)} left` : '';
   const isBytes = unit === 'bytes';
   const rate = isBytes && perMs > 0 ? ` ${formatSize(Math.round(perMs * 1000))}/s` : '';
@@ -47,13 +47,17 @@ export function createProgress(
   unit: ProgressUnit,
   draw: (text: string, isLast: boolean) => void,
 ): Progress {
-  const startMs = clock.monotonicMs();
+  let startMs = clock.monotonicMs();
   let drawnMs = Number.NEGATIVE_INFINITY;
-  let state = { done: 0, total: 0, elapsedMs: 0, note: '' };
+  let before: number | undefined;
+  let state = { done: 0, total: 0, elapsedMs: 0, note: '', before: 0 };
   return {
     update(done, total, note = '') {
       const nowMs = clock.monotonicMs();
-      state = { done, total, elapsedMs: nowMs - startMs, note };
+      const isNewPart = done < state.done;
+      if (isNewPart) startMs = nowMs;
+      if (isNewPart || before === undefined) before = done;
+      state = { done, total, elapsedMs: nowMs - startMs, note, before };
       if (nowMs - drawnMs < REDRAW_MS) return;
       drawnMs = nowMs;
       draw(progressLine(label, state, unit), false);

@@ -13,6 +13,13 @@ describe('a progress line', () => {
     );
   });
 
+  it('takes what was done before for no speed', () => {
+    const resumed = { done: 2 ** 30, total: 2 ** 31, elapsedMs: 2000, note: '', before: 2 ** 29 };
+    expect(progressLine('image', resumed)).toContain(' 256.0 MiB/s, 4.0 s left');
+    const ready = { done: 2 ** 31, total: 2 ** 31, elapsedMs: 3, note: 'ready', before: 2 ** 31 };
+    expect(progressLine('failback', ready)).toMatch(/2\.00 GiB of 2\.00 GiB ready$/);
+  });
+
   it('counts objects where these are counted', () => {
     const line = progressLine('check', { ...state, done: 12, total: 12 }, 'objects');
     expect(line).toBe('check [####################]100% 12 of 12 objects');
@@ -25,6 +32,23 @@ describe('a progress line', () => {
 });
 
 describe('a progress bar', () => {
+  it('measures each part by itself, and from where it began', async () => {
+    const clock = new VirtualClock();
+    const lines: string[] = [];
+    const progress = createProgress('root', clock, 'bytes', (text) => lines.push(text));
+    const at = async (ms: number, done: number) => {
+      await clock.runUntil(ms);
+      progress.update(done, 2 ** 30);
+    };
+    await at(0, 2 ** 29);
+    await at(1000, 2 ** 29 + 2 ** 20);
+    await at(9000, 0);
+    await at(10_000, 2 ** 21);
+    expect(lines[0]).not.toContain('/s');
+    expect(lines[1]).toContain(' 1.00 MiB/s');
+    expect(lines[3]).toContain(' 2.00 MiB/s');
+  });
+
   it('is drawn ten times a second at most, and at its end', () => {
     const clock = new VirtualClock();
     const drawn: boolean[] = [];

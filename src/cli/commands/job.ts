@@ -7,6 +7,7 @@ import {
   isSettled,
   jobPath,
   jobPositional,
+  noteWarnings,
   plainLog,
   printJobs,
   renderJob,
@@ -77,6 +78,7 @@ const wait: CommandSpec = {
     const first = await client.call<ApiJob>('GET', jobPath(settings.text('job')));
     const isReached = settings.flag('ended') ? () => false : isSettled;
     const job = await follow(context, client, first, isReached);
+    await noteWarnings(context, client, job);
     reportJob(context, job, { isJson: settings.flag('json'), url: client.url });
     return 0;
   },

@@ -1,0 +1,150 @@
+/** What an operator at a terminal does in the middle: ^C while a command waits, ^C and ^D where it asks. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough, Writable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { createContext } from '../../src/cli/context.ts';
+import { createApiHandler } from '../../src/staging/api/handler.ts';
+import { runLine } from './support/command-line.ts';
+import { fakeBackend, fakeFailback, fakeJob } from './support/fake-backend.ts';
+
+const JOB = 'j1';
+let folder = '';
+let server: Server;
+let environment: Record<string, string> = {};
+let job = fakeJob();
+let log = '';
+let onAsk: () => void = () => undefined;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'understudy-waits-'));
+  writeFileSync(join(folder, 'token'), 'secret\n');
+  log = '';
+  onAsk = () => undefined;
+  const base = fakeBackend(Buffer.alloc(1));
+  const failback = { ...fakeFailback(JOB), phase: 'replicating' as const };
+  const handler = createApiHandler(
+    {
+      ...base,
+      jobs: { ...base.jobs, find: () => job, log: async () => log },
+      failbacks: { ...base.failbacks, list: () => [failback], find: () => failback },
+    },
+    'secret',
+  );
+  server = createServer((request, response) => {
+    handler(request, response);
+    onAsk();
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const { port } = server.address() as AddressInfo;
+  environment = {
+    UNDERSTUDY_STAGING: `http://127.0.0.1:${port}`,
+    UNDERSTUDY_TOKEN_FILE: join(folder, 'token'),
+  };
+});
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+  rmSync(folder, { recursive: true });
+});
+
+describe('waiting for a job', () => {
+  it.each([
+    ['job', 'wait', JOB],
+    ['drill', 'start', '--server', 'web1', '--wait'],
+    ['drill', 'stop', JOB],
+  ])('%s %s is no success when a signal ends it', async (...line) => {
+    job = fakeJob({ id: JOB, phase: 'checking' });
+    const stop = new AbortController();
+    let asked = 0;
+    onAsk = () => {
+      asked += 1;
+      if (asked === 3) stop.abort();
+    };
+    const { exitCode, out, err } = await runLine(line, environment, stop.signal);
+    expect(exitCode, err).toBe(3);
+    expect(out).toBe('');
+    expect(err).toMatch(/^error: stopped by a signal.*\(ERR_CLI_INTERRUPTED\)\nhint: .+\n$/);
+  });
+
+  it('names the job that goes on', async () => {
+    job = fakeJob({ id: JOB, phase: 'checking' });
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 200);
+    const { err } = await runLine(['job', 'wait', JOB], environment, stop.signal);
+    expect(err).toContain(`the job goes on: understudy job wait ${JOB} `);
+  });
+
+  it('tells what its log warns of, once, and keeps the output JSON', async () => {
+    job = fakeJob({ id: JOB });
+    const warning = '2026-11-21T20:17:05.163Z prepare: WARNING the disks boot as they are\n';
+    log = `2026-11-21T20:17:05.096Z begun\n${warning}${warning}`;
+    const { exitCode, out, err } = await runLine(['job', 'wait', JOB, '--json'], environment);
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(out).id).toBe(JOB);
+    expect(err).toBe('warning: the disks boot as they are\n');
+  });
+});
+
+describe('failover start --again', () => {
+  it('asks where the source runs, as the first start does', async () => {
+    job = fakeJob({ id: JOB, kind: 'failover', state: 'cleaned', outcome: 'done' });
+    const line = ['failover', 'start', '--again', JOB];
+    const refused = await runLine(line, environment);
+    expect(refused.exitCode).toBe(6);
+    expect(refused.err).toMatch(/Start another one anyway\?.*ERR_CLI_CONFIRMATION/);
+    const begun = await runLine([...line, '--yes'], environment);
+    expect(begun.exitCode, begun.err).toBe(0);
+  });
+});
+
+describe('a terminal', () => {
+  function terminal() {
+    let shown = '';
+    const stderr = Object.assign(
+      new Writable({
+        write(chunk, _encoding, done) {
+          shown += String(chunk);
+          done();
+        },
+      }),
+      { isTTY: true, columns: 80 },
+    );
+    const stdin = Object.assign(new PassThrough(), { isTTY: true });
+    const stdout = { write: () => true };
+    const stop = new AbortController().signal;
+    const outside = { stdout, stderr, stdin, environment: {}, clock: systemClock, stop };
+    return { context: createContext(outside, false), stdin, shown: () => shown };
+  }
+
+  it.each([
+    ['^C', '\u0003'],
+    ['^D', '\u0004'],
+    ['n', 'n\r'],
+  ])('%s at a question is a no', async (_key, bytes) => {
+    const { context, stdin } = terminal();
+    const asked = context.confirm('Go on?');
+    stdin.write(bytes);
+    await expect(asked).rejects.toMatchObject({ code: 'ERR_CLI_CONFIRMATION' });
+  });
+
+  it('y is a yes', async () => {
+    const { context, stdin } = terminal();
+    const asked = context.confirm('Go on?');
+    stdin.write('y\r');
+    await asked;
+  });
+
+  it('shows a note in the place of the bar, not behind it', () => {
+    const { context, shown } = terminal();
+    context.progress('failback').update(1, 2, 'replicating');
+    context.note('a note');
+    expect(shown().endsWith(' replicating\r\u001b[2Ka note\n')).toBe(true);
+    context.note('another');
+    expect(shown()).toMatch(/a note\nanother\n$/);
+  });
+});
