@@ -359,7 +359,7 @@ export const errorCatalogue = {
   ERR_AWS_CREDENTIALS: spec(
     'operational',
     6,
-    'Give AWS credentials and a region: environment, profile or role; try aws sts get-caller-identity.',
+    'Give AWS credentials and a region (of a job: to the staging service): environment, profile or role.',
   ),
   ERR_AWS_DENIED: spec(
     'operational',

@@ -6,7 +6,7 @@
 import yargs, { type Argv } from 'yargs';
 import { UnderstudyError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import type { CommandGroup, CommandSpec } from './command.ts';
+import { allCommands, type CommandGroup, type CommandSpec } from './command.ts';
 import type { OptionSpec } from './option.ts';
 import { environmentName } from './settings.ts';
 
@@ -99,6 +99,18 @@ function addGroup(parser: Argv, group: CommandGroup, choose: Choose, above = '')
   });
 }
 
+/** yargs counts arguments; people want to know which one is missing. */
+function plainly(message: string, groups: readonly CommandGroup[], words: readonly string[]) {
+  if (!message.startsWith('Not enough non-option arguments')) return message;
+  const command = groups
+    .flatMap(allCommands)
+    .find(({ path }) => path.every((word, index) => words[index] === word));
+  const wanted = (command?.positionals ?? []).filter(({ isOptional }) => isOptional !== true);
+  if (command === undefined || wanted.length === 0) return message;
+  const names = wanted.map(({ name, describe }) => `<${name}> (${describe})`).join(' and ');
+  return `understudy ${command.path.join(' ')} needs ${names}`;
+}
+
 /** Parses what was typed after `understudy`. */
 export async function parseCommandLine(
   groups: readonly CommandGroup[],
@@ -119,7 +131,7 @@ export async function parseCommandLine(
     .epilogue(footer)
     .demandCommand(1, 'a command is missing; see --help')
     .fail((message, error) => {
-      throw error ?? new UnderstudyError('ERR_USAGE', message);
+      throw error ?? new UnderstudyError('ERR_USAGE', plainly(message, groups, words));
     });
   addOptions(parser, commonOptions);
   for (const group of groups) {

@@ -62,6 +62,13 @@ describe('usage errors', () => {
     expect(err).toMatch(/^error: .+ \(ERR_[A-Z_]+\)\nhint: .+\n$/);
   });
 
+  it.each([
+    [['drill', 'stop'], 'understudy drill stop needs <job> (Id of the job)'],
+    [['plan', 'apply'], 'understudy plan apply needs <file> (The plan)'],
+  ])('%j names what is missing', async (line, words) => {
+    expect((await run(line)).err).toContain(`error: ${words} (ERR_USAGE)`);
+  });
+
   it('a stack is shown with --verbose only', async () => {
     expect((await run(['point', 'list'])).err).not.toContain('    at ');
     expect((await run(['point', 'list', '--verbose'])).err).toContain('    at ');

@@ -63,7 +63,9 @@ const apply: CommandSpec = {
     const plan = await client.call<ApiPlan>('POST', '/v1/plans', { body: file });
     if (settings.flag('json')) context.print(JSON.stringify(plan, null, 2));
     else {
-      context.print(`plan ${plan.name} is kept: ${plan.servers.length} servers`);
+      context.print(
+        `plan ${plan.name} is kept: ${plan.servers.length} ${plan.servers.length === 1 ? 'server' : 'servers'}`,
+      );
       context.note(`try it: understudy plan check ${plan.name}`);
     }
     return 0;

@@ -84,7 +84,13 @@ function judgeBootDisk(facts: MachineFacts): Finding[] {
 
 function judgeVolumes({ volumes }: MachineFacts): Finding[] {
   if (volumes === null) {
-    return [found('volumes-unknown', '', 'no agent runs here, and no --volume was given')];
+    return [
+      found(
+        'volumes-unknown',
+        '',
+        'no agent of that name (--server) answers here, and no --volume was given',
+      ),
+    ];
   }
   return volumes.flatMap(({ path, refusal, trackerRefusal }) => {
     if (refusal !== '') return [found('volume-refused', path, refusal)];

@@ -160,7 +160,8 @@ const replaced = (run: PlanRun, step: PlanStep): PlanRun => ({
   steps: run.steps.map((each) => (each.number === step.number ? step : each)),
 });
 
-const label = ({ number, kind, name }: PlanStep): string => `step ${number} (${kind} ${name})`;
+const label = ({ number, kind, name }: PlanStep): string =>
+  `step ${number} (${kind === 'wait' ? name : `${kind} ${name}`})`;
 
 /** What was running is taken up again, or has failed; then what can be begun. */
 function begin(given: PlanRun, nowMs: number): PlanTransition {
