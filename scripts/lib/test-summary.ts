@@ -1,8 +1,9 @@
 /**
- * test-summary.ts RESULTS: reads the JSON that vitest wrote over all projects, names what failed or did not
- * run, and ends with the line "N passed, N failed". Exit 0 only where all that was there ran and passed.
+ * test-summary.ts RESULTS..: reads the JSON that vitest wrote, one file a run of it, names what failed or did
+ * not run, and ends with the line "N passed, N failed". Exit 0 only where all that was there ran and passed;
+ * a run that has left no results has failed.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 interface Results {
   testResults: {
@@ -13,9 +14,12 @@ interface Results {
   }[];
 }
 
-const path = process.argv[2];
-if (path === undefined) process.exit(2);
-const { testResults } = JSON.parse(readFileSync(path, 'utf8')) as Results;
+const paths = process.argv.slice(2);
+if (paths.length === 0) process.exit(2);
+const missing = paths.filter((path) => !existsSync(path) || readFileSync(path).length === 0);
+const testResults = paths
+  .filter((path) => !missing.includes(path))
+  .flatMap((path) => (JSON.parse(readFileSync(path, 'utf8')) as Results).testResults);
 const tests = testResults.flatMap((file) =>
   file.assertionResults.map((test) => ({ ...test, file: file.name })),
 );
@@ -32,6 +36,7 @@ const broken = testResults.filter(
 for (const test of failed) say(`failed: ${test.fullName} (${test.file})`);
 for (const file of broken) say(`failed: ${file.name}: ${file.message.split('\n')[0]}`);
 for (const test of left) say(`did not run: ${test.fullName} (${test.file})`);
-const failures = failed.length + broken.length + left.length;
+for (const path of missing) say(`failed: no results in ${path}`);
+const failures = failed.length + broken.length + left.length + missing.length;
 say(`${passed.length} passed, ${failures} failed`);
 process.exit(failures === 0 && passed.length > 0 ? 0 : 1);
