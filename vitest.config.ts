@@ -1,6 +1,12 @@
 // Test runner settings. Projects: `unit` runs anywhere and fast; `simulation` runs whole worlds in virtual
-// time; `encrypted` runs the store's tests over encrypted repositories; `system` needs root, loop devices and eBPF.
+// time; `encrypted` runs the store's tests over encrypted repositories; `system` needs root, loop devices and eBPF;
+// `guests` needs virtual machines, or servers of others. Of the last two one file runs at a time.
 import { defineConfig } from 'vitest/config';
+
+const guests = [
+  'test/system/{copy,drill,ec2,failover,independent,kms,plans,prepare,proof,qemu,s3}{,-*}.test.ts',
+];
+const wholePrograms = { testTimeout: 600_000, hookTimeout: 300_000, fileParallelism: false };
 
 export default defineConfig({
   test: {
@@ -24,11 +30,11 @@ export default defineConfig({
         test: {
           name: 'system',
           include: ['test/system/**/*.test.ts'],
-          testTimeout: 600_000,
-          hookTimeout: 300_000,
-          fileParallelism: false,
+          exclude: guests,
+          ...wholePrograms,
         },
       },
+      { test: { name: 'guests', include: guests, ...wholePrograms } },
     ],
   },
 });
