@@ -169,7 +169,8 @@ export class SqliteCatalog {
       run();
       this.db.exec('COMMIT');
     } catch (error) {
-      this.db.exec('ROLLBACK');
+      // On a full disk SQLite has rolled back by itself: asked again it would hide what was wrong.
+      if (this.db.isTransaction) this.db.exec('ROLLBACK');
       throw error;
     }
   }

@@ -160,7 +160,7 @@ describe('a failover', () => {
 
       // No room for what the guest writes: it is paused, sees no error, and goes on by itself.
       fill(dataFolder);
-      const filled = askGuest(web, 'fill', '200');
+      const filled = askGuest(web, 'fill', '200', 4 * BOOT_MS);
       await waitFor(
         'a paused guest',
         async () => /^the guest is paused: no room/.test((await jobOf(staging, id)).phase),

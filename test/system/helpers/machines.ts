@@ -88,10 +88,15 @@ export function endAll(dataFolder: string): void {
   }
 }
 
-/** What a program of the guest answers, by a forwarded port. */
-export async function askGuest(port: number, name: string, query = ''): Promise<string> {
+/** What a program of the guest answers, by a forwarded port; a guest that is not up yet may never answer. */
+export async function askGuest(
+  port: number,
+  name: string,
+  query = '',
+  timeoutMs = 60_000,
+): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}/cgi-bin/${name}?${query}`, {
-    signal: AbortSignal.timeout(60_000),
+    signal: AbortSignal.timeout(timeoutMs),
   });
   return (await response.text()).trim();
 }

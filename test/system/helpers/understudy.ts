@@ -190,7 +190,10 @@ export class Staging {
   server(name: string): Promise<ApiServer> {
     return this.json('server', 'show', name);
   }
-  createPoint(server: string): Promise<RecoveryPoint> {
+  /** Of a server whose agent may be on its way back. */
+  async createPoint(server: string): Promise<RecoveryPoint> {
+    const isConnected = async () => (await this.server(server)).connected;
+    await waitFor(`the agent of ${server}`, isConnected, { timeoutMs: 120_000, everyMs: 300 });
     return this.json('point', 'create', '--server', server, '--wait', '--timeout', '120s');
   }
   async export(point: string, volume: string, out: string, ...words: string[]): Promise<void> {
