@@ -135,6 +135,7 @@ describe('the console', () => {
     ['\r\nDebian GNU/Linux 12 web1 ttyS0\r\n\r\nweb1 login: ', 'login', 'web1 login:'],
     [`${E}[32mweb1 login:${E}[0m `, 'login', 'web1 login:'],
     ['localhost login:\n', 'login', 'localhost login:'],
+    ['\nweb1 login: [    3.264999] IPv6: ADDRCONF: eth0: link ready\n', 'login', 'web1 login:'],
     // A title, a bell, and CSI in one byte: what is kept of a verdict acts on no terminal.
     [`${E}]0;t\x07\x9b2Jweb1 login:\n`, 'login', '0;t  2Jweb1 login:'],
     ['[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs', 'stuck', 'Kernel panic'],

@@ -22,7 +22,8 @@ const stuck: readonly RegExp[] = [
   /UEFI Interactive Shell.*/,
   /No bootable device.*/,
 ];
-const login = /(?:^|[\n ])([^\n]*\blogin: ?)(?:\n|$)/;
+/** The kernel may say something behind the prompt, on the same line. */
+const login = /(?:^|[\n ])([^\n]*?\blogin: ?)(?:\n|$|\[ *\d+\.\d{6}\])/;
 
 /** Escape sequences of terminals, and carriage returns. */
 const ESCAPE = String.fromCharCode(27);
