@@ -1,18 +1,7 @@
 /** Schemas of failbacks in the OpenAPI document: a part of openapi-schemas.ts, held by the same test. */
 import { replicationStates } from '../../model/replication.ts';
 import { failbackPhases } from '../lineage-state.ts';
-
-type Schema = Readonly<Record<string, unknown>>;
-
-const text = (description: string): Schema => ({ type: 'string', description });
-const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
-const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
-const list = (items: Schema): Schema => ({ type: 'array', items });
-const object = (properties: Record<string, Schema>, optional: readonly string[] = []): Schema => ({
-  type: 'object',
-  required: Object.keys(properties).filter((name) => !optional.includes(name)),
-  properties,
-});
+import { count, list, object, orNull, type Schema, text } from './schema.ts';
 
 const report = {
   volume: text('Name of the volume'),
@@ -29,7 +18,7 @@ export const failbackSchemas: Readonly<Record<string, Schema>> = {
       job: text('Drill or failover whose machine is the recovery instance; or:'),
       hardwareId: text('Hardware id of the recovery instance'),
     },
-    ['job', 'hardwareId'],
+    ['server'],
   ),
   FailbackFinish: object(
     {
@@ -38,11 +27,11 @@ export const failbackSchemas: Readonly<Record<string, Schema>> = {
         description: "Where the instance's agent is gone: take the newest point as the last",
       },
     },
-    ['acceptNewest'],
+    [],
   ),
   WrittenHome: object(
     { ...report, words: list(text('What the machine says of itself: it is let in afterwards')) },
-    ['words'],
+    Object.keys(report),
   ),
   Failback: object({
     job: text('Id of the job'),

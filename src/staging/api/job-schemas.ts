@@ -1,25 +1,18 @@
 /** Schemas of jobs in the OpenAPI document: a part of openapi-schemas.ts, held by the same test. */
 import { jobKinds } from '../../recovery/runner.ts';
 import { jobStates } from '../jobs/job-state.ts';
-
-type Schema = Readonly<Record<string, unknown>>;
-
-const text = (description: string): Schema => ({ type: 'string', description });
-const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
-const flag = (description: string): Schema => ({ type: 'boolean', description });
-const list = (items: Schema): Schema => ({ type: 'array', items });
-const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
-const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
-const choice = (words: readonly string[]): Schema => ({ type: 'string', enum: [...words] });
-const object = (properties: Record<string, Schema>): Schema => ({
-  type: 'object',
-  required: Object.keys(properties),
-  properties,
-});
-/** Values by names that the target decides. */
-const map = (description: string): Schema => ({
-  ...{ type: 'object', additionalProperties: true, description },
-});
+import {
+  choice,
+  count,
+  flag,
+  list,
+  map,
+  object,
+  orNull,
+  reference,
+  type Schema,
+  text,
+} from './schema.ts';
 
 const verdict = {
   passed: flag('It booted'),

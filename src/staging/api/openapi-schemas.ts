@@ -8,20 +8,8 @@ import { failbackSchemas } from './failback-schemas.ts';
 import { jobSchemas } from './job-schemas.ts';
 import { planSchemas } from './plan-schemas.ts';
 import { prestageSchemas } from './prestage-schemas.ts';
+import { count, flag, list, object, orNull, reference, type Schema, text } from './schema.ts';
 
-type Schema = Readonly<Record<string, unknown>>;
-
-const text = (description: string): Schema => ({ type: 'string', description });
-const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
-const flag = (description: string): Schema => ({ type: 'boolean', description });
-const list = (items: Schema, description = ''): Schema => ({ type: 'array', items, description });
-const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
-const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
-const object = (properties: Record<string, Schema>): Schema => ({
-  type: 'object',
-  required: Object.keys(properties),
-  properties,
-});
 const durability: Schema = {
   type: 'string',
   enum: ['local', 'object'],

@@ -2,25 +2,18 @@
 import { checkOutcomes } from '../plans/check-schedule.ts';
 import { planKinds } from '../plans/plan-file.ts';
 import { stepKinds, stepStates } from '../plans/plan-state.ts';
-
-type Schema = Readonly<Record<string, unknown>>;
-
-const text = (description: string): Schema => ({ type: 'string', description });
-const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
-const flag = (description: string): Schema => ({ type: 'boolean', description });
-const list = (items: Schema, description = ''): Schema => ({ type: 'array', items, description });
-const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
-const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
-const choice = (words: readonly string[]): Schema => ({ type: 'string', enum: [...words] });
-const map = (description: string): Schema => ({
-  ...{ type: 'object', additionalProperties: true, description },
-});
-const object = (
-  properties: Record<string, Schema>,
-  required = Object.keys(properties),
-): Schema => ({
-  ...{ type: 'object', required, properties },
-});
+import {
+  choice,
+  count,
+  flag,
+  list,
+  map,
+  object,
+  orNull,
+  reference,
+  type Schema,
+  text,
+} from './schema.ts';
 
 const problem = orNull(reference('JobError'));
 const launch = {

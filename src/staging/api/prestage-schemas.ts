@@ -1,18 +1,5 @@
 /** Schemas of the rolling chains of EBS snapshots, for the OpenAPI document. */
-
-type Schema = Readonly<Record<string, unknown>>;
-
-const text = (description: string): Schema => ({ type: 'string', description });
-const count = (description: string): Schema => ({ type: 'integer', minimum: 0, description });
-const flag = (description: string): Schema => ({ type: 'boolean', description });
-const list = (items: Schema): Schema => ({ type: 'array', items });
-const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
-const orNull = (schema: Schema): Schema => ({ oneOf: [schema, { type: 'null' }] });
-const object = (properties: Record<string, Schema>): Schema => ({
-  type: 'object',
-  required: Object.keys(properties),
-  properties,
-});
+import { count, flag, list, object, orNull, reference, type Schema, text } from './schema.ts';
 
 export const prestageSchemas: Readonly<Record<string, Schema>> = {
   PrestagedServer: object({
