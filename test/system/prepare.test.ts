@@ -131,22 +131,19 @@ async function exported(disk: Buffer, given: Record<string, unknown>): Promise<B
   }
 }
 
-it.runIf(process.env.TEST_FULL === '1')(
-  'a server whose UEFI knew its loader by an entry boots where there is none',
-  async () => {
-    const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'efi' }));
-    const asItIs = await launched(disk, { prepare: 'none' });
-    expect(asItIs.error?.message).toMatch(/No bootable option|UEFI Interactive Shell/);
-    const { error, said, report } = await launched(disk, {});
-    expect(error).toBeNull();
-    expect(said).toContain('told: console=ttyS0,115200');
-    expect(changes(report!, 'boot-loader')).toEqual([
-      'a copy of acme/grubx64.efi, for a firmware without entries',
-    ]);
-  },
-);
+it('a server whose UEFI knew its loader by an entry boots where there is none', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'efi' }));
+  const asItIs = await launched(disk, { prepare: 'none' });
+  expect(asItIs.error?.message).toMatch(/No bootable option|UEFI Interactive Shell/);
+  const { error, said, report } = await launched(disk, {});
+  expect(error).toBeNull();
+  expect(said).toContain('told: console=ttyS0,115200');
+  expect(changes(report!, 'boot-loader')).toEqual([
+    'a copy of acme/grubx64.efi, for a firmware without entries',
+  ]);
+});
 
-it.runIf(process.env.TEST_FULL === '1')('an export that is prepared boots as it is', async () => {
+it('an export that is prepared boots as it is', async () => {
   const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
   expect((await exported(disk, {})).equals(disk)).toBe(true);
   const file = await exported(disk, { prepare: 'auto' });
@@ -203,8 +200,7 @@ it('a root on XFS under an MBR is found; done again, nothing changes', async () 
   expect(second!.notes.filter(({ kind }) => kind === 'changed' || kind === 'failed')).toEqual([]);
 });
 
-// The same way by another driver: a minute of two cores that the unit tests of superblocks do not need.
-it.runIf(process.env.TEST_FULL === '1')('a root on btrfs under a GPT is found', async () => {
+it('a root on btrfs under a GPT is found', async () => {
   const [first] = await prepared({ fileSystem: 'btrfs', label: 'gpt' }, 1);
   expect(first!.notes[0]!.text).toBe('/dev/sda, partition 2: Old Server 1 on btrfs');
   expect(changes(first!, 'initramfs')[0]).toMatch(/nvme.* appended/);

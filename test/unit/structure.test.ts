@@ -218,7 +218,7 @@ describe('sizes', () => {
 
 describe('nothing is left lying about', () => {
   it('no test is left out', () => {
-    const word = /\b(?:it|test|describe)\.(?:only|skip|todo|fails)\b/;
+    const word = /\b(?:it|test|describe)\.(?:only|skip|todo|fails|runIf|skipIf)\b/;
     const wrong = filesUnder('test', /\.ts$/).filter((path) =>
       word.test(withoutComments(read(path))),
     );
