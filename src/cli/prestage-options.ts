@@ -1,6 +1,6 @@
 /** Options by which `staging run` keeps EBS snapshots ready, and what they mean. */
 import { UnderstudyError } from '../base/errors.ts';
-import type { PrestageSettings } from '../staging/prestage/prestage.ts';
+import type { PrestageSettings } from '../staging/prestage/ports.ts';
 import { parseRate } from './copy-options.ts';
 import { readText } from './ec2-options.ts';
 import type { OptionSpec } from './option.ts';

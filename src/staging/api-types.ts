@@ -18,13 +18,13 @@ import type {
   StoreStatistics,
   Usage,
 } from '../store/types.ts';
+import type { ApiError } from './api/errors.ts';
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
 import type { FailbackPhase, FormerHolder, WrittenHome } from './lineage-state.ts';
 import type { LastCheck } from './plans/check-schedule.ts';
 import type { PlanCheck } from './plans/plan-check.ts';
 import type { ShownPlan } from './plans/plan-store.ts';
-import type { RefusedMachine } from './server-record.ts';
 
 /** A failback and where it stands: GET /v1/failbacks/:job, GET /v1/failbacks -> { failbacks: [...] }. */
 export interface ApiFailback {
@@ -60,8 +60,16 @@ export interface ApiComparison {
   count: number;
 }
 
-export interface ApiError {
-  error: { code: string; message: string; hint: string };
+/** A machine that came under a server's name, and was not it. */
+export interface RefusedMachine {
+  readonly hardwareId: string;
+  /** Its firmware's UUID and the like, as it says itself. */
+  readonly words: readonly string[];
+  readonly peer: string;
+  /** ISO 8601. */
+  readonly first: string;
+  readonly last: string;
+  readonly attempts: number;
 }
 
 export interface ApiServerVolume {

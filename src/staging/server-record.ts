@@ -7,21 +7,9 @@ import { type VolumeId, worstState } from '../model/replication.ts';
 import type { Hello, VolumeStatus } from '../protocol/messages.ts';
 import { isPassing } from '../store/passing.ts';
 import type { ListedPoint } from '../store/types.ts';
-import type { ApiServer, ApiServerVolume } from './api-types.ts';
+import type { ApiServer, ApiServerVolume, RefusedMachine } from './api-types.ts';
 import type { Holder } from './lineage-state.ts';
 import type { Session } from './session.ts';
-
-/** A machine that came under the server's name, and was not it. */
-export interface RefusedMachine {
-  readonly hardwareId: string;
-  /** Its firmware's UUID and the like, as it says itself. */
-  readonly words: readonly string[];
-  readonly peer: string;
-  /** ISO 8601. */
-  readonly first: string;
-  readonly last: string;
-  readonly attempts: number;
-}
 
 /** So many of one server are remembered. */
 const MAX_REFUSED = 16;

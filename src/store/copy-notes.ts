@@ -6,12 +6,12 @@
  *
  *   copies/REPOSITORY-NUMBER.copy     header {body length u32, XXH64 of the body}, then the body, JSON
  */
-import { toHex } from './checksum.ts';
-import { type Core, temporaryPath } from './core.ts';
+import type { Disk } from '../base/disk.ts';
+import type { Log } from '../base/log.ts';
 import { decodeJsonObject, encodeJsonObject } from './json-object.ts';
-import { discard, makeFolder, writeObject } from './object-file.ts';
+import type { Paths } from './layout.ts';
+import { discard, writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
-import { isS3Place } from './objects/s3-settings.ts';
 import type { HeldCopy, KnownCopy } from './types.ts';
 
 const MAGIC = 'US-COPY ';
@@ -29,7 +29,10 @@ export interface CopyNote {
   readonly points: ReadonlyMap<string, number | null>;
 }
 
-type NoteCore = Pick<Core, 'disk' | 'paths' | 'log'>;
+interface Readable {
+  readonly disk: Disk;
+  readonly paths: Paths;
+}
 
 export function encodeNote({ points, ...rest }: CopyNote): Uint8Array {
   const listed = [...points].map(([id, verifiedMs]) => ({ id, verifiedMs }));
@@ -68,7 +71,7 @@ export class CopyNotes {
   private readonly notes = new Map<string, { note: CopyNote; number: number }>();
 
   /** Reads what the repository has. */
-  async load(core: NoteCore): Promise<void> {
+  async load(core: Readable & { readonly log: Log }): Promise<void> {
     this.notes.clear();
     for (const { repository, number } of await listNotes(core)) {
       try {
@@ -109,36 +112,19 @@ export class CopyNotes {
     return copies.sort((a, b) => (a.place < b.place ? -1 : 1));
   }
 
-  /** Durable once it resolves. The new one is there before the old one goes. */
-  async write(core: Core, note: CopyNote): Promise<void> {
+  /** Durable once it resolves. The new one is there before the old one goes. `temporary`: a path that is free. */
+  async write(core: Readable, temporary: string, note: CopyNote): Promise<void> {
     const { repository } = note;
     const numbers = (await listNotes(core))
       .filter((other) => other.repository === repository)
       .map(({ number }) => number);
     const number = Math.max(0, ...numbers) + 1;
     const path = core.paths.copyNote(repository, number);
-    const temporary = await temporaryName(core);
     await writeObject(core.disk, temporary, path, [encodeNote(note)]);
     this.notes.set(repository, { note, number });
     for (const old of numbers) await discard(core.disk, core.paths.copyNote(repository, old));
   }
 }
-
-/**
- * The temporary folder is the service's own: whoever writes beside one has a name that is ignored. Of a
- * repository in a bucket it is a local folder of this process.
- */
-async function temporaryName(core: Core): Promise<string> {
-  if (!core.isReadOnly) return temporaryPath(core);
-  if (isS3Place(core.paths.repo)) {
-    await makeFolder(core.disk, core.paths.temporary);
-    return temporaryPath(core);
-  }
-  await makeFolder(core.disk, core.paths.copies);
-  return `${core.paths.copies}/${toHex(core.randomBytes(8))}.temporary`;
-}
-
-type Readable = Pick<Core, 'disk' | 'paths'>;
 
 /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
 export async function readNote(

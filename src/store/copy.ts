@@ -12,6 +12,7 @@
 import { sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { TokenBucket } from '../base/token-bucket.ts';
+import { toHex } from './checksum.ts';
 import { collectGarbage, mergeSmallPacks } from './collect.ts';
 import { readCondemned } from './condemned.ts';
 import { ContentCopier, fromSource, HurtSource } from './copy-contents.ts';
@@ -24,7 +25,9 @@ import { verifyAll, verifyNew } from './copy-verify.ts';
 import { type Core, temporaryPath } from './core.ts';
 import { loadHeads } from './create-core.ts';
 import { hold } from './directory-reader.ts';
+import { makeFolder } from './object-file.ts';
 import { isNotFound } from './object-header.ts';
+import { isS3Place } from './objects/s3-settings.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
 import * as repository from './repository.ts';
 import { dropPoints, planByRules } from './retention.ts';
@@ -235,7 +238,7 @@ class CopyRun {
       }),
     };
     try {
-      await source.copyNotes.write(source, note);
+      await source.copyNotes.write(source, await temporaryName(source), note);
       return true;
     } catch (error) {
       if (!(error instanceof UnderstudyError)) throw error;
@@ -294,4 +297,18 @@ function verifiedTimes(
     verifiedMs: isWhole ? timeMs : null,
     points: new Map(points.map((id) => [id, timeOf(id)])),
   };
+}
+
+/**
+ * Of a note. The temporary folder is the service's own: whoever writes beside one has a name that is
+ * ignored. Of a repository in a bucket it is a local folder of this process.
+ */
+async function temporaryName(core: Core): Promise<string> {
+  if (!core.isReadOnly) return temporaryPath(core);
+  if (isS3Place(core.paths.repo)) {
+    await makeFolder(core.disk, core.paths.temporary);
+    return temporaryPath(core);
+  }
+  await makeFolder(core.disk, core.paths.copies);
+  return `${core.paths.copies}/${toHex(core.randomBytes(8))}.temporary`;
 }

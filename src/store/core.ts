@@ -25,7 +25,6 @@ import type { PackTable } from './pack-table.ts';
 import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
-import type { ServerPolicy } from './policies.ts';
 import type { Removal } from './removal.ts';
 import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
@@ -133,6 +132,14 @@ export interface StagedPoint {
   readonly record: PointRecord;
   /** Journal segment of its commit record. */
   readonly segment: number;
+}
+
+/** What the policy that counts for a server says (policies.ts). */
+export interface ServerPolicy {
+  /** Null where the object is damaged. */
+  readonly server: string | null;
+  /** As it was given; null: the default of the service. */
+  readonly keep: string | null;
 }
 
 export interface Core {

@@ -12,10 +12,17 @@ import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
 import type { DamageNotes } from './damage-notes.ts';
 import { ChainImage } from './image.ts';
-import { type ChunkComparison, compareImage } from './image-compare.ts';
+import { compareImage } from './image-compare.ts';
 import { imageDifferences } from './image-differences.ts';
 import { shownPoint } from './point-format.ts';
-import type { CheckReport, ImageReader, ListedPoint, PointFilter, PointHold } from './types.ts';
+import type {
+  CheckReport,
+  ChunkComparison,
+  ImageReader,
+  ListedPoint,
+  PointFilter,
+  PointHold,
+} from './types.ts';
 
 /** What is known of points besides what they say themselves. */
 export interface PointsKnown {

@@ -6,15 +6,13 @@
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../model/geometry.ts';
+import type { NamesMode } from './keys/names.ts';
 import type { Paths } from './layout.ts';
 
 const FORMAT_NAME = 'understudy repository';
 const PLAIN_VERSION = 1;
 const ENCRYPTED_VERSION = 2;
 const CIPHER = 'aes-256-gcm';
-
-/** How contents are named: keyed, or, in a copy of a plain repository, by SHA-256 as there. */
-export type NamesMode = 'hmac-sha-256' | 'sha-256';
 
 export interface Format {
   /** 32 hex digits. */

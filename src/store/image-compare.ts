@@ -17,17 +17,10 @@ import { equalBytes, sha256 } from './checksum.ts';
 import type { ChainImage } from './image.ts';
 import { isZeroFilled } from './image-digests.ts';
 import type { Names } from './keys/names.ts';
+import type { ChunkComparison } from './types.ts';
 
 /** Most chunks that one call looks at: 64 MiB. */
 export const MAX_COMPARED = 1024;
-
-export interface ChunkComparison {
-  /** A bit for each chunk, the lowest of the first byte first: 1 where the image has something else. */
-  readonly different: Uint8Array;
-  /** Likewise: 1 where it differs and the image has zeros there. */
-  readonly zero: Uint8Array;
-  readonly count: number;
-}
 
 type Compared = Pick<ChainImage, 'sizeBytes' | 'entries' | 'read'>;
 

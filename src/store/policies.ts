@@ -10,7 +10,7 @@ import { basename, dirname } from 'node:path';
 import { UnderstudyError } from '../base/errors.ts';
 import { type KeepRule, parseKeepRules } from '../model/keep-rules.ts';
 import type { RulesOf } from '../model/retention.ts';
-import { type Core, temporaryPath } from './core.ts';
+import { type Core, type ServerPolicy, temporaryPath } from './core.ts';
 import { decodeJsonObject, encodeJsonObject, textOf } from './json-object.ts';
 import { parsePolicyName, policyName } from './layout.ts';
 import { writeObject } from './object-file.ts';
@@ -18,14 +18,6 @@ import { damaged, isDamage, isNotFound } from './object-header.ts';
 import type { KeepPolicy } from './types.ts';
 
 export const POLICY_MAGIC = 'US-KEEP ';
-
-/** What the highest object of a server says. */
-export interface ServerPolicy {
-  /** Null where the object is damaged. */
-  readonly server: string | null;
-  /** As it was given; null: the default of the service. */
-  readonly keep: string | null;
-}
 
 type Readable = Pick<Core, 'disk' | 'paths'>;
 

@@ -17,7 +17,6 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { Subset } from './check-subset.ts';
-import type { ChunkComparison } from './image-compare.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import type { LeaseHolder } from './take-lease.ts';
 
@@ -154,6 +153,15 @@ export interface KeepPolicy {
   readonly keep: string | null;
   /** The rules of this server cannot be read: nothing of it is dropped. */
   readonly isDamaged: boolean;
+}
+
+/** Which chunks of an image are not what somebody else has there (image-compare.ts). */
+export interface ChunkComparison {
+  /** A bit for each chunk, the lowest of the first byte first: 1 where the image has something else. */
+  readonly different: Uint8Array;
+  /** Likewise: 1 where it differs and the image has zeros there. */
+  readonly zero: Uint8Array;
+  readonly count: number;
 }
 
 /** One volume at one point, readable anywhere; every byte returned was checked against its digest. */

@@ -1,5 +1,5 @@
 /**
- * The shape of the project, held by machine: who may import whom, pure modules, sizes, dead files, tests
+ * The shape of the project, held by machine: who may import whom, no circles, pure modules, sizes, dead files, tests
  * that do not run, and a README that tells the truth about errors.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -82,6 +82,25 @@ describe('layers', () => {
       }
     }
     expect(wrong).toEqual([]);
+  });
+
+  it('no file stands in a circle of imports, of types or of code', () => {
+    const left = new Map(
+      [...code].map(([path, text]) => [
+        path,
+        importsOf(text).map((specifier) => target(path, specifier)),
+      ]),
+    );
+    // What imports nothing that is left, or is imported by nothing that is left, is in no circle.
+    for (let before = -1; before !== left.size; ) {
+      before = left.size;
+      const imported = new Set([...left.values()].flat());
+      for (const [path, targets] of left) {
+        const isLoose = !imported.has(path) || !targets.some((to) => to && left.has(to));
+        if (isLoose) left.delete(path);
+      }
+    }
+    expect([...left.keys()]).toEqual([]);
   });
 
   it.each([

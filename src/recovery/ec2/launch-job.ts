@@ -8,14 +8,14 @@ import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
+import type { ImageOverlay } from '../image-overlay.ts';
 import { checkOptions } from '../launch-options.ts';
 import type { Launch, LaunchEnd, LaunchOptions, Made } from '../launcher.ts';
 import { removeMade } from '../made.ts';
 import { AwsConnection } from './aws-connection.ts';
-import type { BorrowedChain } from './borrowed-chain.ts';
+import type { BorrowedChain, ChainLender } from './borrowed-chain.ts';
 import { cleanUp } from './cleanup.ts';
 import { Ec2Catalog } from './ec2-catalog.ts';
-import type { Ec2Ports } from './ec2-launcher.ts';
 import { both, findAgain, stand, tellUp } from './instance-life.ts';
 import { launchInstance, type VolumeSource } from './launch.ts';
 import {
@@ -24,6 +24,7 @@ import {
   type FittedPlan,
   fitPlan,
   rootFirst,
+  type SourceMachine,
 } from './launch-choices.ts';
 import { parsePlan } from './launch-plan.ts';
 import type { LaunchRecord } from './launch-record.ts';
@@ -31,6 +32,16 @@ import type { PutQuota } from './put-quota.ts';
 import { type RecordFile, recordFile } from './record-file.ts';
 import { defaultRetry, type RetryPolicy } from './retry.ts';
 import { checkShares } from './snapshot-check.ts';
+
+/** What the service has for launches; each may be left out. */
+export interface Ec2Ports {
+  readonly quota?: PutQuota;
+  readonly chains?: ChainLender;
+  /** What the agent of a server told of its machine. */
+  readonly machine?: (server: string) => SourceMachine | null;
+  /** By volume: what is laid over the point's images. Called before anything is uploaded. */
+  readonly prepare?: (launch: Launch) => Promise<ReadonlyMap<string, ImageOverlay>>;
+}
 
 const LAUNCH = 'ec2-launch';
 /** Staging waits for a cleanup when it stops, and begins it again when it starts. */

@@ -9,7 +9,7 @@ import { alignedMemory } from '../../base/aligned.ts';
 import type { DiskFile } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { CHUNK_BYTES, chunkCount, chunkLength, type Extent } from '../../model/geometry.ts';
-import type { ChunkComparison } from '../../store/image-compare.ts';
+import type { ChunkComparison } from '../../store/types.ts';
 import type { UndoFile } from './undo-file.ts';
 
 /** A volume at a point, as a service or a repository gives it. */

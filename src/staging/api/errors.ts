@@ -1,6 +1,9 @@
 /** Errors as the REST API answers them: a status that fits the kind, and the catalogue's code and hint. */
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
-import type { ApiError } from '../api-types.ts';
+
+export interface ApiError {
+  error: { code: string; message: string; hint: string };
+}
 
 const statuses: Partial<Record<ErrorCode, number>> = {
   ERR_UNAUTHORIZED: 401,

@@ -5,44 +5,14 @@
  * retention, for what differs is told from them. What fails is told, and tried again later each time;
  * replication never waits for it, and a launch takes the chain away from its turn.
  */
-import type { Clock, Timer } from '../../base/clock.ts';
-import type { Disk } from '../../base/disk.ts';
+import type { Timer } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import type { Log } from '../../base/log.ts';
 import type { BorrowedChain, ChainLender } from '../../recovery/ec2/borrowed-chain.ts';
-import type { PrestagePlan } from '../../recovery/ec2/prestage-turn.ts';
-import type { PutQuota } from '../../recovery/ec2/put-quota.ts';
 import { effectiveRegion, isSameRegion } from '../../recovery/ec2/region.ts';
-import type { Store } from '../../store/types.ts';
 import type { ApiPrestage, ApiPrestagedServer } from '../api-types.ts';
+import type { PrestagePorts, PrestageSettings } from './ports.ts';
 import { ServerChain } from './server-chain.ts';
 import { Switches } from './switches.ts';
-
-export type PrestageStore = Pick<
-  Store,
-  'servers' | 'points' | 'point' | 'openImage' | 'differences'
->;
-
-export interface PrestagePorts {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly disk: Disk;
-  /** The data directory. */
-  readonly folder: string;
-  readonly store: PrestageStore;
-  /** That of launches, too. */
-  readonly quota: PutQuota;
-  /** A name that was never used before. */
-  readonly newId: () => string;
-}
-
-export interface PrestageSettings {
-  readonly everyMs: number;
-  readonly plan: PrestagePlan;
-  /** Those that are on unless they were switched off; empty: all. */
-  readonly servers: readonly string[];
-  readonly bytesPerSecond: number;
-}
 
 const LOOK_MS = 10_000;
 /** AWS lets an account have a hundred snapshots pending: launches need some. */

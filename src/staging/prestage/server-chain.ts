@@ -6,7 +6,7 @@ import { type RecordFile, recordFile } from '../../recovery/ec2/record-file.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { errorBody } from '../api/errors.ts';
 import type { ApiPrestagedServer } from '../api-types.ts';
-import type { PrestagePorts, PrestageSettings } from './prestage.ts';
+import type { PrestagePorts, PrestageSettings } from './ports.ts';
 import { afterTurn, freshTurn, stateOf, type TurnEnd, type TurnState } from './prestage-state.ts';
 
 interface Turn {

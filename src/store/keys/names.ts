@@ -11,7 +11,9 @@ import { createHmac } from 'node:crypto';
 import { assert } from '../../base/errors.ts';
 import { DIGEST_BYTES } from '../../model/geometry.ts';
 import { sha256, toHex } from '../checksum.ts';
-import type { NamesMode } from '../format.ts';
+
+/** How contents are named: keyed, or, in a copy of a plain repository, by SHA-256 as there. */
+export type NamesMode = 'hmac-sha-256' | 'sha-256';
 
 export interface Names {
   /** How contents are named. */

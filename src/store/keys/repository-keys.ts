@@ -12,7 +12,7 @@
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { toHex } from '../checksum.ts';
-import type { Format, NamesMode } from '../format.ts';
+import type { Format } from '../format.ts';
 import type { Paths } from '../layout.ts';
 import { makeFolder, writeObject } from '../object-file.ts';
 import { damaged, isDamage, isNotFound } from '../object-header.ts';
@@ -26,6 +26,7 @@ import {
   wrapped,
 } from './key-object.ts';
 import { type MasterKey, rootMaster } from './master.ts';
+import type { NamesMode } from './names.ts';
 import { keyedFolders, keyedNames, type Names } from './names.ts';
 import type { DataKey, DataKeys } from './vault.ts';
 
