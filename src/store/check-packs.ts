@@ -3,9 +3,10 @@
  * footer lists is found, and with `readData` every content. A damaged content hurts the points whose maps
  * need it (check-volume.ts), unless another copy of it is right; damage that hurts nothing is told too.
  */
+
+import { chooseSubset, type Subset } from '../model/check-subset.ts';
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
-import { chooseSubset, type Subset } from './check-subset.ts';
 import { CHECKSUM_BYTES, equalBytes, fromHex, hasChecksum, toHex } from './checksum.ts';
 import { condemnedPacks, condemnedSince } from './condemned.ts';
 import type { TableEntry } from './digest-table.ts';

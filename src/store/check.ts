@@ -4,12 +4,13 @@
  * digest. Findings are typed and name the points that they hurt: those whose image still shows what is
  * damaged, by whatever maps and copies there are. Changes nothing.
  */
+
+import type { Subset } from '../model/check-subset.ts';
 import { isSameList, listMaps } from './chain.ts';
 import { type CheckCore, findingOf, Progress } from './check-finding.ts';
 import { checkKept } from './check-kept.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
-import type { Subset } from './check-subset.ts';
 import { CheckVolume } from './check-volume.ts';
 import type { Core, StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';

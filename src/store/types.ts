@@ -4,6 +4,7 @@
  */
 import type { Disk } from '../base/disk.ts';
 import type { UnderstudyError } from '../base/errors.ts';
+import type { Subset } from '../model/check-subset.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import type { Extent } from '../model/geometry.ts';
 import type {
@@ -16,7 +17,6 @@ import type {
   VolumeId,
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
-import type { Subset } from './check-subset.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import type { LeaseHolder } from './take-lease.ts';
 

@@ -1,7 +1,7 @@
 /** Parts of a repository's data: what people type, and which packs are read. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
-import { chooseSubset, parseSubset } from '../../src/store/check-subset.ts';
+import { chooseSubset, parseSubset } from '../../src/model/check-subset.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';

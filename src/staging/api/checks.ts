@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { UnderstudyError } from '../../base/errors.ts';
-import { parseSubset, type Subset } from '../../store/check-subset.ts';
+import { parseSubset, type Subset } from '../../model/check-subset.ts';
 import type { ApiCheckJob } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';
 import { errorBody } from './errors.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
 import { readFormatObject } from '../format.ts';
 import { paths as pathsOf } from '../layout.ts';
-import type { ReadPlace } from '../offline.ts';
+import type { Place } from '../place.ts';
 import type { MasterKey } from './master.ts';
 import { listKeyObjects, RepositoryKeys, type StoredKey } from './repository-keys.ts';
 
@@ -18,7 +18,7 @@ export interface KeysOfPlace {
 
 /** ERR_DATA_FORMAT where there is no repository, ERR_KEY_NOT_ENCRYPTED where it has no keys. */
 export async function openKeys(
-  { disk, repo: given, objects }: ReadPlace,
+  { disk, repo: given, objects }: Pick<Place, 'disk' | 'repo' | 'objects'>,
   master: MasterKey | undefined,
   randomBytes: (count: number) => Uint8Array,
   nowMs: number,
