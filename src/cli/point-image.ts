@@ -3,7 +3,7 @@
  * from the digests that the service tells for every MiB, and where it differs from another point.
  */
 import type { Extent } from '../model/geometry.ts';
-import type { BlockImage } from '../recovery/ec2/block-image.ts';
+import type { BlockImage } from '../recovery/image-overlay.ts';
 import type { ApiDifferences, ApiDigests } from '../staging/api-types.ts';
 import { volumePath } from './operator.ts';
 import type { RestClient } from './rest-client.ts';

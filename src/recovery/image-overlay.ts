@@ -3,7 +3,15 @@
  * whole. Pure but for what is read.
  */
 import type { Extent } from '../model/geometry.ts';
-import type { BlockImage } from './ec2/block-image.ts';
+
+/** The bytes of a volume at a point; they never change. */
+export interface BlockImage {
+  readonly sizeBytes: number;
+  /** Exactly `length` bytes; the range lies inside the image. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** The next stretch, at or after `offset`, that may hold anything but zeros; null: none. */
+  nextData(offset: number): Promise<Extent | null>;
+}
 
 /** Another preparation of the same image has another `id`, the same one always the same bytes. */
 export interface ImageOverlay {

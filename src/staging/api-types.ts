@@ -18,7 +18,7 @@ import type {
   StoreStatistics,
   Usage,
 } from '../store/types.ts';
-import type { ApiError } from './api/errors.ts';
+import type { ApiError } from './api-errors.ts';
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
 import type { FailbackPhase, FormerHolder, WrittenHome } from './lineage-state.ts';

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createApiHandler, createRoutes } from '../../src/staging/api/handler.ts';
 import { parseRange } from '../../src/staging/api/range.ts';
 import type { ApiDifferences } from '../../src/staging/api-types.ts';
-import { makeImageGrant } from '../../src/staging/jobs/image-grant.ts';
+import { makeImageGrant } from '../../src/staging/image-grant.ts';
 import {
   FAR,
   type FakeBackend,

@@ -5,19 +5,11 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { GIB, KIB } from '../../base/units.ts';
 import type { Extent } from '../../model/geometry.ts';
+import type { BlockImage } from '../image-overlay.ts';
 
 export const EBS_BLOCK_BYTES = 512 * KIB;
 /** The largest EBS volume: 64 TiB. */
 const MAX_GIB = 65_536;
-
-/** The bytes of a volume at a point; they never change. */
-export interface BlockImage {
-  readonly sizeBytes: number;
-  /** Exactly `length` bytes; the range lies inside the image. */
-  read(offset: number, length: number): Promise<Uint8Array>;
-  /** The next stretch, at or after `offset`, that may hold anything but zeros; null: none. */
-  nextData(offset: number): Promise<Extent | null>;
-}
 
 /** What differs between two points of a volume: stretches in ascending order; more than differs is allowed. */
 export type ChangedRanges = (

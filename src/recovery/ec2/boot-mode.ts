@@ -4,7 +4,7 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import { partitionTypes, readPartitionTable, TABLE_BYTES } from '../../model/partition-table.ts';
-import type { BlockImage } from './block-image.ts';
+import type { BlockImage } from '../image-overlay.ts';
 
 export type BootMode = 'legacy-bios' | 'uefi' | 'uefi-preferred';
 

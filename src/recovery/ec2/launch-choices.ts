@@ -5,7 +5,7 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { GIB } from '../../base/units.ts';
 import type { MachineReport } from '../../model/machine.ts';
-import type { BlockImage } from './block-image.ts';
+import type { BlockImage } from '../image-overlay.ts';
 import { type BootMode, bootModeOfImage } from './boot-mode.ts';
 import type { Ec2Catalog } from './ec2-catalog.ts';
 import type { Architecture, LaunchPlan } from './launch-plan.ts';

@@ -5,10 +5,11 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Extent } from '../../model/geometry.ts';
+import type { BlockImage } from '../image-overlay.ts';
 import { type ImageOverlay, merged, overlaid } from '../image-overlay.ts';
 import type { LaunchKind } from '../runner.ts';
 import type { AwsConnection } from './aws-connection.ts';
-import { type BlockImage, sizeGiB } from './block-image.ts';
+import { sizeGiB } from './block-image.ts';
 import type { BootMode } from './boot-mode.ts';
 import { type ChainHead, type ChainStep, planStep } from './chain.ts';
 import { Ec2Calls } from './ec2-calls.ts';

@@ -6,8 +6,9 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Extent } from '../../model/geometry.ts';
+import type { BlockImage } from '../image-overlay.ts';
 import type { AwsConnection } from './aws-connection.ts';
-import { type BlockImage, sizeGiB } from './block-image.ts';
+import { sizeGiB } from './block-image.ts';
 import { type ChainHead, type ChainStep, keyOf, planStep, toDelete } from './chain.ts';
 import { Ec2Calls } from './ec2-calls.ts';
 import type { LaunchPlan } from './launch-plan.ts';

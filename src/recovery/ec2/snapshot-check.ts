@@ -4,15 +4,9 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import { isZeroFilled } from '../../store/image-digests.ts';
+import type { BlockImage } from '../image-overlay.ts';
 import type { AwsConnection } from './aws-connection.ts';
-import {
-  type BlockImage,
-  blocksOf,
-  EBS_BLOCK_BYTES,
-  extentsOf,
-  readBlock,
-  sha256,
-} from './block-image.ts';
+import { blocksOf, EBS_BLOCK_BYTES, extentsOf, readBlock, sha256 } from './block-image.ts';
 import { EbsCalls, type ListedBlock } from './ebs-calls.ts';
 
 export interface CheckOptions {

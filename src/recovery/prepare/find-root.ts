@@ -2,9 +2,10 @@
  * Which file system is the root of the machine that the disks are of: one that holds /etc of a Linux. Where
  * there are several, the boot loader's first entry says which, or nobody does and it is an error.
  */
+
+import { plain } from '../plain-text.ts';
 import { type Device, type Disks, deviceOfSpec } from './devices.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
-import { plain } from './report.ts';
 
 export interface Root {
   readonly device: Device;

@@ -7,8 +7,8 @@ import { connect, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { MIB } from '../../base/units.ts';
+import { plain } from '../plain-text.ts';
 import type { DiskTree, Entry, FileKind } from './disk-tree.ts';
-import { plain } from './report.ts';
 
 /** Under emulation even a short answer takes its time; a mount may replay a long journal. */
 const ANSWER_MS = 180_000;

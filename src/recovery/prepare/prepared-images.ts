@@ -10,6 +10,7 @@ import type { ImageOverlay } from '../image-overlay.ts';
 import { checkOptions, type OptionRule } from '../launch-options.ts';
 import type { Launch, Launcher } from '../launcher.ts';
 import { endProcess } from '../made.ts';
+import { prepareRules } from '../prepare-options.ts';
 import { createAccelerationChoice } from '../qemu/accelerator.ts';
 import type { VmDisk } from '../qemu/command.ts';
 import { syncFile } from '../qemu/disks.ts';
@@ -17,7 +18,6 @@ import { imageServerPaths, startImageServer } from '../qemu/image-server.ts';
 import { runProgram } from '../qemu/programs.ts';
 import { preparePaths } from './appliance-vm.ts';
 import type { Preparation } from './preparation.ts';
-import { prepareRules } from './prepare-options.ts';
 
 export type PrepareImages = (launch: Launch) => Promise<ReadonlyMap<string, ImageOverlay>>;
 

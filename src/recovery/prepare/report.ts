@@ -2,6 +2,7 @@
  * What a preparation found and did: prepare.json in the folder of the job, and lines of its log. Texts that
  * come from the disk are shown as they were, bounded, without control characters.
  */
+import { plain } from '../plain-text.ts';
 
 export type NoteKind =
   /** As it should be. */
@@ -34,11 +35,6 @@ export interface PrepareReport {
 const MAX_TEXT = 400;
 const MAX_NOTES = 500;
 
-/** For people: signs that a terminal would act on are left out. */
-export const plain = (text: string): string =>
-  [...text]
-    .map((char) => (char < ' ' || (char >= '\u007f' && char < '\u00a0') ? ' ' : char))
-    .join('');
 const shown = (text: string): string => plain(text).slice(0, MAX_TEXT);
 
 /** Notes in the order in which they were made; bounded, for a disk may hold a million lines. */

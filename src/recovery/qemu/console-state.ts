@@ -2,7 +2,7 @@
  * What a machine's serial console says about its boot: a login prompt, or that it has given up. Pure; the
  * text is the guest's to write, so it decides nothing but the verdict of the check of this very guest.
  */
-import { plain } from '../prepare/report.ts';
+import { plain } from '../plain-text.ts';
 
 export type ConsoleVerdict =
   | { readonly kind: 'waiting' }

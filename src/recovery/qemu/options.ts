@@ -3,7 +3,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { GIB, MIB, TIB } from '../../base/units.ts';
 import { checkOptions, type OptionRule } from '../launch-options.ts';
 import type { LaunchOptions } from '../launcher.ts';
-import { prepareRules } from '../prepare/prepare-options.ts';
+import { prepareRules } from '../prepare-options.ts';
 import type { LaunchKind } from '../runner.ts';
 import { FORWARDS, NETWORK, networkOf, parseForwards } from './network.ts';
 

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
-import { plain } from '../prepare/report.ts';
+import { plain } from '../plain-text.ts';
 import { missingProgram, runProgram } from './programs.ts';
 
 const LIMIT_MS = 30_000;

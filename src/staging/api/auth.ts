@@ -5,9 +5,7 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { pointOfGrant } from '../jobs/image-grant.ts';
-
-export const COOKIE_NAME = 'understudy_token';
+import { COOKIE_NAME, pointOfGrant } from '../image-grant.ts';
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 

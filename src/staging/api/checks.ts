@@ -5,9 +5,9 @@
 import { randomUUID } from 'node:crypto';
 import { UnderstudyError } from '../../base/errors.ts';
 import { parseSubset, type Subset } from '../../model/check-subset.ts';
+import { errorBody } from '../api-errors.ts';
 import type { ApiCheckJob } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';
-import { errorBody } from './errors.ts';
 import type { Route } from './route.ts';
 
 const KEPT_JOBS = 16;

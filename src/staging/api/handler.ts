@@ -4,13 +4,13 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
+import { asUnderstudyError, errorBody, statusOf } from '../api-errors.ts';
 import { grantedPoint, isAuthorized } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
 import { compareRoutes } from './compare.ts';
 import { copyRoutes } from './copies.ts';
 import { differenceRoutes } from './differences.ts';
-import { asUnderstudyError, errorBody, statusOf } from './errors.ts';
 import { failbackRoutes } from './failbacks.ts';
 import { failoverRoutes } from './failovers.ts';
 import { imageRoutes } from './images.ts';

@@ -20,8 +20,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { diskError, nodeDisk } from '../../base/node-disk.ts';
 import type { ImageAddress } from '../../recovery/launcher.ts';
-import { COOKIE_NAME } from '../api/auth.ts';
-import { makeImageGrant } from './image-grant.ts';
+import { COOKIE_NAME, makeImageGrant } from '../image-grant.ts';
 
 const GRANT_MS = 24 * 3_600_000;
 const RENEW_MS = 3_600_000;

@@ -18,7 +18,7 @@ import type {
   WorkKind,
 } from '../../recovery/runner.ts';
 import type { ListedPoint, Store } from '../../store/types.ts';
-import { errorBody } from '../api/errors.ts';
+import { errorBody } from '../api-errors.ts';
 import { type ShownStep, stepsOf } from '../plans/plan-steps.ts';
 import type { ImageDoor } from './image-door.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';

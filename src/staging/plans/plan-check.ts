@@ -4,7 +4,7 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { LaunchOptions } from '../../recovery/runner.ts';
-import { asUnderstudyError, errorBody } from '../api/errors.ts';
+import { asUnderstudyError, errorBody } from '../api-errors.ts';
 import type { JobError } from '../jobs/job-state.ts';
 import type { Jobs, LaunchRequest, ShownJob } from '../jobs/jobs.ts';
 import { choosePoint, type PointSources } from './choose-point.ts';

@@ -2,7 +2,7 @@
  * When the rolling chain of a server has its next turn, and what is told of it. Pure: times are monotonic
  * milliseconds, handed in.
  */
-import type { ApiError } from '../api/errors.ts';
+import type { ApiError } from '../api-errors.ts';
 import type { ApiPrestagedServer } from '../api-types.ts';
 
 export interface TurnState {

@@ -4,7 +4,7 @@ import type { BorrowedChain } from '../../recovery/ec2/borrowed-chain.ts';
 import type { ChainRecord, PrestageSource } from '../../recovery/ec2/prestage.ts';
 import { type RecordFile, recordFile } from '../../recovery/ec2/record-file.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
-import { errorBody } from '../api/errors.ts';
+import { errorBody } from '../api-errors.ts';
 import type { ApiPrestagedServer } from '../api-types.ts';
 import type { PrestagePorts, PrestageSettings } from './ports.ts';
 import { afterTurn, freshTurn, stateOf, type TurnEnd, type TurnState } from './prestage-state.ts';

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Extent } from '../../../src/model/geometry.ts';
 import { AwsConnection, type AwsSettings } from '../../../src/recovery/ec2/aws-connection.ts';
-import type { BlockImage } from '../../../src/recovery/ec2/block-image.ts';
+import type { BlockImage } from '../../../src/recovery/image-overlay.ts';
 import { ACCESS_KEY, type AwsDouble, startAwsDouble } from '../../tools/aws-double.ts';
 
 /** A thousand times as fast, but for the timers that bound a request: the double has no need of the waits. */

@@ -1,5 +1,5 @@
 /** Errors as the REST API answers them: a status that fits the kind, and the catalogue's code and hint. */
-import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
+import { type ErrorCode, UnderstudyError } from '../base/errors.ts';
 
 export interface ApiError {
   error: { code: string; message: string; hint: string };

@@ -6,6 +6,7 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
+export const COOKIE_NAME = 'understudy_token';
 const KIND = 'image1';
 
 const sealOf = (token: string, text: string): string =>

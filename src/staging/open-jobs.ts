@@ -1,20 +1,20 @@
 /** The jobs of the real service: its launchers, and the door by which they read images. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { Clock } from '../../base/clock.ts';
-import type { Log } from '../../base/log.ts';
-import { nodeDisk } from '../../base/node-disk.ts';
-import { createEc2Launcher } from '../../recovery/ec2/ec2-launcher.ts';
-import type { Ec2Ports } from '../../recovery/ec2/launch-job.ts';
-import { createExportLauncher } from '../../recovery/export-launcher.ts';
-import { Preparation } from '../../recovery/prepare/preparation.ts';
-import { prepareImages, withPreparation } from '../../recovery/prepare/prepared-images.ts';
-import { createQemuLauncher } from '../../recovery/qemu/launcher.ts';
-import type { Runner } from '../../recovery/runner.ts';
-import type { Store } from '../../store/types.ts';
-import { type OpenPlans, openPlans } from '../plans/open-plans.ts';
-import { ImageDoor, runFolderOf } from './image-door.ts';
-import { Jobs } from './jobs.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import { nodeDisk } from '../base/node-disk.ts';
+import { createEc2Launcher } from '../recovery/ec2/ec2-launcher.ts';
+import type { Ec2Ports } from '../recovery/ec2/launch-job.ts';
+import { createExportLauncher } from '../recovery/export-launcher.ts';
+import { Preparation } from '../recovery/prepare/preparation.ts';
+import { prepareImages, withPreparation } from '../recovery/prepare/prepared-images.ts';
+import { createQemuLauncher } from '../recovery/qemu/launcher.ts';
+import type { Runner } from '../recovery/runner.ts';
+import type { Store } from '../store/types.ts';
+import { ImageDoor, runFolderOf } from './jobs/image-door.ts';
+import { Jobs } from './jobs/jobs.ts';
+import { type OpenPlans, openPlans } from './plans/open-plans.ts';
 
 export interface OpenJobs {
   readonly jobs: Jobs;

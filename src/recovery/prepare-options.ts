@@ -1,5 +1,5 @@
 /** What can be chosen about boot preparation, in the words of the API; the same for all targets. */
-import type { OptionRule } from '../launch-options.ts';
+import type { OptionRule } from './launch-options.ts';
 
 export const prepareRules: Readonly<Record<string, OptionRule>> = {
   prepare: { kind: 'choice', of: ['auto', 'none'], standard: 'auto' },
