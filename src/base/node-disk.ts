@@ -11,6 +11,7 @@ import fs from 'node:fs';
 import { dirname } from 'node:path';
 import type { Disk, DiskFile, OpenMode } from './disk.ts';
 import { type ErrorCode, UnderstudyError } from './errors.ts';
+import { claimFile, type Release } from './file-claim.ts';
 
 /** writev takes at most IOV_MAX (1024) buffers a call. */
 const MAX_BUFFERS = 1024;
@@ -75,14 +76,17 @@ function remaining(buffers: readonly Uint8Array[], skip: number): Uint8Array[] {
 class NodeFile implements DiskFile {
   readonly path: string;
   private readonly fd: number;
+  private readonly release: Release | null;
   private calls = 0;
   private onIdle: (() => void) | null = null;
   private closing: Promise<void> | null = null;
   private failedSync: Promise<void> | null = null;
 
-  constructor(path: string, fd: number) {
+  /** `release`: to be called once it is closed. */
+  constructor(path: string, fd: number, release: Release | null = null) {
     this.path = path;
     this.fd = fd;
+    this.release = release;
   }
 
   read(buffer: Uint8Array, offset: number): Promise<number> {
@@ -158,7 +162,11 @@ class NodeFile implements DiskFile {
         this.onIdle = resolve;
       });
     }
-    await call(this.path, (end) => fs.close(this.fd, end));
+    try {
+      await call(this.path, (end) => fs.close(this.fd, end));
+    } finally {
+      await this.release?.();
+    }
   }
 }
 
@@ -170,14 +178,21 @@ const flags: Record<OpenMode, number> = {
 
 /**
  * A disk (or a file that stands for one) to be read and written past the page cache, where its driver or
- * file system can: buffers must then be aligned (aligned.ts), and offsets and lengths whole sectors. Of a
- * block device nothing else may have it: ERR_DISK_PERMISSION with errno EBUSY where something has it
- * mounted, as swap, or in an array.
+ * file system can: buffers must then be aligned (aligned.ts), and offsets and lengths whole sectors. Nothing
+ * else may have it: ERR_DISK_PERMISSION with errno EBUSY where something has the block device mounted, as
+ * swap, or in an array, and where the file is open in this way already.
  */
 export async function openRawDisk(path: string, kind: 'block' | 'file'): Promise<DiskFile> {
   const { O_RDWR, O_EXCL, O_DIRECT } = fs.constants;
   const open = (mode: number) => call<number>(path, (end) => fs.open(path, mode, end));
-  if (kind === 'file') return new NodeFile(path, await open(O_RDWR));
+  if (kind === 'file') {
+    const fd = await open(O_RDWR);
+    const release = await claimFile(path).catch(async (cause: unknown) => {
+      await call(path, (end) => fs.close(fd, end));
+      throw diskError(cause, path);
+    });
+    return new NodeFile(path, fd, release);
+  }
   try {
     return new NodeFile(path, await open(O_RDWR | O_EXCL | O_DIRECT));
   } catch (error) {

@@ -113,19 +113,26 @@ export interface OpenTarget extends HomeTarget {
   close(): Promise<void>;
 }
 
-/** Nothing else may have the disk from now on. ERR_FAILBACK_TARGET, ERR_UNDO_FILE. */
+/** Nothing else may have the disk, or the file that stands for one, from now on. ERR_FAILBACK_TARGET. */
+export async function openHome({ path, realPath, kind }: TargetFacts): Promise<DiskFile> {
+  try {
+    return await openRawDisk(realPath, kind === 'file' ? 'file' : 'block');
+  } catch (error) {
+    if (!(error instanceof UnderstudyError) || error.context.errno !== 'EBUSY') throw error;
+    const what =
+      kind === 'file' ? 'another failback' : 'mounted, swap, in an array, or another failback';
+    const message = `${path}: it is in use (${what} run or undo)`;
+    throw new UnderstudyError('ERR_FAILBACK_TARGET', message, { path }, error);
+  }
+}
+
+/** ERR_FAILBACK_TARGET, ERR_UNDO_FILE. */
 export async function openTarget(
   target: HomeTarget,
   { server, cause, time }: Pick<UndoTitle, 'server' | 'cause' | 'time'>,
 ): Promise<OpenTarget> {
   const { facts, volume, path, undoPath } = target;
-  const file = await openRawDisk(facts.realPath, facts.kind === 'file' ? 'file' : 'block').catch(
-    (error: unknown) => {
-      if (!(error instanceof UnderstudyError) || error.context.errno !== 'EBUSY') throw error;
-      const message = `${path}: it is in use (mounted, swap, in an array, or another failback run)`;
-      throw new UnderstudyError('ERR_FAILBACK_TARGET', message, { path }, error);
-    },
-  );
+  const file = await openHome(facts);
   try {
     const title = { server, volume, target: path, sizeBytes: facts.sizeBytes, cause, time };
     const undo =

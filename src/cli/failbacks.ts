@@ -2,7 +2,7 @@
 import { sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { formatDuration, formatSize } from '../base/units.ts';
-import type { ApiFailback, ApiJob } from '../staging/api-types.ts';
+import type { ApiFailback, ApiFailbackPreview, ApiJob } from '../staging/api-types.ts';
 import type { CommandContext } from './command.ts';
 import { jobPath, throwIfFailed } from './jobs.ts';
 import type { OptionSpec } from './option.ts';
@@ -109,6 +109,22 @@ function lagText({ lagMs }: ApiFailback): string {
 
 export const renderFailbacks = (failbacks: readonly ApiFailback[]): string =>
   renderTable(failbacks, columns);
+
+/** What changes hands, for a question. */
+export function renderPreview(preview: ApiFailbackPreview): string {
+  const { server, original, connected, state, newestPoint, job, jobPhase, instance } = preview;
+  const where = connected ? `connected (${state})` : 'not connected';
+  const point =
+    newestPoint === null ? 'it has no point' : `its newest point is of ${newestPoint.time}`;
+  const whose = job === null ? '' : `, that of job ${job} (${jobPhase})`;
+  const seen =
+    preview.lastSeen === null
+      ? 'which has not shown itself yet and is let in when it does'
+      : `whose agent asked last at ${preview.lastSeen}`;
+  const next = instance === null ? 'the recovery instance' : `machine ${short(instance)}`;
+  const loses = `Machine ${short(original)} is ${server} now, ${where}, ${point}`;
+  return `${loses}: it is refused from now on, and that point held. ${server} is ${next}${whose}, ${seen}.`;
+}
 
 export function renderFailback(failback: ApiFailback): string {
   const { job, server, phase, message, original, instance, fromPoint, lastPoint } = failback;

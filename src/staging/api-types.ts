@@ -50,6 +50,25 @@ export interface ApiFailback {
   written: readonly (WrittenHome & { volume: string })[];
 }
 
+/** POST /v1/failbacks/preview: who would be refused from then on, and who let in. */
+export interface ApiFailbackPreview {
+  server: string;
+  /** Hardware id of the machine that has the name now, since when (null: not noted), and where it stands. */
+  original: string;
+  since: string | null;
+  connected: boolean;
+  state: ReplicationState;
+  lagMs: number | null;
+  /** Its newest, which would be held. */
+  newestPoint: { id: string; time: string } | null;
+  /** The launch whose machine is the recovery instance, and its phase; null: a hardware id was given. */
+  job: string | null;
+  jobPhase: string | null;
+  /** Hardware id of the instance, and when its agent asked last; null: it has not shown itself yet. */
+  instance: string | null;
+  lastSeen: string | null;
+}
+
 /** POST /v1/points/:point/volumes/:volume/compare: bitmaps in base64, the lowest bit first. */
 export interface ApiComparison {
   /** 1: the point has something else there. */

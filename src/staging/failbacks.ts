@@ -12,7 +12,7 @@ import type { Log } from '../base/log.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../recovery/runner.ts';
 import type { ListedPoint, Store } from '../store/types.ts';
-import type { ApiFailback } from './api-types.ts';
+import type { ApiFailback, ApiFailbackPreview } from './api-types.ts';
 import { describeFailback } from './failback-view.ts';
 import type { Jobs } from './jobs/jobs.ts';
 import {
@@ -79,6 +79,32 @@ export class Failbacks {
   find(job: string): ApiFailback {
     const [shown] = this.shown(this.holderOf(job));
     return shown!;
+  }
+
+  /** What a failback would do; what its start refuses is refused. ERR_SERVER_NOT_FOUND, ERR_FAILBACK_STATE. */
+  async preview(
+    server: ServerId,
+    given: Readonly<Record<string, unknown>>,
+    jobs: Pick<Jobs, 'find'>,
+  ): Promise<ApiFailbackPreview> {
+    const options = await this.check(given, server, jobs);
+    const expected = wordsOf(options);
+    const { refused } = this.ports.servers.recordOf(server);
+    const seen = refused.find(
+      ({ hardwareId, words }) =>
+        hardwareId === options.hardwareId || words.some((word) => expected.includes(word)),
+    );
+    const shown = this.ports.servers.describe().find((each) => each.server === server)!;
+    const { newestPoint: newest } = shown;
+    const job = options.job === undefined ? null : jobs.find(String(options.job));
+    const hardwareId = options.hardwareId === undefined ? null : String(options.hardwareId);
+    return {
+      ...{ server, original: shown.hardwareId, since: shown.since, connected: shown.connected },
+      ...{ state: shown.state, lagMs: shown.lagMs, job: job?.id ?? null },
+      newestPoint: newest === null ? null : { id: newest.id, time: newest.time },
+      jobPhase: job === null ? null : job.phase,
+      ...{ instance: seen?.hardwareId ?? hardwareId, lastSeen: seen?.last ?? null },
+    };
   }
 
   /** The services of the instance are stopped: the last cut is wanted. ERR_FAILBACK_*. */
@@ -151,7 +177,13 @@ export class Failbacks {
       throw new UnderstudyError('ERR_FAILBACK_STATE', message);
     }
     if (job === '') return { hardwareId: this.seen(server, hardwareId) };
-    const { access, server: whose } = jobs.find(job);
+    const { access, server: whose, target, outcome, keeps } = jobs.find(job);
+    // An instance of EC2 goes on when its job has ended; a local machine does not.
+    if (whose === server && target === 'qemu' && outcome !== null) {
+      const again = keeps ? `: failover start --again ${job}` : '';
+      const message = `the machine of job ${job} does not run${again}`;
+      throw new UnderstudyError('ERR_FAILBACK_STATE', message);
+    }
     const words = Object.values(access ?? {}).filter(isWord);
     if (whose !== server || words.length === 0) {
       const why = whose === server ? 'does not tell what its machine is' : `is of ${whose}`;
@@ -175,9 +207,7 @@ export class Failbacks {
     const { server, jobId, options } = work;
     // Before the name is touched: whoever cleans up gives it back.
     await work.making({ kind: MADE, name: `${server}/${jobId}` });
-    const expected = String(options.expected ?? '')
-      .split(',')
-      .filter(Boolean);
+    const expected = wordsOf(options);
     await this.ports.register.update(server, (known) => beginFailback(known, jobId, expected));
     const over = Promise.race([aborted(work.stop), aborted(work.leave)]);
     for (let told = ''; !work.stop.aborted && !work.leave.aborted; ) {
@@ -307,6 +337,9 @@ export class Failbacks {
     }
   }
 }
+
+const wordsOf = ({ expected = '' }: LaunchOptions): string[] =>
+  String(expected).split(',').filter(Boolean);
 
 /** As `server show` cuts it. */
 const isBeginning = (given: string, id: string | null): boolean =>

@@ -1,192 +1,22 @@
 /** The commands of a failback against a service in this process: passes, the end, figures, refusals. */
-import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { linkSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { UnderstudyError } from '../../src/base/errors.ts';
-import { CHUNK_BYTES, chunkCount } from '../../src/model/geometry.ts';
-import { createApiHandler } from '../../src/staging/api/handler.ts';
-import type { ApiFailback } from '../../src/staging/api-types.ts';
-import type { ListedPoint } from '../../src/store/types.ts';
-import { Random } from '../simulation/random.ts';
+import { describe, expect, it } from 'vitest';
+import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { runLine } from './support/command-line.ts';
-import { fakeBackend, fakeFailback, fakeJob, fakePoint } from './support/fake-backend.ts';
+import {
+  type Images,
+  JOB,
+  names,
+  SIZES,
+  target,
+  useFailbackWorld,
+  type World,
+  world,
+} from './support/failback-world.ts';
+import { fakeFailback } from './support/fake-backend.ts';
 
-const JOB = 'j1';
-const SIZES = { root: 5 * CHUNK_BYTES + 512, data: 3 * CHUNK_BYTES };
-type Name = keyof typeof SIZES;
-const names = Object.keys(SIZES) as Name[];
-type Images = Readonly<Record<Name, Buffer>>;
-
-let folder = '';
-let server: Server | null = null;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'understudy-failback-'));
-  writeFileSync(join(folder, 'token'), 'secret\n');
-});
-afterEach(() => {
-  server?.closeAllConnections();
-  server?.close();
-  rmSync(folder, { recursive: true });
-});
-
-const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
-const chunkOf = (bytes: Buffer, chunk: number) =>
-  bytes.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES);
-
-/** Points of two volumes, and a failback whose state a test moves on. */
-class World {
-  readonly random = new Random(7);
-  readonly points = new Map<string, Images>();
-  readonly told: { volume: string; point: string }[] = [];
-  readonly asked: string[] = [];
-  state: ApiFailback = { ...fakeFailback(JOB), phase: 'ready', lastPoint: null, written: [] };
-  /** What was committed last has the earliest time. */
-  isClockBehind = false;
-  /** So many of the next requests are cut off. */
-  broken = 0;
-  onAsk: (url: string) => void = () => undefined;
-  environment: Record<string, string> = {};
-
-  add(id: string, images: Images): void {
-    this.points.set(id, images);
-    this.state = { ...this.state, newestPoint: id };
-  }
-
-  listed(id: string): ListedPoint {
-    const volumes = names.map((volume) => ({
-      ...{ volume, sizeBytes: SIZES[volume], sectorBytes: 512, generation: 'a', epoch: 1 },
-      chainRoot: '',
-    }));
-    return { ...fakePoint(id), volumes };
-  }
-
-  image(id: string, volume: string): Buffer {
-    const found = this.points.get(id)?.[volume as Name];
-    if (found === undefined) throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`);
-    return found;
-  }
-
-  async listen(): Promise<void> {
-    const base = fakeBackend(Buffer.alloc(1));
-    const written = async (_job: string, report: { volume: string; point: string }) => {
-      this.told.push({ volume: report.volume, point: report.point });
-      const isLast = this.told.filter(({ point }) => point === this.state.lastPoint).length === 2;
-      if (isLast) this.state = { ...this.state, phase: 'done', message: 'home' };
-      return this.state;
-    };
-    const finish = async () => {
-      this.fence();
-      return this.state;
-    };
-    const handler = createApiHandler(
-      {
-        ...base,
-        store: {
-          ...base.store,
-          point: async (id) => this.listed(id),
-          lastCommitted: async () => this.listed([...this.points.keys()].at(-1)!),
-          points: async () => {
-            const ids = [...this.points.keys()];
-            return (this.isClockBehind ? ids : ids.reverse()).map((id) => this.listed(id));
-          },
-          openImage: async (id, volume) => this.reader(id, volume),
-          compareChunks: async (id, volume, first, digests) =>
-            this.compare(this.image(id, volume), first, digests),
-          differences: (from, to, volume) => this.differences(from, to, volume),
-        },
-        jobs: { ...base.jobs, find: (id) => fakeJob({ id, kind: 'failback' }) },
-        failbacks: { list: () => [this.state], find: () => this.state, finish, written },
-      },
-      'secret',
-    );
-    const listening = createServer((request, response) => {
-      this.asked.push(`${request.method} ${request.url}`);
-      this.onAsk(request.url ?? '');
-      if (this.broken > 0) {
-        this.broken -= 1;
-        request.destroy();
-      } else handler(request, response);
-    });
-    server = listening;
-    await new Promise<void>((done) => listening.listen(0, '127.0.0.1', done));
-    const { port } = listening.address() as AddressInfo;
-    this.environment = {
-      UNDERSTUDY_STAGING: `http://127.0.0.1:${port}`,
-      UNDERSTUDY_TOKEN_FILE: join(folder, 'token'),
-    };
-  }
-
-  /** The instance makes its last point, and is shut out. */
-  fence(): void {
-    this.add('p3', this.changed(this.points.get(this.state.newestPoint!)!, 1));
-    this.state = { ...this.state, phase: 'fenced', lastPoint: 'p3' };
-  }
-
-  images(): Images {
-    const random = (name: Name) => Buffer.from(this.random.bytes(SIZES[name]));
-    return { root: random('root'), data: random('data') };
-  }
-
-  /** With one chunk of each volume otherwise. */
-  changed(images: Images, chunk: number): Images {
-    const other = (name: Name) => {
-      const bytes = Buffer.from(images[name]);
-      bytes[chunk * CHUNK_BYTES]! ^= 1;
-      return bytes;
-    };
-    return { root: other('root'), data: other('data') };
-  }
-
-  private async reader(id: string, volume: string) {
-    const image = this.image(id, volume);
-    return {
-      ...{ sizeBytes: image.length, etag: id, close: () => undefined, nextData: async () => null },
-      read: async (offset: number, length: number) =>
-        new Uint8Array(image.subarray(offset, offset + length)),
-    };
-  }
-
-  private compare(image: Buffer, first: number, digests: Uint8Array) {
-    const different = new Uint8Array(2);
-    let count = 0;
-    for (let i = 0; i < digests.length / 32; i += 1) {
-      const own = sha256(chunkOf(image, first + i));
-      if (own.equals(digests.subarray(32 * i, 32 * i + 32))) continue;
-      different[i >> 3]! |= 1 << (i & 7);
-      count += 1;
-    }
-    return { different, zero: new Uint8Array(2), count };
-  }
-
-  private async *differences(from: string, to: string, volume: string) {
-    const after = this.image(to, volume);
-    // As the store tells it: behind the end of an image there are zeros.
-    const before = Buffer.alloc(after.length);
-    this.image(from, volume).copy(before);
-    for (let chunk = 0; chunk < chunkCount(after.length); chunk += 1) {
-      const length = chunkOf(after, chunk).length;
-      const isSame = chunkOf(before, chunk).equals(chunkOf(after, chunk));
-      if (!isSame) yield { offset: chunk * CHUNK_BYTES, length };
-    }
-  }
-}
-
-const target = (name: string) => join(folder, `${name}.disk`);
-
-/** Disks that hold what the original had, and a point that differs from it in one chunk of each. */
-async function world(): Promise<{ now: World; old: Images }> {
-  const now = new World();
-  await now.listen();
-  const old = now.images();
-  for (const name of names) writeFileSync(target(name), old[name]);
-  now.add('p2', now.changed(old, 0));
-  return { now, old };
-}
-
+const place = useFailbackWorld();
 const failback = ({ environment }: World, ...words: string[]) =>
   runLine(['failback', ...words], environment);
 const runAll = (now: World, ...words: string[]) =>
@@ -328,7 +158,7 @@ describe('failback run', () => {
 
   it('keeps what it overwrites, a file for each volume, to be put back', async () => {
     const { now, old } = await world();
-    const undo = join(folder, 'undo');
+    const undo = join(place.folder, 'undo');
     expect((await runAll(now, '--once', '--undo', undo, '--yes')).exitCode).toBe(0);
     expectDisks(now.points.get('p2')!);
     for (const [at, name] of names.entries()) {
@@ -339,6 +169,57 @@ describe('failback run', () => {
     }
     expectDisks(old);
     expect(now.state.phase).toBe('ready');
+  });
+
+  it('keeps anew in the same file once the disk was put back from it, and used', async () => {
+    const { now, old } = await world();
+    const undo = join(place.folder, 'undo');
+    const words = ['--volume', 'root', '--to', target('root'), '--once', '--undo', undo, '--yes'];
+    const runOnce = () => failback(now, 'run', '--server', 'web1', ...words);
+    const putBack = (...more: string[]) =>
+      failback(now, 'undo', undo, '--to', target('root'), '--yes', ...more);
+    expect((await runOnce()).exitCode).toBe(0);
+    expect((await putBack()).exitCode).toBe(0);
+    const used = Buffer.from(old.root);
+    used[9] = used[9]! ^ 1;
+    writeFileSync(target('root'), used);
+    const unasked = await putBack();
+    expect(unasked.exitCode).toBe(6);
+    expect(unasked.err).toMatch(/put back on .*--again/);
+    expect(readFileSync(target('root')).equals(used)).toBe(true);
+    expect((await runOnce()).exitCode).toBe(0);
+    expect((await putBack()).exitCode).toBe(0);
+    expect(readFileSync(target('root')).equals(used)).toBe(true);
+    const again = await putBack('--again');
+    expect(again.out).toMatch(/1 chunks .* put back and verified/);
+  });
+
+  it('has its file for itself, under whatever name, until it ends', async () => {
+    const { now } = await world();
+    const alias = join(place.folder, 'alias');
+    linkSync(target('root'), alias);
+    const line = (path: string) => ['run', '--server', 'web1', '--map', `root=${path}`, '--yes'];
+    let second = { exitCode: 0, out: '', err: '' };
+    let undo = second;
+    let isDue = true;
+    now.onAsk = async (url) => {
+      if (!isDue || !url.endsWith('/compare')) return;
+      isDue = false;
+      second = await failback(now, ...line(alias), '--once');
+      const file = join(place.folder, 'undo');
+      undo = await failback(now, 'undo', file, '--to', alias, '--yes');
+      now.fence();
+    };
+    const words = ['--undo', join(place.folder, 'undo')];
+    const first = await failback(now, ...line(target('root')), ...words);
+    expect(first.exitCode, first.err).toBe(0);
+    for (const refused of [second, undo]) {
+      expect(refused.exitCode).toBe(6);
+      expect(refused.err).toMatch(/alias: it is in use \(another failback run or undo\)/);
+      expect(refused.err).toContain('ERR_FAILBACK_TARGET');
+    }
+    const later = await failback(now, ...line(alias), '--point', 'latest');
+    expect(later.exitCode, later.err).toBe(0);
   });
 
   it('writes a point without a failback, and tells nobody', async () => {
@@ -410,7 +291,10 @@ describe('failbacks', () => {
   it('ask before the name changes hands, before the last cut, and before it is given back', async () => {
     const { now } = await world();
     for (const [words, why] of [
-      [['start', '--server', 'web1', '--hardware', 'x'], /is web1 from now on/],
+      [
+        ['start', '--server', 'web1', '--hardware', 'x'],
+        /a{12} is web1 now, connected \(continuous\).*: it is refused.* is machine b{12}, .*j1 \(up\), .*asked last/,
+      ],
       [['finish', '--server', 'web1'], /Stop the services of web1/],
       [['cancel', '--server', 'web1'], /Give the name web1 back/],
     ] as const) {
@@ -418,7 +302,16 @@ describe('failbacks', () => {
       expect(exitCode).toBe(6);
       expect(err).toMatch(why);
     }
-    expect(now.asked.filter((line) => line.startsWith('POST'))).toEqual([]);
+    const asked = now.asked.filter((line) => line.startsWith('POST'));
+    expect(asked).toEqual(['POST /v1/failbacks/preview']);
+    now.isInstanceNew = true;
+    const unseen = await failback(now, 'start', '--server', 'web1', '--job', 'j1');
+    expect(unseen.err).toMatch(/web1 is the recovery instance, that of job j1 .*not shown itself/);
+    // There is nothing to be asked where it cannot be.
+    const unknown = await failback(now, 'start', '--server', 'nobody', '--job', 'j1');
+    expect(unknown.exitCode).toBe(5);
+    expect(unknown.err).toMatch(/no server "nobody"/);
+    expect(unknown.err).not.toContain('Go on?');
     const finished = await failback(now, 'finish', '--server', 'web1', '--yes', '--json');
     expect(JSON.parse(finished.out)).toMatchObject({ phase: 'fenced', lastPoint: 'p3' });
   });

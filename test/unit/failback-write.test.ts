@@ -8,6 +8,7 @@ import type { Disk, DiskFile } from '../../src/base/disk.ts';
 import { CHUNK_BYTES, chunkCount } from '../../src/model/geometry.ts';
 import { ChunkSet } from '../../src/recovery/failback/chunk-set.ts';
 import { putBack } from '../../src/recovery/failback/put-back.ts';
+import { MARKS_BYTES } from '../../src/recovery/failback/put-back-mark.ts';
 import { readUndoFile, UndoFile, type UndoTitle } from '../../src/recovery/failback/undo-file.ts';
 import { type HomeSource, verifyHome, writeHome } from '../../src/recovery/failback/write-home.ts';
 import { Random } from '../simulation/random.ts';
@@ -82,10 +83,12 @@ async function run(disk: Disk, source: HomeSource, isKept = true) {
   return report;
 }
 
-async function undone(disk: Disk) {
+async function undone(disk: Disk, isAgain = false, to = '/disk') {
   const undo = await readUndoFile(disk, '/undo');
   const target = await disk.open('/disk', 'write');
-  const report = await putBack(undo, target, { stop: live, onChunk: () => undefined });
+  const report = await putBack(undo, target, {
+    ...{ to, isAgain, stop: live, now: () => 'then', onChunk: () => undefined },
+  });
   await undo.close();
   await target.close();
   return report;
@@ -199,6 +202,90 @@ describe('a disk that is written home', () => {
     }
   });
 
+  it('is put back as it was before the run, in any order of runs, undos and use, whenever the power went', async () => {
+    const { old, image } = contents();
+    const used = Buffer.from(old);
+    // What the first run kept of this chunk is too old from then on.
+    used[3 * CHUNK_BYTES + 9] = 0x77;
+    for (let cut = 1, isOver = false; !isOver; cut += 1) {
+      const world = new FaultyDisk();
+      await put(world.mount(), old);
+      const steps: { step: string; now: Buffer; act: (disk: Disk) => Promise<unknown> }[] = [
+        { step: 'run', now: old, act: (disk) => run(disk, sourceOf(image)) },
+        { step: 'undo', now: old, act: (disk) => undone(disk) },
+        { step: 'use', now: used, act: (disk) => put(disk, used) },
+        { step: 'run', now: used, act: (disk) => run(disk, sourceOf(image)) },
+        { step: 'undo', now: used, act: (disk) => undone(disk) },
+      ];
+      world.cutPowerAt(world.calls + cut);
+      let at = 0;
+      try {
+        for (const disk = world.mount(); at < steps.length; at += 1) await steps[at]!.act(disk);
+        isOver = true;
+        continue;
+      } catch (error) {
+        if (!(error instanceof PowerCut)) throw error;
+      }
+      world.restart(new Random(cut));
+      const disk = world.mount();
+      const { step, now, act } = steps[at]!;
+      const said = `cut at ${cut}, in ${step} ${at}`;
+      if (step === 'undo') {
+        // A run in between is refused, or begins where the undo had not begun, or anew where it had ended.
+        const left = Buffer.from(await disk.readFile('/disk'));
+        const isHalf = !left.equals(now) && !left.subarray(0, SIZE).equals(image);
+        const refused = await run(disk, sourceOf(image)).then(
+          () => '',
+          (error) => error.code,
+        );
+        expect(['', 'ERR_UNDO_FILE'], said).toContain(refused);
+        if (isHalf) expect(refused, said).toBe('ERR_UNDO_FILE');
+      } else await act(disk);
+      if (step === 'run' || step === 'undo') await undone(disk);
+      expect(Buffer.from(await disk.readFile('/disk')).equals(now), said).toBe(true);
+      for (const later of at < 3 ? steps.slice(Math.max(2, at + 1)) : []) {
+        await later.act(disk);
+        if (later.step === 'run') continue;
+        const content = Buffer.from(await disk.readFile('/disk'));
+        expect(content.equals(later.now), `${said}; then ${later.step}`).toBe(true);
+      }
+      expect(cut).toBeLessThan(150);
+    }
+  });
+
+  it('that was put back is not put back again unasked, nor written where that had not ended', async () => {
+    const { old, image } = contents();
+    const world = new FaultyDisk();
+    const disk = world.mount();
+    await put(disk, old);
+    const source = sourceOf(image);
+    await run(disk, source);
+    world.capacityBytes = world.usedBytes;
+    expect(await undone(disk)).toMatchObject({ chunks: DIFFERENT.length });
+    world.capacityBytes = Number.POSITIVE_INFINITY;
+    await expect(undone(disk)).rejects.toMatchObject({
+      ...{ code: 'ERR_UNDO_FILE', message: expect.stringMatching(/put back on \/disk.*--again/) },
+    });
+    expect(await undone(disk, true)).toMatchObject({ chunks: DIFFERENT.length });
+    // Begun once more, and not ended.
+    const undo = await readUndoFile(disk, '/undo');
+    await undo.mark('begun', '/disk', 'later');
+    await undo.close();
+    await expect(run(disk, source)).rejects.toMatchObject({
+      ...{
+        code: 'ERR_UNDO_FILE',
+        message: expect.stringMatching(/has not ended: run failback undo/),
+      },
+    });
+    await undone(disk, false, '/other');
+    await expect(run(disk, source)).rejects.toThrow(/put back on \/other, not on \/disk/);
+    await undone(disk, true);
+    await run(disk, source);
+    expect((await readUndoFile(disk, '/undo')).title.round).toBe(2);
+    await undone(disk);
+    expect(Buffer.from(await disk.readFile('/disk')).equals(old)).toBe(true);
+  });
+
   it('is not touched where what it held cannot be kept', async () => {
     const { old, image } = contents();
     const world = new FaultyDisk();
@@ -278,7 +365,9 @@ describe('an undo file', () => {
     const disk = new FaultyDisk().mount();
     await kept(disk);
     expect(await all(disk)).toEqual({ found: whole, torn: 0 });
-    expect((await disk.readFile('/undo')).length).toBeLessThan(2 * CHUNK_BYTES + 1000);
+    expect((await disk.readFile('/undo')).length).toBeLessThan(
+      2 * CHUNK_BYTES + MARKS_BYTES + 1000,
+    );
   });
 
   it('leaves out what was torn at its end, and is gone on with there', async () => {
@@ -292,18 +381,23 @@ describe('an undo file', () => {
   });
 
   it('that is damaged is refused, wherever the damage lies, and never cut off there', async () => {
-    const size = await (async () => {
-      const disk = new FaultyDisk().mount();
-      await kept(disk);
-      return (await disk.readFile('/undo')).length;
-    })();
-    for (let at = 0; at < size; at += at < 600 ? 7 : 1999) {
+    const undamaged = new FaultyDisk().mount();
+    await kept(undamaged);
+    const bytes = Buffer.from(await undamaged.readFile('/undo'));
+    const size = bytes.length;
+    const marksAt = bytes.indexOf('\n', bytes.indexOf('\n') + 1) + 1;
+    for (let at = 0; at < size; at += at < marksAt + MARKS_BYTES + 400 ? 7 : 1999) {
       const world = new FaultyDisk();
       await kept(world.mount());
       world.flip('/undo', at);
       const before = Buffer.from(world.peek('/undo'));
       const said = `damaged at ${at} of ${size}`;
-      await expect(all(world.mount()), said).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
+      // Whether it was put back cannot be told then: what it keeps can still be.
+      if (at >= marksAt && at < marksAt + MARKS_BYTES) {
+        expect(await all(world.mount()), said).toEqual({ found: whole, torn: 0 });
+      } else {
+        await expect(all(world.mount()), said).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
+      }
       await expect(kept(world.mount()), said).rejects.toMatchObject({ code: 'ERR_UNDO_FILE' });
       expect(before.equals(world.peek('/undo')), said).toBe(true);
     }

@@ -307,6 +307,7 @@ describe('the OpenAPI document', () => {
       '/v1/failovers': { point: POINT, yes: true },
       '/v1/jobs/{job}/stop': { timeoutMs: 1000 },
       '/v1/failbacks': { server: 'web1', hardwareId: 'x' },
+      '/v1/failbacks/preview': { server: 'web1', hardwareId: 'x' },
       '/v1/failbacks/{job}/written': {
         ...{ volume: VOLUME, point: POINT, chunks: 1, different: 0, writtenBytes: 0 },
         words: ['i-0123456789abcdef0'],

@@ -332,6 +332,38 @@ describe('a failback', () => {
     await now.servers.stop();
   });
 
+  it('tells before it begins which machine loses the name to which, and changes nothing', async () => {
+    const now = await life(new FakeStore());
+    await firstPoint(now);
+    const ended = { outcome: 'done' as const, state: 'cleaned' as const };
+    const jobs = {
+      find: (id: string) => {
+        const told = { id, server: 'web', kind: 'failover' as const, access: { machine: UUID } };
+        return fakeJob({ ...told, ...(id === 'j8' && { ...ended, keeps: true }) });
+      },
+    };
+    const preview = (options: object, server = 'web') =>
+      now.failbacks.preview(server, options as Record<string, unknown>, jobs);
+    const known = { server: 'web', original: 'original', connected: true, job: 'j7' };
+    expect(await preview({ job: 'j7' })).toMatchObject({
+      ...{ ...known, jobPhase: 'up', instance: null, lastSeen: null },
+      newestPoint: { id: 'point-1' },
+    });
+    await ScriptedAgent.greet(now.away, instance).refusal();
+    const seen = { instance: 'instance', lastSeen: expect.stringMatching(/^20/) };
+    expect(await preview({ job: 'j7' })).toMatchObject({ ...known, ...seen });
+    const byHardware = { ...known, ...seen, job: null, jobPhase: null };
+    expect(await preview({ hardwareId: 'instance' })).toMatchObject(byHardware);
+    await expect(preview({ job: 'j8' })).rejects.toMatchObject({
+      ...{ code: 'ERR_FAILBACK_STATE', message: expect.stringMatching(/start --again j8$/) },
+    });
+    await expect(preview({ job: 'j7' }, 'none')).rejects.toMatchObject({
+      code: 'ERR_SERVER_NOT_FOUND',
+    });
+    expect(now.register.get('web')?.failback).toBeUndefined();
+    await now.servers.stop();
+  });
+
   it('is refused where it cannot begin', async () => {
     const now = await life(new FakeStore());
     await firstPoint(now);

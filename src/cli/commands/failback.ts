@@ -1,7 +1,7 @@
 /** `understudy failback ...`: brings a server home from its recovery instance. */
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiFailback, ApiJob } from '../../staging/api-types.ts';
+import type { ApiFailback, ApiFailbackPreview, ApiJob } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import {
   acceptNewestOption,
@@ -11,6 +11,7 @@ import {
   followFailback,
   renderFailback,
   renderFailbacks,
+  renderPreview,
   serverOption,
 } from '../failbacks.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
@@ -74,11 +75,12 @@ const start: CommandSpec = {
     const server = settings.text('server');
     const job = settings.optionalText('job');
     const hardwareId = settings.optionalText('hardware');
-    if (!settings.flag('yes')) {
-      const what = `The recovery instance is ${server} from now on; the machine that has the name is`;
-      await context.confirm(`${what} refused, and its last point is held. Go on?`);
-    }
     const body = { server, ...(job && { job }), ...(hardwareId && { hardwareId }) };
+    if (!settings.flag('yes')) {
+      const path = '/v1/failbacks/preview';
+      const found = await client.call<ApiFailbackPreview>('POST', path, { body });
+      await context.confirm(`${renderPreview(found)} Go on?`);
+    }
     const { id } = await client.call<ApiJob>('POST', '/v1/failbacks', { body });
     let failback = await whenBegun(context, client, id);
     if (settings.flag('wait')) {

@@ -1,10 +1,13 @@
 /**
  * What a failback overwrites, kept so that the disk can be put back: before a chunk of the target is
  * written, its old content is appended here and synced. A chunk is kept once, as it was before the first
- * run of that failback; a run that was killed is gone on with in the same file.
+ * run of that failback; a run that was killed is gone on with in the same file. Once the disk was put back
+ * it may be used again, and then what is kept is too old for it: the next run begins the file anew, as the
+ * next round. Between begin and end of putting back no run may use it (put-back-mark.ts).
  *
- *   line 1    "understudy-undo 2 <length of line 2> <SHA-256 of line 2, hex>"
- *   line 2    JSON: {server, volume, target, sizeBytes (of the target), cause, time}
+ *   line 1    "understudy-undo 3 <length of line 2> <SHA-256 of line 2, hex>"
+ *   line 2    JSON: {server, volume, target, sizeBytes (of the target), cause, time, round (from 1)}
+ *   marks     1024 bytes: whether it was put back; see put-back-mark.ts
  *   records   0 "UUND" | 4 flags (1: the content is zero and not there; 2: the last of its append)
  *             | 8 offset (u64) | 16 length (u32; 0: a mark, written when a run ends) | 20 number of the
  *             append, from 1 (u32) | 24 SHA-256 of the content | 56 first 8 bytes of the SHA-256 of line 2
@@ -19,8 +22,9 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { CHUNK_BYTES } from '../../model/geometry.ts';
 import { isZeroFilled } from '../../store/image-digests.ts';
 import { ChunkSet } from './chunk-set.ts';
+import { MARKS_BYTES, type PutBack, type PutBackEvent, PutBackMarks } from './put-back-mark.ts';
 
-const MAGIC = 'understudy-undo 2';
+const MAGIC = 'understudy-undo 3';
 const RECORD_MAGIC = Buffer.from('UUND');
 const HEAD_BYTES = 64;
 const ZERO_FLAG = 1;
@@ -41,6 +45,12 @@ export interface UndoTitle {
   readonly time: string;
 }
 
+/** As the file has it. */
+export interface KeptTitle extends UndoTitle {
+  /** From 1: how often a run has begun the file anew, after the disk was put back. */
+  readonly round: number;
+}
+
 export interface UndoRecord {
   readonly offset: number;
   readonly content: Uint8Array;
@@ -50,11 +60,11 @@ const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer');
 const broken = (path: string, what: string): UnderstudyError =>
   new UnderstudyError('ERR_UNDO_FILE', `${path} ${what}`, { path });
 
-/** Line 2, and all. */
-function encodeTitle(title: UndoTitle): { body: Buffer; bytes: Buffer } {
+/** All in front of the records. */
+function encodeTitle(title: KeptTitle): Buffer {
   const body = Buffer.from(`${JSON.stringify(title)}\n`);
   const first = Buffer.from(`${MAGIC} ${body.length} ${hash('sha256', body)}\n`);
-  return { body, bytes: Buffer.concat([first, body]) };
+  return Buffer.concat([first, body, Buffer.alloc(MARKS_BYTES)]);
 }
 
 /** Of one file alone: content of a disk may hold records of another. */
@@ -89,7 +99,9 @@ async function readAt(file: DiskFile, offset: number, length: number): Promise<B
 }
 
 interface Title {
-  readonly title: UndoTitle;
+  readonly title: KeptTitle;
+  readonly marks: PutBackMarks;
+  /** Where the records begin. */
   readonly end: number;
   readonly salt: Uint8Array;
 }
@@ -98,7 +110,7 @@ async function readTitle(file: DiskFile): Promise<Title> {
   const bytes = await readAt(file, 0, MAX_TITLE_BYTES);
   const first = bytes.indexOf(0x0a);
   const [, length = '', digest = ''] =
-    /^understudy-undo 2 (\d+) ([0-9a-f]{64})$/.exec(
+    /^understudy-undo 3 (\d+) ([0-9a-f]{64})$/.exec(
       bytes.toString('latin1', 0, Math.max(0, first)),
     ) ?? [];
   const end = first + 1 + Number(length);
@@ -106,7 +118,10 @@ async function readTitle(file: DiskFile): Promise<Title> {
   if (length === '' || hash('sha256', body) !== digest) {
     throw broken(file.path, 'is no undo file, or of another version');
   }
-  return { title: JSON.parse(body.toString('utf8')) as UndoTitle, end, salt: sha256(body) };
+  const salt = sha256(body);
+  const marks = new PutBackMarks(salt, end, await readAt(file, end, MARKS_BYTES));
+  const title = JSON.parse(body.toString('utf8')) as KeptTitle;
+  return { title, marks, end: end + MARKS_BYTES, salt };
 }
 
 interface Found {
@@ -166,17 +181,50 @@ export class UndoFile {
     this.salt = salt;
   }
 
-  /** Made, or gone on with where it is of the same failback, volume and target. ERR_UNDO_FILE. */
+  /**
+   * Made, or gone on with where it is of the same failback, volume and target; begun anew where the disk was
+   * put back from it. ERR_UNDO_FILE.
+   */
   static async open(disk: Disk, path: string, folder: string, title: UndoTitle): Promise<UndoFile> {
-    const isNew = !(await disk.exists(path));
+    const before = await UndoFile.openKept(disk, path, folder, title);
+    if (before instanceof UndoFile) return before;
+    const part = `${path}.new`;
+    const file = await disk.open(part, 'write');
+    try {
+      await file.truncate(0);
+      await file.write([encodeTitle({ ...title, round: before.round })], 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await disk.rename(part, path);
+    await disk.syncDirectory(folder);
+    const made = await UndoFile.openKept(disk, path, folder, title);
+    if (made instanceof UndoFile) return made;
+    throw broken(path, 'was taken away while it was made');
+  }
+
+  /** The one that is there; else of which round one is to be made. */
+  private static async openKept(
+    disk: Disk,
+    path: string,
+    folder: string,
+    wanted: UndoTitle,
+  ): Promise<UndoFile | { round: number }> {
+    if (!(await disk.exists(path))) return { round: 1 };
     const file = await disk.open(path, 'write');
     try {
-      if (!isNew && (await file.size()) > 0) return await UndoFile.goOn(disk, file, folder, title);
-      const { body, bytes } = encodeTitle(title);
-      await file.write([bytes], 0);
-      await file.sync();
-      await disk.syncDirectory(folder);
-      return new UndoFile(file, title, bytes.length, sha256(body));
+      if ((await file.size()) > 0) {
+        const { title, marks, end, salt } = await readTitle(file);
+        refuseOther(file.path, title, wanted);
+        if (marks.last === null)
+          return await UndoFile.goOn(disk, file, folder, { title, end, salt });
+        refuseUndone(file.path, title, marks.last);
+        await file.close();
+        return { round: title.round + 1 };
+      }
+      await file.close();
+      return { round: 1 };
     } catch (error) {
       await file.close();
       throw error;
@@ -187,16 +235,8 @@ export class UndoFile {
     disk: Disk,
     file: DiskFile,
     folder: string,
-    wanted: UndoTitle,
+    { title, end, salt }: Omit<Title, 'marks'>,
   ): Promise<UndoFile> {
-    const { title, end, salt } = await readTitle(file);
-    const isSame = (['server', 'volume', 'target', 'sizeBytes', 'cause'] as const).every(
-      (key) => title[key] === wanted[key],
-    );
-    if (!isSame) {
-      const of = `${title.volume} of ${title.server} on ${title.target} (${title.sizeBytes} bytes)`;
-      throw broken(file.path, `keeps ${of} as before ${title.cause}: give another --undo`);
-    }
     const undo = new UndoFile(file, title, end, salt);
     for await (const { record, append, next } of recordsFrom(file, end, salt)) {
       if (record !== null) undo.kept.add({ offset: record.offset, length: 1 });
@@ -283,12 +323,36 @@ async function hasLater(
   return false;
 }
 
+/** ERR_UNDO_FILE where it is of another failback, volume or target. */
+function refuseOther(path: string, title: UndoTitle, wanted: UndoTitle): void {
+  const isSame = (['server', 'volume', 'target', 'sizeBytes', 'cause'] as const).every(
+    (key) => title[key] === wanted[key],
+  );
+  if (isSame) return;
+  const of = `${title.volume} of ${title.server} on ${title.target} (${title.sizeBytes} bytes)`;
+  throw broken(path, `keeps ${of} as before ${title.cause}: give another --undo`);
+}
+
+/** ERR_UNDO_FILE where what it keeps may still be needed. */
+function refuseUndone(path: string, { target }: UndoTitle, last: PutBack): void {
+  if (last.event === 'begun') {
+    const what = `began to be put back on ${last.target || target}, and that has not ended`;
+    throw broken(path, `${what}: run failback undo again, or give another --undo`);
+  }
+  if (!last.isElsewhere) return;
+  throw broken(path, `was put back on ${last.target}, not on ${target}: give another --undo`);
+}
+
 export interface OpenUndo {
-  readonly title: UndoTitle;
+  readonly title: KeptTitle;
+  /** What was done with it last; null: nothing was put back since the run that filled it. */
+  readonly last: PutBack | null;
   /** Each chunk once; may be read again. */
   records(): AsyncGenerator<UndoRecord>;
   /** After the records were read: bytes at the end that belong to a write that had not begun. */
   tornBytes(): Promise<number>;
+  /** Notes that putting back on `target` begins or has ended. Durable once it resolves. */
+  mark(event: PutBackEvent, target: string, time: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -296,10 +360,11 @@ export interface OpenUndo {
 export async function readUndoFile(disk: Disk, path: string): Promise<OpenUndo> {
   const file = await disk.open(path, 'read');
   try {
-    const { title, end, salt } = await readTitle(file);
+    const { title, marks, end, salt } = await readTitle(file);
     let last = end;
     return {
       title,
+      last: marks.last,
       async *records() {
         for await (const { record, next } of recordsFrom(file, end, salt)) {
           last = next;
@@ -307,6 +372,16 @@ export async function readUndoFile(disk: Disk, path: string): Promise<OpenUndo> 
         }
       },
       tornBytes: async () => (await file.size()) - last,
+      async mark(event, target, time) {
+        const { bytes, at } = marks.next({ event, target, time, of: title.target });
+        const writing = await disk.open(path, 'write');
+        try {
+          await writing.write([bytes], at);
+          await writing.sync();
+        } finally {
+          await writing.close();
+        }
+      },
       close: () => file.close(),
     };
   } catch (error) {

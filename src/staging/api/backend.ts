@@ -75,7 +75,7 @@ export interface ApiBackend {
   readonly checker: Pick<Checker, 'status' | 'setPolicy'>;
   /** Held for those who ask about them again and again. */
   readonly pointsInUse: Pick<PointsInUse, 'touch'>;
-  readonly failbacks: Pick<Failbacks, 'list' | 'find' | 'finish' | 'written'>;
+  readonly failbacks: Pick<Failbacks, 'list' | 'find' | 'preview' | 'finish' | 'written'>;
   /** Bytes received from agents since the start. */
   receivedBytes(): number;
 }

@@ -20,6 +20,19 @@ export const failbackSchemas: Readonly<Record<string, Schema>> = {
     },
     ['server'],
   ),
+  FailbackPreview: object({
+    server: text('Source server'),
+    original: text('Hardware id of the machine that has the name now'),
+    since: orNull(text('Since when, ISO 8601; null: not noted')),
+    connected: { type: 'boolean', description: 'Its agent is connected' },
+    state: { type: 'string', enum: [...replicationStates] },
+    lagMs: orNull(count('Milliseconds since T of the newest whole point')),
+    newestPoint: orNull(object({ id: text('Id of the point'), time: text('ISO 8601') })),
+    job: orNull(text('Drill or failover whose machine is the recovery instance')),
+    jobPhase: orNull(text('What that job does')),
+    instance: orNull(text('Hardware id of the recovery instance; null: not seen yet')),
+    lastSeen: orNull(text('When its agent asked last, ISO 8601')),
+  }),
   FailbackFinish: object(
     {
       acceptNewest: {

@@ -1,15 +1,22 @@
 /** Routes of failbacks: jobs of that kind, with the steps that an operator and `failback run` take. */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiFailback, ApiJob } from '../api-types.ts';
+import type { ApiFailback, ApiFailbackPreview, ApiJob } from '../api-types.ts';
 import type { WrittenReport } from '../failbacks.ts';
 import type { Call, Route } from './route.ts';
 
-async function start({ backend, body }: Call): Promise<ApiJob> {
+function wanted({ body }: Call): { server: string; options: Record<string, unknown> } {
   const { server, ...options } = body;
-  if (typeof server !== 'string' || server === '') {
-    throw new UnderstudyError('ERR_API_REQUEST', 'needs {server} and job or hardwareId');
-  }
-  return backend.jobs.startWork({ kind: 'failback', server, options });
+  if (typeof server === 'string' && server !== '') return { server, options };
+  throw new UnderstudyError('ERR_API_REQUEST', 'needs {server} and job or hardwareId');
+}
+
+const start = async (call: Call): Promise<ApiJob> =>
+  call.backend.jobs.startWork({ kind: 'failback', ...wanted(call) });
+
+async function preview(call: Call): Promise<ApiFailbackPreview> {
+  const { server, options } = wanted(call);
+  const { failbacks, jobs } = call.backend;
+  return failbacks.preview(server, options, jobs);
 }
 
 async function finish({ backend, path, body }: Call): Promise<ApiFailback> {
@@ -55,6 +62,12 @@ export const failbackRoutes: readonly Route[] = [
     summary:
       'Makes a recovery instance the server, so that it can be brought home: answers the job.',
     ...{ requestSchema: 'FailbackRequest', responseSchema: 'Job' },
+  },
+  {
+    ...{ method: 'POST', path: '/v1/failbacks/preview', status: 200, handle: preview },
+    summary:
+      'Which machine would lose the name to which; what a failback would refuse is refused. Changes nothing.',
+    ...{ requestSchema: 'FailbackRequest', responseSchema: 'FailbackPreview' },
   },
   {
     ...{ method: 'GET', path: '/v1/failbacks', status: 200, responseSchema: 'Failbacks' },

@@ -5,7 +5,12 @@ import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { MachineReport } from '../../../src/model/machine.ts';
 import type { ApiBackend } from '../../../src/staging/api/backend.ts';
-import type { ApiFailback, ApiPrestagedServer, ApiServer } from '../../../src/staging/api-types.ts';
+import type {
+  ApiFailback,
+  ApiFailbackPreview,
+  ApiPrestagedServer,
+  ApiServer,
+} from '../../../src/staging/api-types.ts';
 import { Copies } from '../../../src/staging/copies.ts';
 
 import type { ShownJob } from '../../../src/staging/jobs/jobs.ts';
@@ -284,6 +289,13 @@ export const fakeFailback = (job: string): ApiFailback => ({
   ],
 });
 
+export const fakePreview = (server: string): ApiFailbackPreview => ({
+  ...{ server, original: 'aa'.repeat(32), since: null, connected: true, state: 'continuous' },
+  ...{ lagMs: 1200, newestPoint: { id: 'p', time: '2026-11-20T10:31:07.123Z' } },
+  ...{ job: 'j1', jobPhase: 'up', instance: 'bb'.repeat(32) },
+  lastSeen: '2026-11-21T15:35:12.000Z',
+});
+
 export interface FakeBackend extends ApiBackend {
   readonly openReaders: () => number;
   readonly admitted: string[];
@@ -412,6 +424,7 @@ export function fakeBackend(
     failbacks: {
       list: () => [fakeFailback('j')],
       find: fakeFailback,
+      preview: async (server) => fakePreview(server),
       finish: async (job) => fakeFailback(job),
       written: async (job) => fakeFailback(job),
     },
