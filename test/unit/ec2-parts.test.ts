@@ -15,7 +15,12 @@ import {
 } from '../../src/recovery/ec2/chain.ts';
 import { dryRun } from '../../src/recovery/ec2/dry-run.ts';
 import { Frontier } from '../../src/recovery/ec2/frontier.ts';
-import { iamPolicy, iamPolicyText, impliedActions } from '../../src/recovery/ec2/iam-policy.ts';
+import {
+  foreignTags,
+  iamPolicy,
+  iamPolicyText,
+  impliedActions,
+} from '../../src/recovery/ec2/iam-policy.ts';
 import { expectedType, fitPlan } from '../../src/recovery/ec2/launch-choices.ts';
 import { parsePlan } from '../../src/recovery/ec2/launch-plan.ts';
 import {
@@ -456,6 +461,19 @@ describe('the IAM policy', () => {
     const unbound = iamPolicy.Statement.filter((statement) => statement.Condition === undefined);
     expect(unbound.map(({ Sid }) => Sid)).toEqual(['Look', 'RunIn']);
     expect(actions.has('*')).toBe(false);
+  });
+
+  it('gives the tag to no snapshot that is known to be of somebody else', () => {
+    const { Condition } = iamPolicy.Statement.find(({ Sid }) => Sid === 'TagNewSnapshots')!;
+    expect(Condition!.Null).toEqual({
+      'aws:ResourceTag/aws:backup:source-resource': 'true',
+      'aws:ResourceTag/aws:dlm:lifecycle-policy-id': 'true',
+      'aws:ResourceTag/understudy-hands-off': 'true',
+    });
+    // Nobody takes the mark away, and nothing of ours may bear it.
+    expect([...actions].filter((action) => action.includes('DeleteTags'))).toEqual([]);
+    const ours = tagsOf('j', { point: 'p' }, {}).map(({ Key }) => Key);
+    expect(ours.filter((key) => foreignTags.includes(key))).toEqual([]);
   });
 
   it('is the file in install', () => {

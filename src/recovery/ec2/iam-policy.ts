@@ -21,6 +21,12 @@ const own = (resource: string): string => `arn:aws:ec2:*:*:${resource}/*`;
 const asMade = { StringEquals: { [`aws:RequestTag/${managedTag}`]: 'true' } };
 const ofOurs = { StringEquals: { [`aws:ResourceTag/${managedTag}`]: 'true' } };
 
+/** What AWS Backup and the Data Lifecycle Manager give to theirs, and whoever wants to, to his. */
+export const foreignTags: readonly string[] = [
+  ...['aws:backup:source-resource', 'aws:dlm:lifecycle-policy-id', 'understudy-hands-off'],
+];
+const isAbsent = (tag: string): [string, string] => [`aws:ResourceTag/${tag}`, 'true'];
+
 const statements: readonly Statement[] = [
   {
     Sid: 'Look',
@@ -104,11 +110,13 @@ const statements: readonly Statement[] = [
     },
   },
   {
+    // StartSnapshot is a call of EBS: no ec2:CreateAction of it is documented. So of others' snapshots those
+    // are left out that can be told: a new one bears none of these tags.
     Sid: 'TagNewSnapshots',
     Effect: 'Allow',
     Action: ['ec2:CreateTags'],
     Resource: snapshot,
-    Condition: asMade,
+    Condition: { ...asMade, Null: Object.fromEntries(foreignTags.map(isAbsent)) },
   },
   {
     Sid: 'StopAndStartOwn',
