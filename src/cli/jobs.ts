@@ -111,9 +111,24 @@ export function reportJob(
   throwIfFailed(job, url);
 }
 
+/** What is left in a cloud costs money as long as it is there. */
+function uncleanedText({ cleanError, cleanTries, cleanAgainAt, target }: ApiJob): string {
+  const costs = target === 'ec2' ? ', and may cost money' : '';
+  const again = cleanAgainAt === null ? '' : `; try ${cleanTries + 1} at ${cleanAgainAt}`;
+  return `not cleaned up${costs}: ${cleanError}${again}`;
+}
+
+/** Of jobs that are over and have left something. */
+function noteUncleaned(context: CommandContext, jobs: readonly ApiJob[]): void {
+  const left = jobs.filter(({ cleanError }) => cleanError !== null);
+  if (left.length === 0) return;
+  const names = left.map(({ id }) => id).join(', ');
+  context.note(`warning: what these have made is still there, and is tried again: ${names}`);
+}
+
 const stateText = (job: ApiJob): string => {
   const state = job.outcome ?? job.state;
-  const detail = job.cleanError === null ? job.phase : `not cleaned up: ${job.cleanError}`;
+  const detail = job.cleanError === null ? job.phase : uncleanedText(job);
   return detail === '' || detail === state ? state : `${state} (${detail})`;
 };
 
@@ -181,6 +196,7 @@ export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJs
   if (isJson) context.print(JSON.stringify(jobs, null, 2));
   else if (jobs.length === 0) context.note('no jobs');
   else context.print(renderTable(jobs, jobColumns));
+  if (!isJson) noteUncleaned(context, jobs);
 }
 
 /** A log for a terminal: lines and tabs, and nothing else that it would act on; a guest wrote some of it. */

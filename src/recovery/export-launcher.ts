@@ -115,17 +115,24 @@ async function run(launch: Launch, prepare: PrepareImages): Promise<LaunchEnd> {
   return 'done';
 }
 
-async function check(
+async function readOptions(
   given: Readonly<Record<string, unknown>>,
-  { volumes }: ListedPoint,
-  _openImage: unknown,
   kind: LaunchKind,
 ): Promise<LaunchOptions> {
   if (kind === 'failover') {
     const message = 'a failover runs; files are made by drill start --target export';
     throw new UnderstudyError('ERR_LAUNCH_OPTIONS', message);
   }
-  const options = checkOptions(rules, given);
+  return checkOptions(rules, given);
+}
+
+async function check(
+  given: Readonly<Record<string, unknown>>,
+  { volumes }: ListedPoint,
+  _openImage: unknown,
+  kind: LaunchKind,
+): Promise<LaunchOptions> {
+  const options = await readOptions(given, kind);
   for (const { sizeBytes } of volumes) checkFormat(options.format as ImageFormat, sizeBytes);
   return options;
 }
@@ -135,6 +142,7 @@ export function createExportLauncher(preparation: Preparation | null = null): La
   const prepare = preparation === null ? async () => new Map() : prepareImages(preparation);
   const launcher: Launcher = {
     target: 'export',
+    readOptions,
     check,
     run: (launch) => run(launch, prepare),
     clean: (made) => removeMade(made, systemClock),

@@ -46,7 +46,9 @@ export interface Launch extends Work {
 export interface Launcher {
   /** The word by which it is chosen. */
   readonly target: string;
-  /** ERR_LAUNCH_*: before anything is made. */
+  /** What can be said of options without a point; completed by defaults. ERR_LAUNCH_OPTIONS, ERR_EC2_PLAN. */
+  readOptions(options: Readonly<Record<string, unknown>>, kind: LaunchKind): Promise<LaunchOptions>;
+  /** As `readOptions`, and whether the point can be launched. ERR_LAUNCH_*: before anything is made. */
   check(
     options: Readonly<Record<string, unknown>>,
     point: ListedPoint,

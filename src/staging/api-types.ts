@@ -24,6 +24,7 @@ import type { ShownJob } from './jobs/jobs.ts';
 import type { FailbackPhase, FormerHolder, WrittenHome } from './lineage-state.ts';
 import type { LastCheck } from './plans/check-schedule.ts';
 import type { PlanCheck } from './plans/plan-check.ts';
+import type { AppliedPlan } from './plans/plan-runner.ts';
 import type { ShownPlan } from './plans/plan-store.ts';
 
 /** A failback and where it stands: GET /v1/failbacks/:job, GET /v1/failbacks -> { failbacks: [...] }. */
@@ -368,8 +369,22 @@ export interface ApiScrub {
  */
 export type ApiJob = ShownJob;
 
+/** A part of GET /v1/status: what a job has made and could not take away; in a cloud it costs money. */
+export interface ApiUncleaned {
+  job: string;
+  kind: ApiJob['kind'];
+  server: string;
+  target: string;
+  error: string;
+  /** So many have failed. */
+  tries: number;
+  againAt: string | null;
+}
+
 /** GET /v1/plans -> { plans: ApiPlan[] }, POST /v1/plans (a plan file), GET and DELETE /v1/plans/:plan. */
 export type ApiPlan = ShownPlan;
+/** As POST /v1/plans answers it. */
+export type ApiAppliedPlan = AppliedPlan;
 export interface ApiPlans {
   plans: ApiPlan[];
 }

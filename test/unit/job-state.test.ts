@@ -126,6 +126,52 @@ describe('after a restart of staging', () => {
   });
 });
 
+describe('a cleanup that fails', () => {
+  const failing: JobEvent = { type: 'cleanFailed', message: 'busy' };
+  const ended = through(planned(), begin, { type: 'making', made: overlay }, { type: 'ended' }).job;
+  const seconds = (count: number) => new Date(NOW + count * 1000).toISOString();
+
+  it.each([
+    [1, 5],
+    [2, 10],
+    [3, 20],
+    [9, 1280],
+    [10, 1800],
+    [11, 1800],
+    [5000, 1800],
+  ])('%i times is tried again after %i s', (tries, pause) => {
+    const before = { ...ended, cleanTries: tries - 1 };
+    const { job, effects } = through(before, failing);
+    expect(job).toMatchObject({ cleanTries: tries, cleanError: 'busy', state: 'done' });
+    expect(job.cleanAgainAt).toBe(seconds(pause));
+    expect(effects).toEqual([{ type: 'cleanLater', delayMs: pause * 1000 }]);
+  });
+
+  it.each([
+    ['its time has come', { type: 'cleanDue' }],
+    ['staging begins', begin],
+  ] as const)('is tried once more when %s, and is over when it has not failed', (_when, event) => {
+    const failed = through(ended, failing, failing).job;
+    expect(through(failed, event)).toEqual({
+      job: failed,
+      effects: [{ type: 'clean', made: [overlay] }],
+    });
+    expect(through(failed, event, { type: 'cleaned' }).job).toMatchObject({
+      ...{ state: 'cleaned', cleanError: null, cleanTries: 0, cleanAgainAt: null },
+    });
+  });
+
+  it.each([
+    ['planned', planned()],
+    ['running', through(planned(), begin).job],
+    ['cleaned', through(ended, { type: 'cleaned' }).job],
+  ])('is none of a job that is %s', (_state, job) => {
+    for (const event of [failing, { type: 'cleanDue' } as const]) {
+      expect(through(job, event)).toEqual({ job, effects: [] });
+    }
+  });
+});
+
 describe('a failover', () => {
   const failover = () => planned({ kind: 'failover' });
   const disk: Made = { kind: 'folder', name: '/machine', isProduct: true };
@@ -234,6 +280,7 @@ const events: fc.Arbitrary<JobEvent> = fc.oneof(
     { type: 'failed', error },
     { type: 'cleaned' },
     { type: 'cleanFailed', message: 'm' },
+    { type: 'cleanDue' },
   ),
   fc.record({
     type: fc.constant('making' as const),
@@ -273,6 +320,9 @@ describe('in whatever order things happen', () => {
             if (effect.type === 'launch') expect(hasEnded(next)).toBe(false);
           }
           if (next.state === 'cleaned') expect(next.outcome).not.toBe(null);
+          // Nothing left is forgotten: who has failed to clean up has a time for the next try.
+          expect(next.cleanAgainAt === null).toBe(next.cleanError === null);
+          if (next.state === 'cleaned' || !hasEnded(next)) expect(next.cleanError).toBe(null);
           job = next;
         }
       }),

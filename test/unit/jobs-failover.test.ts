@@ -83,7 +83,7 @@ describe('a failover', () => {
       while (!leave.aborted) await new Promise((done) => setTimeout(done, 10));
       return 'left';
     };
-    const early = await before.start(failover());
+    const early = await before.start({ ...failover(), isBeside: true });
     await expect.poll(() => before.find(early.id).made.length).toBe(1);
     await before.close();
     launcher.script = withProduct;

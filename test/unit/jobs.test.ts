@@ -8,6 +8,7 @@ import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
+import { renderJob } from '../../src/cli/jobs.ts';
 import { makeImageGrant, pointOfGrant } from '../../src/staging/image-grant.ts';
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import type { Job } from '../../src/staging/jobs/job-state.ts';
@@ -18,6 +19,7 @@ import {
   cleanedUp,
   drill,
   fullDisk,
+  hastyClock,
   isUp,
   JobsWorld,
   OVERLAY,
@@ -171,6 +173,48 @@ describe('after a restart of staging', () => {
     const jobs = await start();
     await until(jobs, id, cleanedUp);
     expect(launcher.cleaned).toEqual([['overlay']]);
+    await jobs.remove(id);
+    expect(jobs.list()).toEqual([]);
+  });
+
+  it('what could not be cleaned up is tried again by itself, later each time, until it is', async () => {
+    launcher.cleanFails = true;
+    launcher.script = async (launch) => {
+      await launch.making(OVERLAY);
+      return 'done';
+    };
+    const { clock, delays } = hastyClock(100);
+    const jobs = await world.start(nodeDisk, silentLog, clock);
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, ({ cleanTries }) => cleanTries >= 3);
+    expect(jobs.find(id)).toMatchObject({ state: 'done', cleanError: 'it will not go' });
+    expect(jobs.find(id).cleanAgainAt).toMatch(/Z$/);
+    expect(jobs.uncleaned().map((job) => job.id)).toEqual([id]);
+    expect(renderJob(jobs.find(id))).toMatch(/not cleaned up: it will not go; try \d at 20/);
+    expect(renderJob({ ...jobs.find(id), target: 'ec2' })).toContain('and may cost money');
+    expect(delays.slice(0, 3)).toEqual([5000, 10_000, 20_000]);
+    launcher.cleanFails = false;
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id)).toMatchObject({ cleanError: null, cleanTries: 0, cleanAgainAt: null });
+    expect(jobs.uncleaned()).toEqual([]);
+    const log = await jobs.log(id);
+    expect(log).toMatch(/failed: it will not go; tried again in 5.0 s\n.*again in 10.0 s\n/s);
+  });
+
+  it('how often it was tried is remembered, and a stop of staging ends the tries', async () => {
+    launcher.cleanFails = true;
+    launcher.script = async () => 'done';
+    const { clock, delays } = hastyClock(50);
+    const before = await world.start(nodeDisk, silentLog, clock);
+    const { id } = await before.start(drill());
+    await until(before, id, ({ cleanTries }) => cleanTries === 2);
+    await before.close();
+    const [tries, set] = [before.find(id).cleanTries, delays.length];
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect([before.find(id).cleanTries, delays.length]).toEqual([tries, set]);
+    const jobs = await start();
+    await until(jobs, id, ({ cleanTries }) => cleanTries === tries + 1);
+    launcher.cleanFails = false;
     await jobs.remove(id);
     expect(jobs.list()).toEqual([]);
   });

@@ -61,8 +61,14 @@ describe('the file of a plan', () => {
       ...{ maxAgeMs: 3_600_000, waitFor: 'check', timeoutMs: 600_000 },
     });
     expect(plan.groups[1]!.members[0]!.launches).toEqual({
-      drill: { target: 'qemu', options: { bus: 'nvme', check: true }, plan: null },
-      failover: { target: 'ec2', options: {}, plan: { region: 'eu-central-1' } },
+      drill: {
+        ...{ place: 'groups[1].members[0].drill', target: 'qemu', plan: null },
+        options: { bus: 'nvme', check: true },
+      },
+      failover: {
+        ...{ place: 'groups[1].members[0].failover', target: 'ec2', options: {} },
+        plan: { region: 'eu-central-1' },
+      },
     });
   });
 

@@ -1,6 +1,6 @@
 /** `understudy ec2 status` and `ec2 chain ...`: the EBS snapshots that staging keeps ready. */
 import { formatDuration, formatSize } from '../../base/units.ts';
-import type { ApiPrestage, ApiPrestagedServer } from '../../staging/api-types.ts';
+import type { ApiPrestage, ApiPrestagedServer, ApiUncleaned } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import type { Settings } from '../settings.ts';
@@ -64,7 +64,8 @@ function show(context: CommandContext, settings: Settings, answer: ApiPrestagedS
 
 const status: CommandSpec = {
   path: ['ec2', 'status'],
-  summary: 'Show the EBS snapshots that staging keeps ready, by server',
+  summary:
+    'Show the EBS snapshots that staging keeps ready, by server, and what could not be removed',
   options: [...operatorOptions, jsonOption],
   examples: [
     { line: 'understudy ec2 status', does: 'how far each server is, and what is wrong' },
@@ -77,6 +78,14 @@ const status: CommandSpec = {
     const client = await connect(context, settings);
     const answer = await client.call<ApiPrestage>('GET', '/v1/ec2/prestage');
     context.print(settings.flag('json') ? JSON.stringify(answer, null, 2) : renderPrestage(answer));
+    const { uncleaned } = await client.call<{ uncleaned: ApiUncleaned[] }>('GET', '/v1/status');
+    for (const { job, server, error, tries } of uncleaned.filter(
+      ({ target }) => target === 'ec2',
+    )) {
+      context.note(
+        `warning: job ${job} of ${server} is not cleaned up, and may cost money: ${error} (${tries} times)`,
+      );
+    }
     return 0;
   },
 };

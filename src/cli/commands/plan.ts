@@ -1,6 +1,7 @@
 /** `understudy plan ...`: recovery plans: servers in ordered groups, brought back by one command. */
 import { UnderstudyError } from '../../base/errors.ts';
 import type {
+  ApiAppliedPlan,
   ApiJob,
   ApiPlan,
   ApiPlanCheck,
@@ -60,12 +61,13 @@ const apply: CommandSpec = {
   async run(context, settings) {
     const file = await readPlanFile(settings.text('file'));
     const client = await connect(context, settings);
-    const plan = await client.call<ApiPlan>('POST', '/v1/plans', { body: file });
+    const plan = await client.call<ApiAppliedPlan>('POST', '/v1/plans', { body: file });
     if (settings.flag('json')) context.print(JSON.stringify(plan, null, 2));
     else {
       context.print(
         `plan ${plan.name} is kept: ${plan.servers.length} ${plan.servers.length === 1 ? 'server' : 'servers'}`,
       );
+      for (const line of plan.missing) context.note(`warning: ${line}`);
       context.note(`try it: understudy plan check ${plan.name}`);
     }
     return 0;

@@ -12,6 +12,7 @@ export function createEc2Launcher(clock: Clock, ports: Ec2Ports = {}): Launcher 
   const job = () => import('./launch-job.ts');
   return {
     target: 'ec2',
+    readOptions: async (options) => (await job()).readOptions(options),
     check: async (options, point, openImage) =>
       (await job()).checkLaunch({ ...ports, clock }, options, point, openImage),
     run: async (launch) => (await job()).runLaunch({ ...ports, quota }, launch),

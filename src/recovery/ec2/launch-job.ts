@@ -63,6 +63,17 @@ const connect = (clock: Clock, region: string | null, retry: RetryPolicy): AwsCo
 
 const journalAt = (path: string): RecordFile<LaunchRecord> => recordFile(nodeDisk, path, LAUNCH);
 
+/** ERR_LAUNCH_OPTIONS, ERR_EC2_PLAN. */
+export function readOptions(given: Readonly<Record<string, unknown>>): LaunchOptions {
+  const text = typeof given.plan === 'object' ? JSON.stringify(given.plan) : given.plan;
+  const options = checkOptions(rules, { ...given, plan: text });
+  if (options.plan === undefined) {
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'the target ec2 needs a plan');
+  }
+  parsePlan(String(options.plan), 'plan');
+  return options;
+}
+
 /**
  * Looks at the plan, the root disk, the subnet and the instance type: AWS is asked, and nothing is made. The
  * plan that it returns has what was chosen filled in, so that it stays so, whatever is told later.
@@ -73,11 +84,7 @@ export async function checkLaunch(
   point: ListedPoint,
   openImage: OpenImage,
 ): Promise<LaunchOptions> {
-  const text = typeof given.plan === 'object' ? JSON.stringify(given.plan) : given.plan;
-  const options = checkOptions(rules, { ...given, plan: text });
-  if (options.plan === undefined) {
-    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'the target ec2 needs a plan');
-  }
+  const options = readOptions(given);
   const volumes = point.volumes.map(({ volume }) => volume);
   const asked = parsePlan(String(options.plan), 'plan');
   const plan = fitPlan(asked, machine?.(point.server) ?? null, volumes);

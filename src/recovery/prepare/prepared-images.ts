@@ -174,6 +174,11 @@ export function withPreparation(
   };
   return {
     ...launcher,
+    async readOptions(given, kind) {
+      const { prepare, agent, ...rest } = given;
+      const wanted = checkOptions(rules, { prepare, agent });
+      return { ...(await launcher.readOptions(rest, kind)), ...wanted };
+    },
     async check(given, point, openImage, kind) {
       const { prepare, agent, ...rest } = given;
       const wanted = checkOptions(rules, { prepare, agent });

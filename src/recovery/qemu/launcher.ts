@@ -39,6 +39,7 @@ export function createQemuLauncher(
   const means = { choose: createAccelerationChoice(clock), preparation, probeKeys };
   return {
     target: 'qemu',
+    readOptions: async (given, kind) => readOptions(given, kind),
     check: (given, point, openImage, kind) => check(given, { point, openImage, kind, means }),
     run: (launch) => run(launch, means),
     clean: (made) => removeMade(made, clock),
@@ -52,15 +53,18 @@ interface CheckInputs {
   readonly means: VmMeans;
 }
 
+function readOptions(given: Readonly<Record<string, unknown>>, kind: LaunchKind): LaunchOptions {
+  const options = qemuOptions(given, kind);
+  const vnc = vncOf(options.vnc);
+  if (vnc === null || (vnc.port >= 5900 && vnc.port <= 65_535)) return options;
+  throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'vnc must be HOST:PORT, port 5900 or above');
+}
+
 async function check(
   given: Readonly<Record<string, unknown>>,
   { point, openImage, kind, means }: CheckInputs,
 ): Promise<LaunchOptions> {
-  const options = qemuOptions(given, kind);
-  const vnc = vncOf(options.vnc);
-  if (vnc !== null && (vnc.port < 5900 || vnc.port > 65_535)) {
-    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'vnc must be HOST:PORT, port 5900 or above');
-  }
+  const options = readOptions(given, kind);
   await runProgram('qemu-system-x86_64', ['--version']);
   await runProgram('qemu-img', ['--version']);
   await runProgram('nbdkit', ['curl', '--version']);

@@ -19,8 +19,8 @@ import type { PointsInUse } from '../points-in-use.ts';
 import type { Prestage } from '../prestage/prestage.ts';
 
 export interface ApiPlans {
-  readonly plans: Pick<PlanStore, 'apply' | 'list' | 'find' | 'remove'>;
-  readonly runner: Pick<PlanRunner, 'dryRun' | 'retry' | 'accept'>;
+  readonly plans: Pick<PlanStore, 'list' | 'find' | 'remove'>;
+  readonly runner: Pick<PlanRunner, 'apply' | 'dryRun' | 'retry' | 'accept'>;
   readonly verdicts: Pick<Verdicts, 'of'>;
 }
 
@@ -65,7 +65,7 @@ export interface ApiBackend {
   readonly jobs: Pick<
     Jobs,
     | ('start' | 'startWork' | 'list' | 'find' | 'cancel' | 'stop' | 'startAgain' | 'discard')
-    | ('remove' | 'log' | 'evidence' | 'bootCheck')
+    | ('remove' | 'log' | 'evidence' | 'bootCheck' | 'uncleaned')
   >;
   /** Plans, their runs, and verdicts of many points. */
   readonly plans: ApiPlans;

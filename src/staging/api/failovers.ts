@@ -20,7 +20,7 @@ async function start({ backend, body }: Call): Promise<ApiJob> {
     const { server } = await backend.store.point(request.point);
     await refuseWhereSourceRuns(backend, server);
   }
-  return backend.jobs.start({ ...request, kind: 'failover' });
+  return backend.jobs.start({ ...request, kind: 'failover', isBeside: isAgreed });
 }
 
 /** After a failback, say, the original runs again. */
@@ -28,23 +28,16 @@ async function startAgain({ backend, path, body }: Call): Promise<ApiJob> {
   const isAgreed = isSure(body);
   const { server, outcome } = backend.jobs.find(path.job!);
   if (!isAgreed && outcome !== null) await refuseWhereSourceRuns(backend, server);
-  return backend.jobs.startAgain(path.job!);
+  return backend.jobs.startAgain(path.job!, isAgreed);
 }
 
-/** ERR_FAILOVER_SOURCE where the server's agent is connected, or a failover of it runs. */
+/** ERR_FAILOVER_SOURCE where the server's agent is connected. Beside which jobs one may run, jobs know. */
 async function refuseWhereSourceRuns(backend: ApiBackend, server: string): Promise<void> {
-  const other = backend.jobs
-    .list()
-    .find((job) => job.kind === 'failover' && job.server === server && job.outcome === null);
-  if (other !== undefined)
-    throw runsAlready(server, `failover ${other.id} of ${server} runs already`);
   const source = (await backend.servers()).find((each) => each.server === server);
   if (source?.connected !== true) return;
-  throw runsAlready(server, `${server} is replicating now: it runs, and would run twice`);
+  const message = `${server} is replicating now: it runs, and would run twice`;
+  throw new UnderstudyError('ERR_FAILOVER_SOURCE', message, { server });
 }
-
-const runsAlready = (server: string, message: string): UnderstudyError =>
-  new UnderstudyError('ERR_FAILOVER_SOURCE', message, { server });
 
 export const failoverRoutes: readonly Route[] = [
   {

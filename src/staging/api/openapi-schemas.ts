@@ -268,6 +268,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     repository: text('Its directory, or s3://bucket/prefix'),
     durability,
     retention: reference('RetentionState'),
+    uncleaned: list(reference('Uncleaned'), 'What jobs could not take away'),
   }),
   ScrubRound: object({
     startedMs: count('Milliseconds since 1970'),

@@ -104,16 +104,22 @@ const checkSchemas: Readonly<Record<string, Schema>> = {
   ),
 };
 
+const plan = {
+  name: text('Name'),
+  description: text('One line; may be empty'),
+  appliedAt: text('ISO 8601'),
+  groups: list(text('Name of a group'), 'In their order'),
+  servers: list(text('Source server')),
+  file: reference('PlanFile'),
+};
+
 export const planSchemas: Readonly<Record<string, Schema>> = {
   ...fileSchemas,
   ...checkSchemas,
-  Plan: object({
-    name: text('Name'),
-    description: text('One line; may be empty'),
-    appliedAt: text('ISO 8601'),
-    groups: list(text('Name of a group'), 'In their order'),
-    servers: list(text('Source server')),
-    file: reference('PlanFile'),
+  Plan: object(plan),
+  AppliedPlan: object({
+    ...plan,
+    missing: list(text('What it needs and is not here: a server, a script')),
   }),
   Plans: object({ plans: list(reference('Plan')) }),
   PlanRemoved: object({ removed: text('Name') }),

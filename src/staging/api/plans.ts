@@ -1,6 +1,6 @@
 /** Routes of recovery plans: their files, the dry run, runs as jobs, and the retry of a step. */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiJob, ApiPlan, ApiPlanCheck, ApiPlans } from '../api-types.ts';
+import type { ApiAppliedPlan, ApiJob, ApiPlanCheck, ApiPlans } from '../api-types.ts';
 import { type PlanKind, planKinds } from '../plans/plan-file.ts';
 import type { ApiBackend } from './backend.ts';
 import { type Call, integerOf, type Route, timeOf } from './route.ts';
@@ -68,9 +68,9 @@ export const planRoutes: readonly Route[] = [
     path: '/v1/plans',
     summary: 'Keeps a plan, in the place of one of the same name.',
     requestSchema: 'PlanFile',
-    responseSchema: 'Plan',
+    responseSchema: 'AppliedPlan',
     status: 200,
-    handle: ({ backend, body }): Promise<ApiPlan> => backend.plans.plans.apply(body),
+    handle: ({ backend, body }): Promise<ApiAppliedPlan> => backend.plans.runner.apply(body),
   },
   {
     method: 'GET',

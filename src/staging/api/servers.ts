@@ -1,6 +1,6 @@
 /** Routes of source servers, and of the service itself. */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiMachineReport, ApiServer, ApiStatistics } from '../api-types.ts';
+import type { ApiMachineReport, ApiServer, ApiStatistics, ApiUncleaned } from '../api-types.ts';
 import { summaryOf } from '../machines.ts';
 import type { ApiBackend } from './backend.ts';
 import { stateOf } from './retention.ts';
@@ -38,6 +38,12 @@ async function statistics(backend: ApiBackend, by: string | null): Promise<ApiSt
     usage: by === null ? null : await backend.store.usage(by),
   };
 }
+
+const uncleaned = ({ jobs }: ApiBackend): ApiUncleaned[] =>
+  jobs.uncleaned().map(({ id, kind, server, target, cleanError, cleanTries, cleanAgainAt }) => ({
+    ...{ job: id, kind, server, target, error: cleanError! },
+    ...{ tries: cleanTries, againAt: cleanAgainAt },
+  }));
 
 export const serverRoutes: readonly Route[] = [
   {
@@ -92,7 +98,7 @@ export const serverRoutes: readonly Route[] = [
     method: 'GET',
     path: '/v1/status',
     summary:
-      'That the service runs, where its repository is, and whether retention waits for an operator.',
+      'That the service runs, where its repository is, whether retention waits, what jobs have left behind.',
     responseSchema: 'Status',
     status: 200,
     handle: async ({ backend }) => ({
@@ -101,6 +107,7 @@ export const serverRoutes: readonly Route[] = [
       repository: backend.repository,
       durability: backend.durability,
       retention: stateOf(backend),
+      uncleaned: uncleaned(backend),
     }),
   },
 ];

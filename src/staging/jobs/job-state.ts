@@ -12,7 +12,11 @@
  * A failover that has come up keeps: its products hold data that is nowhere else. Whatever its end, they
  * stay, and it cannot be cancelled; `again` leads from cleaned to running, on the same disks; `discard`
  * cleans once more, products too. Until it stands alone they need the point.
+ *
+ * A cleanup that fails is tried again by itself, after a pause that doubles up to half an hour, for as long
+ * as it takes: what is left may cost money. Staging's next life tries at once.
  */
+import { formatDuration } from '../../base/units.ts';
 import type { CheckResult, LaunchOptions, Made } from '../../recovery/launcher.ts';
 import type { JobKind } from '../../recovery/runner.ts';
 import type { ListedPoint } from '../../store/types.ts';
@@ -56,6 +60,10 @@ export interface Job {
   readonly error: JobError | null;
   /** Why the last try to clean up failed. */
   readonly cleanError: string | null;
+  /** So many tries to clean up have failed, one after the other. */
+  readonly cleanTries: number;
+  /** When the next one is, ISO 8601; null: none is wanted. */
+  readonly cleanAgainAt: string | null;
   readonly made: readonly Made[];
   /** What it made as a product holds data of its own: it goes by a discard alone. */
   readonly keeps: boolean;
@@ -70,10 +78,25 @@ export interface Job {
   readonly endedAt: string | null;
 }
 
+const isClean = { cleanError: null, cleanTries: 0, cleanAgainAt: null } as const;
+
+/** What a job is asked for with. */
+export type JobSubject = Pick<
+  Job,
+  'kind' | 'target' | 'server' | 'point' | 'pointTime' | 'pointFacts' | 'options'
+>;
+
+export const newJob = (id: string, what: JobSubject, nowMs: number): Job => ({
+  ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
+  ...{ access: null, check: null, error: null, made: [], notes: {}, ...isClean },
+  ...{ keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
+  ...{ createdAt: new Date(nowMs).toISOString(), endedAt: null },
+});
+
 /** What a former version did not write down. */
 export const formerJob = {
   ...{ kind: 'drill', keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
-  pointFacts: null,
+  ...{ pointFacts: null, ...isClean },
 } as const;
 
 export type JobEvent =
@@ -91,6 +114,8 @@ export type JobEvent =
   | { readonly type: 'discard' }
   | { readonly type: 'ended' }
   | { readonly type: 'failed'; readonly error: JobError }
+  /** It is time to clean up once more, or somebody does not want to wait for it. */
+  | { readonly type: 'cleanDue' }
   | { readonly type: 'cleaned' }
   | { readonly type: 'cleanFailed'; readonly message: string };
 
@@ -100,6 +125,8 @@ export type JobEffect =
   /** Tell the running launcher to end. */
   | { readonly type: 'endLaunch' }
   | { readonly type: 'clean'; readonly made: readonly Made[] }
+  /** `cleanDue`, after so long. */
+  | { readonly type: 'cleanLater'; readonly delayMs: number }
   | { readonly type: 'say'; readonly line: string };
 
 export interface Transition {
@@ -143,11 +170,36 @@ function stoppedAs(job: Job): JobOutcome {
   return job.access !== null && !isCheckOpen ? 'done' : 'cancelled';
 }
 
+const FIRST_PAUSE_MS = 5000;
+const LONGEST_PAUSE_MS = 30 * 60_000;
+
+/** Before the next try, after so many that have failed. */
+export const cleanPauseMs = (tries: number): number =>
+  Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(tries - 1, 20));
+
+function cleanAgain(job: Job): Transition {
+  if (!isOutcome(job.state)) return { job, effects: [] };
+  return { job, effects: [{ type: 'clean', made: toClean(job, job.state) }] };
+}
+
+function cleanFailed(job: Job, message: string, nowMs: number): Transition {
+  if (!isOutcome(job.state)) return { job, effects: [] };
+  const cleanTries = job.cleanTries + 1;
+  const delayMs = cleanPauseMs(cleanTries);
+  const cleanAgainAt = new Date(nowMs + delayMs).toISOString();
+  const line = `cleaning up failed: ${message}; tried again in ${formatDuration(delayMs)}`;
+  return {
+    job: { ...job, cleanError: message, cleanTries, cleanAgainAt },
+    effects: [
+      { type: 'say', line },
+      { type: 'cleanLater', delayMs },
+    ],
+  };
+}
+
 function begin(job: Job, nowMs: number): Transition {
   if (job.state === 'cleaned') return { job, effects: [] };
-  if (isOutcome(job.state)) {
-    return { job, effects: [{ type: 'clean', made: toClean(job, job.state) }] };
-  }
+  if (isOutcome(job.state)) return cleanAgain(job);
   if (job.ending !== null && job.keeps) {
     // Shut down in order, not cut off: its launcher knows how.
     return {
@@ -179,7 +231,7 @@ function again(job: Job): Transition {
 function discard(job: Job): Transition {
   if (job.outcome === null || job.isDiscarded) return { job, effects: [] };
   const discarded: Job = {
-    ...{ ...job, isDiscarded: true, state: job.outcome, phase: 'cleaning up' },
+    ...{ ...job, ...isClean, isDiscarded: true, state: job.outcome, phase: 'cleaning up' },
   };
   return {
     job: discarded,
@@ -236,17 +288,16 @@ export function transition(job: Job, event: JobEvent, nowMs: number): Transition
     case 'failed':
       if (hasEnded(job)) return { job, effects: [] };
       return end(job, job.ending ?? 'failed', nowMs, job.ending === null ? event.error : null);
+    case 'cleanDue':
+      return cleanAgain(job);
     case 'cleaned':
       if (!isOutcome(job.state)) return { job, effects: [] };
       return {
-        job: { ...job, state: 'cleaned', phase: '', cleanError: null },
+        job: { ...job, ...isClean, state: 'cleaned', phase: '' },
         effects: [{ type: 'say', line: 'cleaned up' }],
       };
     case 'cleanFailed':
-      return {
-        job: { ...job, cleanError: event.message },
-        effects: [{ type: 'say', line: `cleaning up failed: ${event.message}` }],
-      };
+      return cleanFailed(job, event.message, nowMs);
     default:
       return { job: hasEnded(job) ? job : told(job, event), effects: [] };
   }

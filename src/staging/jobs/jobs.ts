@@ -1,45 +1,36 @@
 /**
- * Runs jobs: makes each state durable, then carries its effects out (job-state.ts decides them). While a
- * job has not ended its point is held against retention. When staging stops, what runs is left running;
+ * The jobs of staging: what is asked of them (job-state.ts decides, job-shell.ts carries out). While a job
+ * has not ended its point is held against retention. When staging stops, what runs is left running;
  * when it starts, every job that is not cleaned up is begun again.
  */
 import type { Clock } from '../../base/clock.ts';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { CheckResult, Launcher } from '../../recovery/launcher.ts';
+import type { Launcher } from '../../recovery/launcher.ts';
 import type {
-  LaunchEnd,
   LaunchKind,
   LaunchOptions,
-  Made,
   Runner,
   StopReason,
   WorkKind,
 } from '../../recovery/runner.ts';
 import type { ListedPoint, Store } from '../../store/types.ts';
-import { errorBody } from '../api-errors.ts';
 import { type ShownStep, stepsOf } from '../plans/plan-steps.ts';
 import type { ImageDoor } from './image-door.ts';
+import { type Clash, clashOf, clashOfMember } from './job-claims.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';
+import { JobShell } from './job-shell.ts';
 import {
   canStartAgain,
   hasEnded,
   type Job,
-  type JobEffect,
   type JobEvent,
-  needsPoint,
-  transition,
+  type JobSubject,
+  newJob,
 } from './job-state.ts';
-import {
-  holdPoint,
-  type Live,
-  launchOf,
-  liveOf,
-  releasePoint,
-  type WorkPorts,
-  workOf,
-} from './live-job.ts';
+import { holdPoint, type Live, liveOf, releasePoint } from './live-job.ts';
+import { Workers } from './workers.ts';
 
 export interface JobsPorts {
   readonly disk: Disk;
@@ -63,6 +54,8 @@ export interface LaunchRequest {
   readonly options: Readonly<Record<string, unknown>>;
   /** Remembered by whoever asks, so that it finds the job again; else a new one. */
   readonly id?: string;
+  /** Of a failover: also where another one of the server runs, and both will. */
+  readonly isBeside?: boolean;
 }
 
 /** A job that is no launch. */
@@ -88,11 +81,6 @@ const KEPT_JOBS = 500;
 const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
 const EVIDENCE = /^(?:prepare(?:-console|-qemu)?|console|qemu|disk\d+|screenshot)\.[jlp][a-z]+$/;
 
-type JobSubject = Pick<
-  Job,
-  'kind' | 'target' | 'server' | 'point' | 'pointTime' | 'pointFacts' | 'options'
->;
-
 const keepsData = (id: string): UnderstudyError =>
   new UnderstudyError('ERR_JOB_KEEPS', `job ${id} holds data that was written since it came up`);
 
@@ -100,21 +88,17 @@ export class Jobs {
   private readonly ports: JobsPorts;
   private readonly files: JobFiles;
   private readonly jobs = new Map<string, Live>();
-  private readonly runners: readonly Runner[];
-  private readonly work: WorkPorts;
+  /** Not written down yet; what they claim counts. */
+  private readonly coming = new Set<Job>();
+  private readonly workers: Workers;
+  private readonly shell: JobShell;
   private isClosing = false;
 
   private constructor(ports: JobsPorts) {
     this.ports = ports;
     this.files = new JobFiles(ports.disk, ports.dataDir);
-    this.runners = ports.runners(this);
-    this.work = {
-      ...ports,
-      folder: (id) => this.files.folder(id),
-      tell: (live, event) => this.apply(live, event),
-      say: (live, line) => this.say(live, line),
-      saveCheck: (job, check) => this.saveCheck(job, check),
-    };
+    this.workers = new Workers(ports.launchers, ports.runners(this));
+    this.shell = new JobShell(ports, this.files, this.workers);
   }
 
   /** Loads what is on disk and goes on with it. Once it resolves the points of open jobs are held. */
@@ -123,8 +107,8 @@ export class Jobs {
     for (const job of await jobs.files.load(ports.log)) jobs.jobs.set(job.id, liveOf(job));
     // A runner that goes on may start others meanwhile: those have begun.
     for (const live of [...jobs.jobs.values()]) {
-      await jobs.holdAgain(live);
-      if (live.job.state !== 'cleaned') await jobs.settle(live, { type: 'begin' });
+      await jobs.shell.holdAgain(live);
+      if (live.job.state !== 'cleaned') await jobs.shell.settle(live, { type: 'begin' });
     }
     return jobs;
   }
@@ -138,7 +122,7 @@ export class Jobs {
   async close(): Promise<void> {
     this.isClosing = true;
     const all = [...this.jobs.values()];
-    for (const { leave } of all) leave.abort();
+    for (const live of all) this.shell.leave(live);
     for (const live of all) {
       await live.running;
       await live.writing;
@@ -147,24 +131,37 @@ export class Jobs {
     await this.ports.door.close();
   }
 
-  /** ERR_LAUNCH_*, ERR_POINT_NOT_FOUND: refused before anything is made. Runs on after it resolves. */
+  /**
+   * ERR_LAUNCH_*, ERR_POINT_NOT_FOUND, and where another job brings the server up ERR_FAILOVER_SOURCE,
+   * ERR_FAILBACK_STATE: refused before anything is made. Runs on after it resolves.
+   */
   async start(request: LaunchRequest): Promise<ShownJob> {
     this.refuseWhenClosing();
-    const { kind = 'drill', target, id } = request;
+    const { kind = 'drill', target, id, isBeside = false } = request;
     const { point, options } = await this.check(request);
     const { server, time: pointTime } = point;
     const subject = { kind, target, server, point: point.id, pointTime, pointFacts: point };
-    return this.add({ ...subject, options }, id);
+    return this.add({ ...subject, options }, { id, isBeside });
+  }
+
+  /** As far as it can be said without a point. ERR_LAUNCH_OPTIONS, ERR_EC2_PLAN. */
+  readOptions({ kind = 'drill', target, options }: LaunchRequest): Promise<LaunchOptions> {
+    return this.workers.launcher(target).readOptions(options, kind);
   }
 
   /** What `start` would refuse is refused; the point, and the options completed. Makes nothing. */
   async check(request: LaunchRequest): Promise<{ point: ListedPoint; options: LaunchOptions }> {
     const { store } = this.ports;
     const { kind = 'drill', target } = request;
-    const launcher = this.launcherOf(target);
+    const launcher = this.workers.launcher(target);
     const point = await store.point(request.point);
     const openImage = (volume: string) => store.openImage(point.id, volume);
     return { point, options: await launcher.check(request.options, point, openImage, kind) };
+  }
+
+  /** What a new failover of the server, by a plan, would be refused for: ERR_JOB_RUNNING, ERR_FAILBACK_STATE. */
+  refuseTwice(server: string): void {
+    this.refuseClash(clashOfMember(server, this.records()), false);
   }
 
   /** For jobs whose ids are remembered before they are started. */
@@ -177,7 +174,7 @@ export class Jobs {
   /** A job that is no launch: refused as its runner says, before anything is made. */
   async startWork({ kind, server, options: given }: WorkRequest): Promise<ShownJob> {
     this.refuseWhenClosing();
-    const options = await this.runnerOf(kind).check(given, server);
+    const options = await this.workers.runner(kind).check(given, server);
     const noPoint = { point: '', pointTime: '', pointFacts: null };
     return this.add({ kind, target: '', server, ...noPoint, options });
   }
@@ -185,6 +182,11 @@ export class Jobs {
   /** Newest first. */
   list(): ShownJob[] {
     return [...this.jobs.values()].map((live) => this.shown(live)).reverse();
+  }
+
+  /** Jobs that are over and have left something that cannot be taken away; newest first. */
+  uncleaned(): ShownJob[] {
+    return this.list().filter(({ cleanError }) => cleanError !== null);
   }
 
   /** ERR_JOB_NOT_FOUND. */
@@ -204,8 +206,11 @@ export class Jobs {
     return this.askToEnd(id, { type: 'stop' }, { timeoutMs });
   }
 
-  /** Starts what a failover has kept. ERR_JOB_STATE where it runs, or kept nothing. */
-  async startAgain(id: string): Promise<ShownJob> {
+  /**
+   * Starts what a failover has kept. ERR_JOB_STATE where it runs, or kept nothing; as `start` where another
+   * job brings the server up.
+   */
+  async startAgain(id: string, isBeside = false): Promise<ShownJob> {
     this.refuseWhenClosing();
     const live = await this.over(id, 'stop it first');
     if (!canStartAgain(live.job)) {
@@ -214,8 +219,9 @@ export class Jobs {
         : 'has kept nothing that could be started';
       throw new UnderstudyError('ERR_JOB_STATE', `job ${id} ${what}`);
     }
+    this.refuseClash(clashOf(live.job, this.records(), true), isBeside);
     live.stop = new AbortController();
-    await this.applyOrNot(live, { type: 'again' });
+    await this.shell.applyOrNot(live, { type: 'again' });
     return this.shown(live);
   }
 
@@ -229,7 +235,7 @@ export class Jobs {
     if (live.job.isDiscarded || !live.job.keeps) {
       throw new UnderstudyError('ERR_JOB_STATE', `job ${id} has kept nothing`);
     }
-    await this.applyOrNot(live, { type: 'discard' });
+    await this.shell.applyOrNot(live, { type: 'discard' });
     await live.running;
     return this.shown(live);
   }
@@ -291,7 +297,7 @@ export class Jobs {
     }
     await live.running;
     if (live.job.state !== 'cleaned') {
-      await this.settle(live, { type: 'begin' });
+      await this.shell.settle(live, { type: 'cleanDue' });
       await live.running;
     }
     if (live.job.state === 'cleaned') return live;
@@ -305,57 +311,46 @@ export class Jobs {
     throw new UnderstudyError('ERR_JOB_NOT_FOUND', `no job "${id}"`);
   }
 
-  /** What runs the job, and cleans up after it. */
-  private workerOf(job: Job): { run(live: Live): Promise<LaunchEnd>; clean: Runner['clean'] } {
-    const { kind, target } = job;
-    if (kind === 'drill' || kind === 'failover') {
-      const launcher = this.launcherOf(target);
-      return {
-        run: async (live) => launcher.run(await launchOf(live, kind, this.work)),
-        clean: (made) => launcher.clean(made),
-      };
+  /** Nothing is waited for between the question and the answer: of two at the same instant one is refused. */
+  private async add(
+    what: JobSubject,
+    { id = this.newId(), isBeside = false }: { id?: string | undefined; isBeside?: boolean } = {},
+  ): Promise<ShownJob> {
+    if (this.records().some((job) => job.id === id)) {
+      throw new UnderstudyError('ERR_JOB_STATE', `there is a job ${id}`);
     }
-    const runner = this.runnerOf(kind);
-    return {
-      run: (live) => runner.run(workOf(live, this.work)),
-      clean: (made) => runner.clean(made),
-    };
-  }
-
-  private runnerOf(kind: WorkKind): Runner {
-    const found = this.runners.find((runner) => runner.kind === kind);
-    if (found !== undefined) return found;
-    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `this service runs no jobs of kind "${kind}"`);
-  }
-
-  private async add(what: JobSubject, id = this.newId()): Promise<ShownJob> {
-    if (this.jobs.has(id)) throw new UnderstudyError('ERR_JOB_STATE', `there is a job ${id}`);
-    const createdAt = new Date(this.ports.clock.wallMs()).toISOString();
-    const live = liveOf({
-      ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
-      ...{ access: null, check: null, error: null, cleanError: null, made: [], notes: {} },
-      ...{ keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
-      ...{ createdAt, endedAt: null },
-    });
-    await holdPoint(live, this.ports.store);
-    try {
-      this.refuseWhenClosing();
-      await this.files.save(live.job);
-    } catch (error) {
-      releasePoint(live);
-      throw error;
-    }
-    this.jobs.set(id, live);
-    await this.settle(live, { type: 'begin' });
+    const live = liveOf(newJob(id, what, this.ports.clock.wallMs()));
+    this.refuseClash(clashOf(live.job, this.records()), isBeside);
+    await this.writeDown(live);
+    await this.shell.settle(live, { type: 'begin' });
     await this.forgetOldest();
     return this.shown(live);
   }
 
-  private launcherOf(target: string): Launcher {
-    const found = this.ports.launchers.find((launcher) => launcher.target === target);
-    if (found !== undefined) return found;
-    const known = this.ports.launchers.map((launcher) => launcher.target).join(', ');
-    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `no target "${target}"; there are ${known}`);
+  private async writeDown(live: Live): Promise<void> {
+    const { job } = live;
+    this.coming.add(job);
+    try {
+      await holdPoint(live, this.ports.store);
+      this.refuseWhenClosing();
+      await this.files.save(job);
+      this.jobs.set(job.id, live);
+    } catch (error) {
+      releasePoint(live);
+      throw error;
+    } finally {
+      this.coming.delete(job);
+    }
+  }
+
+  /** Of all jobs, also those that are just being written down. */
+  private records(): Job[] {
+    return [...[...this.jobs.values()].map(({ job }) => job), ...this.coming];
+  }
+
+  private refuseClash(clash: Clash | null, isBeside: boolean): void {
+    if (clash === null || (clash.isAsked && isBeside)) return;
+    throw new UnderstudyError(clash.code, clash.message);
   }
 
   private shown({ job, progress }: Live): ShownJob {
@@ -374,13 +369,8 @@ export class Jobs {
       throw new UnderstudyError('ERR_JOB_STATE', message);
     }
     live.stopReason = reason;
-    await this.settle(live, event);
+    await this.shell.settle(live, event);
     return this.shown(live);
-  }
-
-  private saveCheck({ point, server, id }: Job, check: CheckResult): Promise<void> {
-    const time = new Date(this.ports.clock.wallMs()).toISOString();
-    return this.files.saveCheck({ ...check, point, server, job: id, time });
   }
 
   private async forgetOldest(): Promise<void> {
@@ -389,112 +379,6 @@ export class Jobs {
     );
     for (const { job } of over.slice(0, Math.max(0, over.length - KEPT_JOBS))) {
       await this.remove(job.id);
-    }
-  }
-
-  /** After a restart. Where it cannot be, the launch tries again, and tells. */
-  private async holdAgain(live: Live): Promise<void> {
-    if (!needsPoint(live.job)) return;
-    await holdPoint(live, this.ports.store).catch((error: Error) => {
-      const { id, point } = live.job;
-      this.ports.log.error('a point cannot be held', { job: id, point, reason: error.message });
-    });
-  }
-
-  /** Durable, then carried out. A state that cannot be made durable is thrown, its effects left. */
-  private async apply(live: Live, event: JobEvent): Promise<void> {
-    const { job, effects } = transition(live.job, event, this.ports.clock.wallMs());
-    const isChanged = job !== live.job;
-    live.job = job;
-    if (isChanged) await this.queued(live, () => this.files.save(job));
-    for (const effect of effects) this.perform(live, effect);
-  }
-
-  /** For what is asked for: where it cannot be made durable it was not asked. */
-  private async applyOrNot(live: Live, event: JobEvent): Promise<void> {
-    const before = live.job;
-    try {
-      await this.apply(live, event);
-    } catch (error) {
-      live.job = before;
-      throw error;
-    }
-  }
-
-  /** For events whose effects must follow even where the disk takes no more: ends and cleanups. */
-  private async settle(live: Live, event: JobEvent): Promise<void> {
-    const before = live.job;
-    try {
-      await this.apply(live, event);
-    } catch (error) {
-      this.ports.log.error('a job could not be written down', {
-        ...{ job: before.id, event: event.type, reason: String(error) },
-      });
-      const { effects } = transition(before, event, this.ports.clock.wallMs());
-      for (const effect of effects) this.perform(live, effect);
-    }
-  }
-
-  private queued(live: Live, write: () => Promise<void>): Promise<void> {
-    const written = live.writing.then(write);
-    live.writing = written.catch(() => undefined);
-    return written;
-  }
-
-  private perform(live: Live, effect: JobEffect): void {
-    if (effect.type === 'say') this.say(live, effect.line);
-    if (effect.type === 'endLaunch') live.stop.abort(live.stopReason);
-    if (effect.type === 'launch') live.running = this.launch(live);
-    if (effect.type === 'clean') live.running = this.clean(live, effect.made);
-  }
-
-  private say(live: Live, line: string): void {
-    const { clock, log } = this.ports;
-    const time = new Date(clock.wallMs()).toISOString();
-    const { id } = live.job;
-    log.info(line, { job: id });
-    this.queued(live, () => this.files.append(id, `${time} ${line}`)).catch((error: unknown) => {
-      log.warn('a line of a job log was lost', { job: id, reason: String(error) });
-    });
-  }
-
-  private async launch(live: Live): Promise<void> {
-    let event: JobEvent | null;
-    try {
-      // What serves does not end for want of its point.
-      if (live.job.keeps) await this.holdAgain(live);
-      else await holdPoint(live, this.ports.store);
-      const end = await this.workerOf(live.job).run(live);
-      event = end === 'done' ? { type: 'ended' } : null;
-    } catch (error) {
-      // What stopping staging has interrupted is gone on with when it starts.
-      event = live.leave.signal.aborted ? null : { type: 'failed', error: errorBody(error).error };
-      if (event !== null && live.job.ending === null) this.report(live, error);
-    }
-    // Not awaited as a part of itself: the end begins the cleaning, which is then what runs.
-    if (event !== null) await this.settleAndFollow(live, event);
-  }
-
-  private async settleAndFollow(live: Live, event: JobEvent): Promise<void> {
-    const before = live.running;
-    await this.settle(live, event);
-    if (live.running !== before) await live.running;
-  }
-
-  private report(live: Live, error: unknown): void {
-    const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.ports.log.warn('a launch failed', { job: live.job.id, cause });
-  }
-
-  private async clean(live: Live, made: readonly Made[]): Promise<void> {
-    try {
-      await this.workerOf(live.job).clean(made);
-      this.ports.door.forget(`${this.ports.door.folder}/${live.job.id}`);
-      if (!needsPoint(live.job)) releasePoint(live);
-      await this.settle(live, { type: 'cleaned' });
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      await this.settle(live, { type: 'cleanFailed', message });
     }
   }
 }

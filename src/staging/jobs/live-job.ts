@@ -2,7 +2,7 @@
  * A job while the service lives: its state, what tells it to end, what it holds. And what staging is to
  * its work: everything that a runner or launcher tells becomes an event of the job.
  */
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
 import type { CheckResult, Launch } from '../../recovery/launcher.ts';
 import type { LaunchKind, StopReason, Work } from '../../recovery/runner.ts';
 import type { ImageReader, Store } from '../../store/types.ts';
@@ -21,6 +21,10 @@ export interface Live {
   writing: Promise<void>;
   /** The launch and the cleaning, whichever runs. */
   running: Promise<void>;
+  /** Cleanups, one after the other. */
+  cleaning: Promise<void>;
+  /** The next try of one that has failed. */
+  cleanTimer: Timer | null;
 }
 
 export const liveOf = (job: Job): Live => ({
@@ -32,6 +36,8 @@ export const liveOf = (job: Job): Live => ({
   progress: null,
   writing: Promise.resolve(),
   running: Promise.resolve(),
+  cleaning: Promise.resolve(),
+  cleanTimer: null,
 });
 
 /** Keeps the point from retention, until `releasePoint`. */

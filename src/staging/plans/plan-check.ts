@@ -3,12 +3,18 @@
  * brought back from, whether it can be launched with its options, whether the scripts are there. Makes nothing.
  */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { LaunchOptions } from '../../recovery/runner.ts';
 import { asUnderstudyError, errorBody } from '../api-errors.ts';
 import type { JobError } from '../jobs/job-state.ts';
-import type { Jobs, LaunchRequest, ShownJob } from '../jobs/jobs.ts';
+import type { Jobs, LaunchRequest } from '../jobs/jobs.ts';
 import { choosePoint, type PointSources } from './choose-point.ts';
-import type { MemberLaunch, Plan, PlanKind, PlanMember, PlanScript } from './plan-file.ts';
+import {
+  type MemberLaunch,
+  type Plan,
+  type PlanKind,
+  type PlanMember,
+  type PlanScript,
+  planKinds,
+} from './plan-file.ts';
 import type { Scripts } from './scripts.ts';
 
 export interface MemberCheck {
@@ -45,7 +51,7 @@ export interface PlanCheck {
 export interface CheckPorts {
   readonly points: PointSources;
   readonly scripts: Scripts;
-  readonly jobs: Pick<Jobs, 'check' | 'list'>;
+  readonly jobs: Pick<Jobs, 'check' | 'refuseTwice'>;
 }
 
 export interface CheckWish {
@@ -88,27 +94,13 @@ async function checkMember(
     const { id, time } = await choosePoint(points, wish);
     const isVerified = (await points.verdicts.of([id])).get(id) ?? null;
     found = { point: id, pointTime: time, ageMs: nowMs - Date.parse(time), isVerified };
-    if (kind === 'failover') refuseTwice(jobs, server);
+    if (kind === 'failover') jobs.refuseTwice(server);
     await jobs.check(launchRequest(member, kind, id));
   } catch (error) {
     problem = problemOf(expected(error));
   }
   return { group, server, isCritical, target: launches[kind].target, ...found, problem };
 }
-
-/** One server, one stand-in: of a failover that runs, or of a plan that will come to it. */
-function refuseTwice(jobs: CheckPorts['jobs'], server: string): void {
-  const isItsOwn = ({ kind, options, ...job }: ShownJob) =>
-    (kind === 'failover' && job.server === server) ||
-    (kind === 'plan' && options.kind === 'failover' && serversOf(options).includes(server));
-  const other = jobs.list().find((job) => job.outcome === null && isItsOwn(job));
-  if (other === undefined) return;
-  const message = `job ${other.id}, a ${other.kind}, brings ${server} up for real already`;
-  throw new UnderstudyError('ERR_JOB_RUNNING', message);
-}
-
-const serversOf = ({ points }: LaunchOptions): readonly string[] =>
-  Object.keys(JSON.parse(String(points)));
 
 function checkScript(
   scripts: Scripts,
@@ -123,6 +115,45 @@ function checkScript(
   return { group, when, script: script.script, isCritical: script.isCritical, problem };
 }
 
+/**
+ * What a plan's own file says wrongly of launches, without a look at a point. Where a drill and a failover
+ * are launched alike it is read as a drill, which may be all that it is for. ERR_PLAN_FILE names the place.
+ */
+export async function checkFile(jobs: Pick<Jobs, 'readOptions'>, { groups }: Plan): Promise<void> {
+  for (const member of groups.flatMap(({ members }) => members)) {
+    const { drill, failover } = member.launches;
+    for (const kind of drill === failover ? (['drill'] as const) : planKinds) {
+      const { place } = member.launches[kind];
+      try {
+        await jobs.readOptions(launchRequest(member, kind, ''));
+      } catch (error) {
+        const { message } = expected(error);
+        const said = `${place} (${member.server}, as a ${kind}): ${message}`;
+        throw new UnderstudyError('ERR_PLAN_FILE', said, {}, error);
+      }
+    }
+  }
+}
+
+/** What the plan needs and is not here, or not yet: a line each. */
+export async function missingOf(
+  { points, scripts }: Pick<CheckPorts, 'points' | 'scripts'>,
+  { groups }: Plan,
+): Promise<string[]> {
+  const missing: string[] = [];
+  const known = new Set((await points.store.servers()).map(({ server }) => server));
+  for (const { name, pre, post, members } of groups) {
+    for (const { server } of members) {
+      if (!known.has(server)) missing.push(`group ${name}: there is no server "${server}"`);
+    }
+    for (const script of [...pre, ...post]) {
+      const { problem } = checkScript(scripts, { group: name, when: 'pre', script });
+      if (problem !== null) missing.push(`group ${name}: ${problem.message}`);
+    }
+  }
+  return missing;
+}
+
 /** A defect is not a finding about the plan. */
 function expected(error: unknown): UnderstudyError {
   const known = asUnderstudyError(error);
@@ -130,7 +161,10 @@ function expected(error: unknown): UnderstudyError {
   return known;
 }
 
-/** What a member is launched as. A failover's machine stays up behind its check. */
+/**
+ * What a member is launched as. Its machine stays up behind its check: of a failover always, of a drill
+ * until the plan is stopped, for what comes after may need it; unless its options say otherwise.
+ */
 export function launchRequest(
   { launches, waitFor }: PlanMember,
   kind: PlanKind,
@@ -138,7 +172,9 @@ export function launchRequest(
 ): LaunchRequest {
   const { target, options, plan }: MemberLaunch = launches[kind];
   const check = waitFor === 'check' ? { check: true } : {};
-  const stays = waitFor === 'check' && kind === 'failover' ? { keepRunning: true } : {};
+  const isChecked = waitFor === 'check' || options.check === true || options.probe !== undefined;
+  const isBound = kind === 'failover' || options.keepRunning === undefined;
+  const stays = isChecked && isBound ? { keepRunning: true } : {};
   const launchPlan = plan === null ? {} : { plan: JSON.stringify(plan) };
   return { kind, point, target, options: { ...options, ...check, ...stays, ...launchPlan } };
 }

@@ -7,13 +7,14 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 export class Fields {
   private readonly value: Record<string, unknown>;
-  private readonly path: string;
+  /** Path of the object: "groups[0]"; empty: the whole. */
+  readonly place: string;
   private readonly read = new Set<string>();
 
-  /** `path`: of the object; empty: the whole. ERR_PLAN_FILE. */
-  constructor(value: unknown, path: string) {
-    this.path = path;
-    if (!isObject(value)) throw refuse(path === '' ? 'a plan' : path, 'is an object: {...}');
+  /** ERR_PLAN_FILE. */
+  constructor(value: unknown, place: string) {
+    this.place = place;
+    if (!isObject(value)) throw refuse(place === '' ? 'a plan' : place, 'is an object: {...}');
     this.value = value;
   }
 
@@ -144,7 +145,7 @@ export class Fields {
   }
 
   private pathOf(name: string): string {
-    return this.path === '' ? name : `${this.path}.${name}`;
+    return this.place === '' ? name : `${this.place}.${name}`;
   }
 }
 

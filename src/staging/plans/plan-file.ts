@@ -19,6 +19,8 @@ export interface PlanScript {
 
 /** How a member is launched. */
 export interface MemberLaunch {
+  /** Where the file says it: "groups[0].members[1].drill". */
+  readonly place: string;
   readonly target: string;
   /** Of the target, by the names of the API. */
   readonly options: Readonly<Record<string, string | number | boolean>>;
@@ -108,7 +110,7 @@ function scriptOf(fields: Fields): PlanScript {
 }
 
 function memberOf(fields: Fields): PlanMember {
-  const base = launchOf(fields, { target: 'qemu', options: {}, plan: null });
+  const base = launchOf(fields, { place: '', target: 'qemu', options: {}, plan: null });
   const drill = fields.object('drill');
   const failover = fields.object('failover');
   const member: PlanMember = {
@@ -140,6 +142,7 @@ function launchOf(fields: Fields, base: MemberLaunch): MemberLaunch {
   // Options are of a target: those of another one would be refused.
   const inherited = target === base.target ? base.options : {};
   return {
+    place: fields.place,
     target,
     options: { ...inherited, ...fields.values('options') },
     plan: fields.anyObject('plan') ?? (target === base.target ? base.plan : null),

@@ -1,5 +1,5 @@
 /** What plans need of the service, and what the job of a plan was made with. */
-import type { Clock } from '../../base/clock.ts';
+import { type Clock, sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { LaunchOptions } from '../../recovery/runner.ts';
 import type { Store } from '../../store/types.ts';
@@ -15,7 +15,7 @@ export const MADE_JOB = 'job';
 
 export type PlanJobs = Pick<
   Jobs,
-  'start' | 'find' | 'list' | 'stop' | 'cancel' | 'check' | 'isStopping'
+  ('start' | 'find' | 'stop' | 'cancel' | 'check' | 'readOptions') | ('refuseTwice' | 'isStopping')
 >;
 
 export interface PlanPorts {
@@ -54,5 +54,27 @@ export function findJob(jobs: Pick<Jobs, 'find'>, id: string | null): ShownJob |
   } catch (error) {
     if (error instanceof UnderstudyError && error.code === 'ERR_JOB_NOT_FOUND') return null;
     throw error;
+  }
+}
+
+const POLL_MS = 200;
+
+/** Ends a job, and waits until it is cleaned up. ERR_JOB_STATE where that fails: it is tried again by itself. */
+export async function endJob(
+  { jobs, clock }: Pick<PlanPorts, 'jobs' | 'clock'>,
+  id: string,
+): Promise<void> {
+  // None: it was written down before it was started, and never started; or it was forgotten since.
+  if (findJob(jobs, id)?.outcome === null) await jobs.stop(id).catch(unlessEnded);
+  for (;;) {
+    const now = findJob(jobs, id);
+    if (now === null || now.state === 'cleaned') return;
+    if (now.cleanError !== null) {
+      const message = `job ${id} cannot be cleaned up: ${now.cleanError}`;
+      throw new UnderstudyError('ERR_JOB_STATE', message);
+    }
+    // It may have been left running: both are ended when staging starts.
+    if (jobs.isStopping) throw new UnderstudyError('ERR_STAGING_STOPPING', `job ${id} runs on`);
+    await sleep(clock, POLL_MS);
   }
 }

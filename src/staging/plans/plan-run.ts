@@ -14,6 +14,7 @@ import { choosePoint } from './choose-point.ts';
 import { launchRequest, problemOf } from './plan-check.ts';
 import type { PlanMember, PlanScript } from './plan-file.ts';
 import {
+  endJob,
   findJob,
   MADE_JOB,
   type PlanJobOptions,
@@ -261,6 +262,8 @@ export class PlanFollower {
     if (kind === 'drill') await making({ kind: MADE_JOB, name: id });
     if (this.abort.aborted) return null;
     if (this.jobOf(id) === null) {
+      // What a drill's former try has left up would stand beside it, on its ports.
+      if (kind === 'drill') await this.endFormer(step);
       const request = launchRequest(member, kind, step.point!);
       await this.ports.jobs.start({ ...request, id });
     }
@@ -271,6 +274,13 @@ export class PlanFollower {
       if (clock.monotonicMs() - startMs > member.timeoutMs) return this.giveUp(id, member);
       await sleep(clock, LOOK_MS);
     }
+  }
+
+  private async endFormer({ number, attempt }: PlanStep): Promise<void> {
+    const former = `${this.work.jobId}.${number}.${attempt - 1}`;
+    await endJob(this.ports, former).catch((error: unknown) => {
+      this.work.say(`${former}: ${problemOf(error).message}`);
+    });
   }
 
   private async giveUp(id: string, member: PlanMember): Promise<JobError> {

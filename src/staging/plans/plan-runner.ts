@@ -4,17 +4,20 @@
  * stays up until it is stopped, which ends what its members run, the last first. A failover's job is done
  * when all its steps are: the members are jobs of their own, and no end of the plan touches them.
  */
-import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../../recovery/runner.ts';
 import type { ShownJob } from '../jobs/jobs.ts';
-import { type CheckPorts, checkPlan, type PlanCheck } from './plan-check.ts';
+import { type CheckPorts, checkFile, checkPlan, missingOf, type PlanCheck } from './plan-check.ts';
 import { type PlanKind, parsePlan, planKinds } from './plan-file.ts';
-import { findJob, MADE_JOB, type PlanPorts, unlessEnded } from './plan-ports.ts';
+import { endJob, MADE_JOB, type PlanPorts } from './plan-ports.ts';
 import { PlanFollower } from './plan-run.ts';
 import type { ChosenPoint } from './plan-state.ts';
+import type { ShownPlan } from './plan-store.ts';
 
-const POLL_MS = 200;
+export interface AppliedPlan extends ShownPlan {
+  /** What it needs and is not here: servers, scripts; a line each. */
+  readonly missing: readonly string[];
+}
 
 export class PlanRunner implements Runner {
   readonly kind = 'plan';
@@ -23,6 +26,14 @@ export class PlanRunner implements Runner {
 
   constructor(ports: PlanPorts) {
     this.ports = ports;
+  }
+
+  /** Keeps a plan, after a look at all that can be told without points. Durable. ERR_PLAN_FILE. */
+  async apply(file: Readonly<Record<string, unknown>>): Promise<AppliedPlan> {
+    const plan = parsePlan(file);
+    await checkFile(this.ports.jobs, plan);
+    const missing = await missingOf(this.checkPorts, plan);
+    return { ...(await this.ports.plans.apply(file)), missing };
   }
 
   /** The dry run. ERR_PLAN_NOT_FOUND, ERR_PLAN_DAMAGED. */
@@ -68,7 +79,7 @@ export class PlanRunner implements Runner {
   async clean(made: readonly Made[]): Promise<void> {
     const errors: unknown[] = [];
     for (const { kind, name } of made.toReversed()) {
-      if (kind === MADE_JOB) await this.endJob(name).catch((error) => errors.push(error));
+      if (kind === MADE_JOB) await endJob(this.ports, name).catch((error) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
   }
@@ -100,23 +111,6 @@ export class PlanRunner implements Runner {
   private get checkPorts(): CheckPorts {
     const { store, verdicts, scripts, jobs } = this.ports;
     return { points: { store, verdicts }, scripts, jobs };
-  }
-
-  private async endJob(id: string): Promise<void> {
-    const { jobs, clock } = this.ports;
-    // None: it was written down before it was started, and never started; or it was forgotten since.
-    if (findJob(jobs, id)?.outcome === null) await jobs.stop(id).catch(unlessEnded);
-    for (;;) {
-      const now = findJob(jobs, id);
-      if (now === null || now.state === 'cleaned') return;
-      if (now.cleanError !== null) {
-        const message = `job ${id} cannot be cleaned up: ${now.cleanError}`;
-        throw new UnderstudyError('ERR_JOB_STATE', message);
-      }
-      // It may have been left running: both are ended when staging starts.
-      if (jobs.isStopping) throw new UnderstudyError('ERR_STAGING_STOPPING', `job ${id} runs on`);
-      await sleep(clock, POLL_MS);
-    }
   }
 }
 

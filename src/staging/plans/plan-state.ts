@@ -17,8 +17,12 @@ import type { Plan, PlanScript } from './plan-file.ts';
 
 export type StepKind = 'wait' | 'script' | 'member';
 export type StepState = 'waiting' | 'running' | 'done' | 'failed';
+/** `stopped`: the plan ended while it ran; `skipped`: before its turn. Shown of a plan that is over. */
+export type ShownStepState = StepState | 'stopped' | 'skipped';
 export const stepKinds: readonly StepKind[] = ['wait', 'script', 'member'];
-export const stepStates: readonly StepState[] = ['waiting', 'running', 'done', 'failed'];
+export const stepStates: readonly ShownStepState[] = [
+  ...(['waiting', 'running', 'done', 'failed', 'stopped', 'skipped'] as const),
+];
 
 export interface PlanStep {
   /** From 1. */

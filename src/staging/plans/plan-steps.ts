@@ -2,9 +2,11 @@
 import type { LaunchOptions } from '../../recovery/runner.ts';
 import type { Job, JobError } from '../jobs/job-state.ts';
 import type { PlanMember } from './plan-file.ts';
-import type { PlanRun, PlanStep } from './plan-state.ts';
+import type { PlanRun, PlanStep, ShownStepState, StepState } from './plan-state.ts';
 
-export type ShownStep = Omit<PlanStep, 'stage' | 'problem' | 'isRetry' | 'waitMs'>;
+export type ShownStep = Omit<PlanStep, 'stage' | 'problem' | 'isRetry' | 'waitMs' | 'state'> & {
+  readonly state: ShownStepState;
+};
 
 /** The run as the job remembers it; null before it has begun. */
 export function runOf(notes: LaunchOptions): PlanRun | null {
@@ -12,14 +14,25 @@ export function runOf(notes: LaunchOptions): PlanRun | null {
 }
 
 /** Null where the job is none of a plan, or has not begun. */
-export function stepsOf({ kind, notes }: Pick<Job, 'kind' | 'notes'>): readonly ShownStep[] | null {
+export function stepsOf({
+  kind,
+  notes,
+  endedAt,
+}: Pick<Job, 'kind' | 'notes' | 'endedAt'>): readonly ShownStep[] | null {
   if (kind !== 'plan') return null;
-  return runOf(notes)?.steps.map(shownStep) ?? null;
+  return runOf(notes)?.steps.map((step) => shownStep(step, endedAt)) ?? null;
 }
 
-function shownStep(step: PlanStep): ShownStep {
+const overStates: Readonly<Record<StepState, ShownStepState>> = {
+  ...{ waiting: 'skipped', running: 'stopped', done: 'done', failed: 'failed' },
+};
+
+/** Nothing runs of a plan that is over; of a failover's member that was being launched its own job tells. */
+function shownStep(step: PlanStep, overAt: string | null): ShownStep {
   const { stage: _stage, problem: _problem, isRetry: _isRetry, waitMs: _waitMs, ...shown } = step;
-  return shown;
+  if (overAt === null) return shown;
+  const endedAt = step.state === 'running' ? overAt : step.endedAt;
+  return { ...shown, state: overStates[step.state], endedAt };
 }
 
 export type MemberVerdict = 'done' | JobError | null;

@@ -160,7 +160,7 @@ export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
   access: { serial: 'socat' },
   check: { passed: true, probe: 'console', bootMs: 7000, detail: 'web1 login:' },
   error: null,
-  cleanError: null,
+  ...{ cleanError: null, cleanTries: 0, cleanAgainAt: null },
   keeps: false,
   standsAlone: false,
   isDiscarded: false,
@@ -207,7 +207,6 @@ function fakePlans(): ApiBackend['plans'] {
   const script = { group: 'g', when: 'pre' as const, script: 'a', isCritical: true, problem };
   return {
     plans: {
-      apply: async () => plan,
       list: async () => [plan],
       find,
       remove: async (name) => {
@@ -215,6 +214,7 @@ function fakePlans(): ApiBackend['plans'] {
       },
     },
     runner: {
+      apply: async () => ({ ...plan, missing: ['no script a'] }),
       dryRun: async (name, kind) => ({
         ...{ name, kind, isReady: false, members: [member], scripts: [script] },
       }),
@@ -237,6 +237,7 @@ function fakeJobs(): ApiBackend['jobs'] {
     startWork: async ({ kind, server }) =>
       fakeJob({ kind, server, point: '', target: '', steps: [fakeStep] }),
     list: () => [fakeJob(), fakeJob({ id: 'former', state: 'cleaned', outcome: 'done' })],
+    uncleaned: () => [fakeJob({ cleanError: 'busy', cleanTries: 1, cleanAgainAt: 't' })],
     find,
     cancel: async (id) => find(id),
     stop: async (id) => find(id),

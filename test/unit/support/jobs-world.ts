@@ -3,13 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { systemClock } from '../../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { Disk } from '../../../src/base/disk.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { type Log, silentLog } from '../../../src/base/log.ts';
 import { nodeDisk } from '../../../src/base/node-disk.ts';
 import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/launcher.ts';
-import type { LaunchOptions, Runner, Work } from '../../../src/recovery/runner.ts';
+import type { LaunchOptions, Runner, Work, WorkKind } from '../../../src/recovery/runner.ts';
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type FakeBackend, fakeBackend } from './fake-backend.ts';
@@ -26,6 +26,9 @@ export class ScriptedLauncher implements Launcher {
   cleanFails = false;
   script: (launch: Launch) => Promise<LaunchEnd> = untilTold;
 
+  async readOptions(options: Readonly<Record<string, unknown>>) {
+    return options as LaunchOptions;
+  }
   async check(options: Readonly<Record<string, unknown>>) {
     if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_PROGRAM', 'qemu is not there');
     return options as { [name: string]: string };
@@ -40,13 +43,16 @@ export class ScriptedLauncher implements Launcher {
   }
 }
 
-/** Jobs of kind plan that end when they are told to; what they did is noted. */
+/** Jobs that end when they are told to; what they did is noted. */
 export class ScriptedRunner implements Runner {
-  readonly kind = 'plan';
+  readonly kind: WorkKind;
   jobs: Jobs | null = null;
   readonly works: Work[] = [];
   readonly cleaned: string[][] = [];
 
+  constructor(kind: WorkKind) {
+    this.kind = kind;
+  }
   async check(options: Readonly<Record<string, unknown>>): Promise<LaunchOptions> {
     if (options.bad === true) throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'no such plan');
     return { ...(options as LaunchOptions), completed: true };
@@ -79,22 +85,30 @@ export async function untilTold(launch: Work): Promise<LaunchEnd> {
 export class JobsWorld {
   readonly root = mkdtempSync(join(tmpdir(), 'ujobs-'));
   readonly launcher = new ScriptedLauncher();
-  readonly runner = new ScriptedRunner();
+  readonly runners: readonly ScriptedRunner[];
   readonly backend: FakeBackend = fakeBackend(new Uint8Array(4096));
   private readonly open: Jobs[] = [];
 
+  constructor(kinds: readonly WorkKind[] = ['plan']) {
+    this.runners = kinds.map((kind) => new ScriptedRunner(kind));
+  }
+
+  get runner(): ScriptedRunner {
+    return this.runners[0]!;
+  }
+
   /** The next life of the service. */
-  async start(disk: Disk = nodeDisk, log: Log = silentLog): Promise<Jobs> {
-    const { root, launcher, runner, backend } = this;
+  async start(disk: Disk = nodeDisk, log: Log = silentLog, clock = systemClock): Promise<Jobs> {
+    const { root, launcher, runners, backend } = this;
     const door = new ImageDoor({
       ...{ runFolder: join(root, 'run'), clock: systemClock, log, token: 'a-token' },
     });
     const jobs = await Jobs.open({
-      ...{ disk, dataDir: join(root, 'data'), clock: systemClock, log, door },
+      ...{ disk, dataDir: join(root, 'data'), clock, log, door },
       ...{ store: backend.store, launchers: [launcher] },
       runners: (jobs) => {
-        runner.jobs = jobs;
-        return [runner];
+        for (const runner of runners) runner.jobs = jobs;
+        return runners;
       },
       newId: () => Math.random().toString(16).slice(2, 10).padEnd(8, '0'),
     });
@@ -116,6 +130,16 @@ export const fullDisk = (isFull: () => boolean): Disk => ({
       ? Promise.reject(new UnderstudyError('ERR_DISK_FULL', 'no room'))
       : nodeDisk.open(path, mode),
 });
+
+/** A clock whose timers come so much sooner; what they were set to is noted. */
+export function hastyClock(times: number): { clock: Clock; delays: number[] } {
+  const delays: number[] = [];
+  const after = (delayMs: number, run: () => void) => {
+    delays.push(delayMs);
+    return systemClock.after(delayMs / times, run);
+  };
+  return { clock: { ...systemClock, after }, delays };
+}
 
 export const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
 export const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>

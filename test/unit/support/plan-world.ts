@@ -8,7 +8,13 @@ import type { Disk } from '../../../src/base/disk.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import { nodeDisk } from '../../../src/base/node-disk.ts';
-import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/launcher.ts';
+import type {
+  Launch,
+  LaunchEnd,
+  Launcher,
+  LaunchOptions,
+  Made,
+} from '../../../src/recovery/launcher.ts';
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans.ts';
@@ -46,6 +52,11 @@ export class ActingLauncher implements Launcher {
   readonly events: string[] = [];
   running = 0;
   mostRunning = 0;
+
+  async readOptions(options: Readonly<Record<string, unknown>>) {
+    if (options.wrong === undefined) return options as LaunchOptions;
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'this target has no option wrong');
+  }
 
   async check(options: Readonly<Record<string, unknown>>, point: ListedPoint) {
     if (this.acts.get(point.server) === 'unfit') {

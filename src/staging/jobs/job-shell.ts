@@ -1,0 +1,190 @@
+/**
+ * Carries out what job-state.ts decides: a state is made durable first, then its effects follow: the work
+ * and the cleanup of a job, the next try of a cleanup that has failed, lines of its log.
+ */
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import type { CheckResult } from '../../recovery/launcher.ts';
+import type { Made } from '../../recovery/runner.ts';
+import type { Store } from '../../store/types.ts';
+import { errorBody } from '../api-errors.ts';
+import type { ImageDoor } from './image-door.ts';
+import type { JobFiles } from './job-files.ts';
+import {
+  cleanPauseMs,
+  type Job,
+  type JobEffect,
+  type JobEvent,
+  needsPoint,
+  transition,
+} from './job-state.ts';
+import { holdPoint, type Live, releasePoint, type WorkPorts } from './live-job.ts';
+import type { Workers } from './workers.ts';
+
+export interface ShellPorts {
+  readonly dataDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: Store;
+  readonly door: ImageDoor;
+}
+
+export class JobShell {
+  private readonly ports: ShellPorts;
+  private readonly files: JobFiles;
+  private readonly workers: Workers;
+  private readonly work: WorkPorts;
+
+  constructor(ports: ShellPorts, files: JobFiles, workers: Workers) {
+    this.ports = ports;
+    this.files = files;
+    this.workers = workers;
+    this.work = {
+      ...ports,
+      folder: (id) => files.folder(id),
+      tell: (live, event) => this.apply(live, event),
+      say: (live, line) => this.say(live, line),
+      saveCheck: (job, check) => this.saveCheck(job, check),
+    };
+  }
+
+  /** Staging stops: what runs is left running, and nothing more is tried. */
+  leave(live: Live): void {
+    live.leave.abort();
+    live.cleanTimer?.cancel();
+  }
+
+  /** After a restart. Where it cannot be, the launch tries again, and tells. */
+  async holdAgain(live: Live): Promise<void> {
+    if (!needsPoint(live.job)) return;
+    await holdPoint(live, this.ports.store).catch((error: Error) => {
+      const { id, point } = live.job;
+      this.ports.log.error('a point cannot be held', { job: id, point, reason: error.message });
+    });
+  }
+
+  /** Durable, then carried out. A state that cannot be made durable is thrown, its effects left. */
+  private async apply(live: Live, event: JobEvent): Promise<void> {
+    const { job, effects } = transition(live.job, event, this.ports.clock.wallMs());
+    const isChanged = job !== live.job;
+    live.job = job;
+    if (isChanged) await this.queued(live, () => this.files.save(job));
+    for (const effect of effects) this.perform(live, effect);
+  }
+
+  /** For what is asked for: where it cannot be made durable it was not asked. */
+  async applyOrNot(live: Live, event: JobEvent): Promise<void> {
+    const before = live.job;
+    // A try meanwhile would act on what may not come to be.
+    live.cleanTimer?.cancel();
+    try {
+      await this.apply(live, event);
+    } catch (error) {
+      live.job = before;
+      if (before.cleanTries > 0) this.cleanLater(live, cleanPauseMs(before.cleanTries));
+      throw error;
+    }
+  }
+
+  /** For events whose effects must follow even where the disk takes no more: ends and cleanups. */
+  async settle(live: Live, event: JobEvent): Promise<void> {
+    const before = live.job;
+    try {
+      await this.apply(live, event);
+    } catch (error) {
+      this.ports.log.error('a job could not be written down', {
+        ...{ job: before.id, event: event.type, reason: String(error) },
+      });
+      const { effects } = transition(before, event, this.ports.clock.wallMs());
+      for (const effect of effects) this.perform(live, effect);
+    }
+  }
+
+  private queued(live: Live, write: () => Promise<void>): Promise<void> {
+    const written = live.writing.then(write);
+    live.writing = written.catch(() => undefined);
+    return written;
+  }
+
+  private perform(live: Live, effect: JobEffect): void {
+    if (effect.type === 'say') this.say(live, effect.line);
+    if (effect.type === 'endLaunch') live.stop.abort(live.stopReason);
+    if (effect.type === 'launch') live.running = this.launch(live);
+    if (effect.type === 'clean') this.cleanNow(live, effect.made);
+    if (effect.type === 'cleanLater') this.cleanLater(live, effect.delayMs);
+  }
+
+  private cleanNow(live: Live, made: readonly Made[]): void {
+    live.cleanTimer?.cancel();
+    live.cleaning = live.cleaning.then(() => this.clean(live, made));
+    live.running = live.cleaning;
+  }
+
+  private cleanLater(live: Live, delayMs: number): void {
+    if (live.leave.signal.aborted) return;
+    live.cleanTimer = this.ports.clock.after(delayMs, () => {
+      void this.settle(live, { type: 'cleanDue' });
+    });
+  }
+
+  private say(live: Live, line: string): void {
+    const { clock, log } = this.ports;
+    const time = new Date(clock.wallMs()).toISOString();
+    const { id } = live.job;
+    log.info(line, { job: id });
+    this.queued(live, () => this.files.append(id, `${time} ${line}`)).catch((error: unknown) => {
+      log.warn('a line of a job log was lost', { job: id, reason: String(error) });
+    });
+  }
+
+  private async launch(live: Live): Promise<void> {
+    let event: JobEvent | null;
+    try {
+      // What serves does not end for want of its point.
+      if (live.job.keeps) await this.holdAgain(live);
+      else await holdPoint(live, this.ports.store);
+      const end = await this.workers.of(live.job, this.work).run(live);
+      event = end === 'done' ? { type: 'ended' } : null;
+    } catch (error) {
+      // What stopping staging has interrupted is gone on with when it starts.
+      event = live.leave.signal.aborted ? null : { type: 'failed', error: errorBody(error).error };
+      if (event !== null && live.job.ending === null) this.report(live, error);
+    }
+    // Not awaited as a part of itself: the end begins the cleaning, which is then what runs.
+    if (event !== null) await this.settleAndFollow(live, event);
+  }
+
+  private async settleAndFollow(live: Live, event: JobEvent): Promise<void> {
+    const before = live.running;
+    await this.settle(live, event);
+    if (live.running !== before) await live.running;
+  }
+
+  private report(live: Live, error: unknown): void {
+    const cause = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.ports.log.warn('a launch failed', { job: live.job.id, cause });
+  }
+
+  private async clean(live: Live, made: readonly Made[]): Promise<void> {
+    const { door, log } = this.ports;
+    try {
+      await this.workers.of(live.job, this.work).clean(made);
+      door.forget(`${door.folder}/${live.job.id}`);
+      if (!needsPoint(live.job)) releasePoint(live);
+    } catch (error) {
+      // What stopping staging has interrupted is gone on with when it starts.
+      if (live.leave.signal.aborted) return;
+      const message = error instanceof Error ? error.message : String(error);
+      const { id, kind, target } = live.job;
+      log.error('WHAT A JOB HAS MADE IS STILL THERE', { job: id, kind, target, reason: message });
+      await this.settle(live, { type: 'cleanFailed', message });
+      return;
+    }
+    await this.settle(live, { type: 'cleaned' });
+  }
+
+  private saveCheck({ point, server, id }: Job, check: CheckResult): Promise<void> {
+    const time = new Date(this.ports.clock.wallMs()).toISOString();
+    return this.files.saveCheck({ ...check, point, server, job: id, time });
+  }
+}
