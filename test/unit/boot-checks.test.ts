@@ -22,7 +22,8 @@ import {
 } from '../../src/staging/plans/check-schedule.ts';
 import { Checker, checkedOptions } from '../../src/staging/plans/checker.ts';
 import { fakeCheck } from './support/fake-backend.ts';
-import { PlanWorld, pointOf } from './support/plan-world.ts';
+import { pointOf } from './support/plan-store.ts';
+import { PlanWorld } from './support/plan-world.ts';
 
 const DAY = 86_400_000;
 const START = Date.UTC(2026, 10, 20);

@@ -10,15 +10,8 @@ import type { ShownJob } from '../../src/staging/jobs/jobs.ts';
 import { launchRequest } from '../../src/staging/plans/plan-check.ts';
 import { parsePlan } from '../../src/staging/plans/plan-file.ts';
 import { memberVerdict } from '../../src/staging/plans/plan-steps.ts';
-import {
-  isCleaned,
-  isHalted,
-  isUp,
-  PlanWorld,
-  pointOf,
-  shop,
-  states,
-} from './support/plan-world.ts';
+import { pointOf } from './support/plan-store.ts';
+import { isCleaned, isHalted, isUp, PlanWorld, shop, states } from './support/plan-world.ts';
 
 let world: PlanWorld;
 beforeEach(() => {
@@ -374,24 +367,6 @@ describe('staging is started again', () => {
     await world.open();
     await until(id, isUp);
     expect(world.jobs.find(`${id}.1.1`).phase).toBe('up');
-  });
-
-  it('while a script runs: it has failed, and only an operator runs it again', async () => {
-    world.script('slow', 'echo ran >>../ran; [ -e ../go ] || sleep 60');
-    await world.open();
-    await world.plans.apply(shop({ groups: [{ name: 'g', pre: 'slow', members: [] }] }));
-    const { id } = await world.start('drill');
-    const ran = join(world.root, 'ran');
-    await expect.poll(() => existsSync(ran), { timeout: 5000 }).toBe(true);
-    await world.jobs.close();
-    await world.open();
-    await until(id, isHalted);
-    expect(world.jobs.find(id).steps![0]!.error).toMatchObject({ code: 'ERR_PLAN_SCRIPT' });
-    expect(readFileSync(ran, 'utf8')).toBe('ran\n');
-    writeFileSync(join(world.root, 'go'), '');
-    await world.runner.retry(id, 1, null);
-    await until(id, isCleaned);
-    expect(readFileSync(ran, 'utf8')).toBe('ran\nran\n');
   });
 
   it('while a plan is being stopped: what its members run is ended all the same', async () => {

@@ -61,7 +61,7 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     type: 'object',
     required: ['kind', 'name'],
     properties: {
-      kind: text('process (name: its pidfile), folder, file, ec2-launch (name: its record)'),
+      kind: text('process (name: its pidfile), folder, file, ec2-launch (its record), job, script'),
       name: text('Path'),
       isProduct: flag('Stays when the job is done'),
     },

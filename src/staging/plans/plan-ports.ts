@@ -12,6 +12,8 @@ import type { Verdicts } from './verdicts.ts';
 
 /** What a plan's job has made: another job, by its id. */
 export const MADE_JOB = 'job';
+/** Likewise the run of a script, by its folder. */
+export const MADE_SCRIPT = 'script';
 
 export type PlanJobs = Pick<
   Jobs,

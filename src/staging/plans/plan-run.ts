@@ -17,6 +17,7 @@ import {
   endJob,
   findJob,
   MADE_JOB,
+  MADE_SCRIPT,
   type PlanJobOptions,
   type PlanPorts,
   planOptionsOf,
@@ -230,18 +231,21 @@ export class PlanFollower {
     return 'done';
   }
 
-  private async script(step: PlanStep): Promise<'done'> {
+  private async script(step: PlanStep): Promise<'done' | null> {
     const { kind, plan } = this.options;
     const group = plan.groups.find(({ name }) => name === step.group)!;
     const world = { plan: plan.name, kind, job: this.work.jobId, group, run: this.run };
-    await this.ports.scripts.run({
-      script: this.scriptOf(step),
+    const folder = `${this.work.folder}/scripts/${step.number}.${step.attempt}`;
+    // Before it is begun: whoever cleans up ends it.
+    await this.work.making({ kind: MADE_SCRIPT, name: folder });
+    const end = await this.ports.scripts.run({
+      ...{ script: this.scriptOf(step), folder },
       environment: scriptEnvironment(world),
       input: scriptInput(world, (id) => this.jobOf(id)),
-      stop: this.abort,
+      ...{ stop: this.work.stop, leave: this.work.leave },
       say: (line) => this.work.say(line),
     });
-    return 'done';
+    return end === 'left' ? null : 'done';
   }
 
   /** The scripts of a group, and the steps made of them, are in the same order. */

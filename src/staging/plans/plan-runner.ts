@@ -9,7 +9,7 @@ import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../../recover
 import type { ShownJob } from '../jobs/jobs.ts';
 import { type CheckPorts, checkFile, checkPlan, missingOf, type PlanCheck } from './plan-check.ts';
 import { type PlanKind, parsePlan, planKinds } from './plan-file.ts';
-import { endJob, MADE_JOB, type PlanPorts } from './plan-ports.ts';
+import { endJob, MADE_JOB, MADE_SCRIPT, type PlanPorts } from './plan-ports.ts';
 import { PlanFollower } from './plan-run.ts';
 import type { ChosenPoint } from './plan-state.ts';
 import type { ShownPlan } from './plan-store.ts';
@@ -75,11 +75,14 @@ export class PlanRunner implements Runner {
     }
   }
 
-  /** Ends the jobs of the members, the last first. One that will not end keeps none of the others running. */
+  /** Ends scripts, and jobs of members, the last first. One that will not end keeps none of the others running. */
   async clean(made: readonly Made[]): Promise<void> {
     const errors: unknown[] = [];
     for (const { kind, name } of made.toReversed()) {
       if (kind === MADE_JOB) await endJob(this.ports, name).catch((error) => errors.push(error));
+      if (kind === MADE_SCRIPT) {
+        await this.ports.scripts.end(name).catch((error) => errors.push(error));
+      }
     }
     if (errors.length > 0) throw errors[0];
   }

@@ -10,7 +10,8 @@
  *    step that an operator accepts counts as done; its error stays to be seen.
  * 4. A member's job has an id made of the plan's job, the step and the attempt, remembered before it is
  *    launched: after a restart the same id is asked for, so nothing is launched twice.
- * 5. Whether a script that a restart has interrupted was done is not known: it has failed.
+ * 5. A script is run by a keeper that outlives staging (scripts.ts): after a restart the same run is asked
+ *    for, and followed. Of a run that a former version began nobody knows whether its script was done.
  */
 import type { JobError } from '../jobs/job-state.ts';
 import type { Plan, PlanScript } from './plan-file.ts';
@@ -54,6 +55,8 @@ export interface PlanRun {
   readonly job: string;
   readonly parallel: number;
   readonly isStopped: boolean;
+  /** Its scripts have keepers; absent where a former version began the run. */
+  readonly hasKeepers?: boolean;
   readonly steps: readonly PlanStep[];
 }
 
@@ -135,7 +138,7 @@ export function newRun(job: string, plan: Plan, pointOf: (server: string) => Cho
     for (const each of post) add(name, [scriptStep(each)]);
     if (waitAfterMs > 0) add(name, [waitStep(waitAfterMs)]);
   }
-  return { job, parallel: plan.parallel, isStopped: false, steps };
+  return { job, parallel: plan.parallel, isStopped: false, hasKeepers: true, steps };
 }
 
 const waitStep = (waitMs: number): Blank => ({
@@ -175,6 +178,7 @@ function begin(given: PlanRun, nowMs: number): PlanTransition {
   for (const step of given.steps.filter(({ state }) => state === 'running')) {
     if (step.kind === 'member') effects.push({ type: 'launch', step, job: step.job! });
     else if (step.kind === 'wait') effects.push(waitEffect(step));
+    else if (given.hasKeepers === true) effects.push({ type: 'script', step });
     else {
       const message = 'staging was stopped while it ran: whether it was done is not known';
       const hint = 'Look, then plan retry JOB --step N runs it again.';

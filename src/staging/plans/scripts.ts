@@ -4,30 +4,49 @@
  * leads to it and the file must belong to root or to the service's own user, and nobody else may write.
  *
  * A script gets its arguments as a list (no shell), a small environment of its own, JSON on standard input,
- * and a time. Its output goes to the job's log, its exit code decides. Run in a group of processes of its
- * own, which is ended with it.
+ * and a time. Its output goes to the job's log, its exit code decides. It is run by a keeper (script-keeper.ts)
+ * that outlives staging: whoever asks for the same folder again follows the same run, and none is begun twice.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { lstatSync, realpathSync, type Stats, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import type { Clock, Timer } from '../../base/clock.ts';
+import { spawn } from 'node:child_process';
+import { closeSync, lstatSync, openSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { dirname, extname, join } from 'node:path';
+import { type Clock, sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { nodeDisk } from '../../base/node-disk.ts';
 import { formatDuration } from '../../base/units.ts';
 import type { PlanScript } from './plan-file.ts';
+import {
+  claim,
+  isAlive,
+  type ProcessMark,
+  readBegun,
+  readEnd,
+  readScript,
+  send,
+  signalGroup,
+  TERM_MS,
+  writeSpec,
+} from './script-folder.ts';
+import type { ScriptEnd } from './script-keeper.ts';
+import { ScriptOutput } from './script-output.ts';
 
-const TERM_MS = 5000;
-const MAX_LINES = 1000;
-const MAX_LINE = 500;
+const LOOK_MS = 100;
+/** A keeper that was told to end, and does not. */
+const GRACE_MS = 3 * TERM_MS;
 const OTHERS_WRITE = 0o022;
 const STICKY = 0o1000;
 
 export interface ScriptRun {
   readonly script: PlanScript;
+  /** Of this run alone: what lies there says whether it was begun, and how it ended. */
+  readonly folder: string;
   readonly environment: Readonly<Record<string, string>>;
   /** For standard input. */
   readonly input: string;
   /** Ends it. */
   readonly stop: AbortSignal;
+  /** Leaves it running. */
+  readonly leave: AbortSignal;
   say(line: string): void;
 }
 
@@ -57,41 +76,85 @@ export class Scripts {
     return path;
   }
 
-  /** Resolves when it has ended well. ERR_PLAN_SCRIPT, and what `pathOf` refuses. */
-  async run(run: ScriptRun): Promise<void> {
-    const path = this.pathOf(run.script.script);
-    if (run.stop.aborted) throw stopped(run);
-    const child = begun(path, run);
-    const end = endOf(child, path);
-    tellOutput(child, run);
-    feed(child, run.input);
-    let isLate = false;
-    let killer = this.clock.after(run.script.timeoutMs, () => {
-      isLate = true;
-      killer = this.endGroup(child, run);
-    });
-    const onStop = () => {
-      killer.cancel();
-      killer = this.endGroup(child, run);
-    };
-    run.stop.addEventListener('abort', onStop);
-    try {
-      const how = await end;
-      if (run.stop.aborted) throw stopped(run);
-      const limit = formatDuration(run.script.timeoutMs);
-      if (isLate) throw failed(run, `did not end within ${limit}`);
-      if (how !== 0) throw failed(run, typeof how === 'number' ? `exit code ${how}` : how);
-    } finally {
-      killer.cancel();
-      run.stop.removeEventListener('abort', onStop);
-      killGroup(child, 'SIGKILL', run); // what it has left behind
-      for (const stream of child.stdio) stream?.destroy();
+  /**
+   * Begins it, or follows what an earlier life has begun in the folder. Resolves when it has ended well, or
+   * was left ('left'). ERR_PLAN_SCRIPT, and what `pathOf` refuses.
+   */
+  async run(run: ScriptRun): Promise<'done' | 'left'> {
+    const { folder, script, stop, leave, say } = run;
+    const keeper = (await readBegun(folder)) === null ? await this.begin(run) : null;
+    const output = new ScriptOutput(folder, (line) => say(`${script.script}: ${line}`));
+    for (;;) {
+      // In this order: what was alive before the end was looked for has not ended unseen.
+      const isKept = await this.isKept(folder, keeper);
+      const end = await readEnd(folder);
+      await output.tell();
+      if (stop.aborted) {
+        await this.end(folder);
+        await output.tell();
+        throw failed(run, 'was ended');
+      }
+      if (end !== null) return verdict(run, end);
+      if (leave.aborted) return 'left';
+      if (!isKept) return await this.lost(run);
+      await sleep(this.clock, LOOK_MS);
     }
   }
 
-  private endGroup(child: ChildProcess, run: ScriptRun): Timer {
-    killGroup(child, 'SIGTERM', run);
-    return this.clock.after(TERM_MS, () => killGroup(child, 'SIGKILL', run));
+  /** Ends what runs in the folder, and sees to it that nothing begins there. */
+  async end(folder: string): Promise<void> {
+    if (!(await nodeDisk.exists(folder)) || (await claim(folder, null))) return;
+    const keeper = await readBegun(folder);
+    const startMs = this.clock.monotonicMs();
+    if (isAlive(keeper)) send(keeper!.pid, 'SIGTERM');
+    while (isAlive(keeper)) {
+      if (this.clock.monotonicMs() - startMs > GRACE_MS) send(keeper!.pid, 'SIGKILL');
+      await sleep(this.clock, LOOK_MS);
+    }
+    if ((await readEnd(folder)) === null) signalGroup(await readScript(folder), 'SIGKILL');
+  }
+
+  /** Its keeper. What lies in the folder may be what a life left that died before it was begun. */
+  private async begin(run: ScriptRun): Promise<{ hasEnded: boolean }> {
+    const { folder, script, environment, input } = run;
+    const path = this.pathOf(script.script);
+    if (run.stop.aborted) throw failed(run, 'was ended');
+    await nodeDisk.makeDirectory(folder);
+    const { arguments: words, timeoutMs } = script;
+    await writeSpec(folder, { path, arguments: words, environment, input, timeoutMs });
+    const keeper = { hasEnded: false };
+    const log = openSync(join(folder, 'keeper.log'), 'a', 0o600);
+    try {
+      const child = spawn(process.execPath, [KEEPER, folder], {
+        ...{ cwd: folder, env: {}, detached: true, stdio: ['ignore', 'ignore', log] },
+      });
+      child.on('error', () => {
+        keeper.hasEnded = true;
+      });
+      child.on('exit', () => {
+        keeper.hasEnded = true;
+      });
+      child.unref();
+    } finally {
+      closeSync(log);
+    }
+    return keeper;
+  }
+
+  private async isKept(folder: string, keeper: { hasEnded: boolean } | null): Promise<boolean> {
+    const wasThere = keeper !== null && !keeper.hasEnded;
+    const begun: ProcessMark | null = await readBegun(folder);
+    return begun === null ? wasThere : isAlive(begun);
+  }
+
+  /** Nobody knows how it ended, or whether it did: what is left of it is ended, and an operator looks. */
+  private async lost(run: ScriptRun): Promise<never> {
+    await this.end(run.folder);
+    const wasBegun = (await readBegun(run.folder))?.pid !== 0;
+    const what = wasBegun
+      ? 'what ran it is gone: whether it was done is not known'
+      : 'could not be begun';
+    throw failed(run, `${what} (see ${join(run.folder, 'keeper.log')})`);
   }
 
   private trustedFolder(given: string): string {
@@ -112,7 +175,16 @@ const refuse = (code: 'ERR_PLAN_SCRIPT' | 'ERR_PLAN_SCRIPTS_DIR', message: strin
   new UnderstudyError(code, message);
 const failed = ({ script }: ScriptRun, why: string): UnderstudyError =>
   refuse('ERR_PLAN_SCRIPT', `script ${script.script}: ${why}`);
-const stopped = (run: ScriptRun): UnderstudyError => failed(run, 'was ended');
+
+const KEEPER = join(import.meta.dirname, `script-keeper${extname(import.meta.filename)}`);
+
+function verdict(run: ScriptRun, { code, signal, isLate, problem }: ScriptEnd): 'done' {
+  if (problem !== null) throw failed(run, problem);
+  if (isLate) throw failed(run, `did not end within ${formatDuration(run.script.timeoutMs)}`);
+  if (signal !== null) throw failed(run, `ended by ${signal}`);
+  if (code !== 0) throw failed(run, `exit code ${code}`);
+  return 'done';
+}
 
 /** Null: not there. */
 function look<Value>(ask: () => Value): Value | null {
@@ -131,66 +203,5 @@ function requireTrust(path: string, { uid, mode }: Stats): void {
   }
   if ((mode & OTHERS_WRITE) !== 0) {
     throw refuse('ERR_PLAN_SCRIPTS_DIR', `${path} can be written by others`);
-  }
-}
-
-/** What is wrong with the file itself is told by the child; other reasons are thrown. ERR_PLAN_SCRIPT. */
-function begun(path: string, { script, environment }: ScriptRun): ChildProcess {
-  try {
-    return spawn(path, script.arguments, {
-      ...{ cwd: dirname(path), env: environment, detached: true, stdio: 'pipe' },
-    });
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const message = `script ${script.script}: ${path} cannot be started: ${code}`;
-    throw new UnderstudyError('ERR_PLAN_SCRIPT', message, {}, cause);
-  }
-}
-
-/** The exit code, or what ended it. */
-function endOf(child: ChildProcess, path: string): Promise<number | string> {
-  return new Promise((resolve) => {
-    child.on('error', (cause: NodeJS.ErrnoException) => {
-      resolve(`${path} cannot be started: ${cause.code}`);
-    });
-    child.on('exit', (code, signal) => resolve(code ?? `ended by ${signal}`));
-  });
-}
-
-function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals, { script, say }: ScriptRun) {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, signal);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    // Gone: that is what was wanted.
-    if (code !== 'ESRCH') say(`${script.script}: cannot be ended: ${code}`);
-  }
-}
-
-/** A script that does not read what it is told is none the worse for it. */
-function feed({ stdin }: ChildProcess, input: string): void {
-  stdin?.on('error', () => stdin.destroy());
-  stdin?.end(input);
-}
-
-function tellOutput(child: ChildProcess, { script, say }: ScriptRun): void {
-  let lines = 0;
-  const tell = (line: string) => {
-    lines += 1;
-    if (lines <= MAX_LINES) say(`${script.script}: ${line.slice(0, MAX_LINE)}`);
-    if (lines === MAX_LINES + 1) say(`${script.script}: it says more, which is left out`);
-  };
-  for (const stream of [child.stdout, child.stderr]) {
-    let rest = '';
-    stream?.setEncoding('utf8');
-    stream?.on('data', (text: string) => {
-      const parts = (rest + text).split('\n');
-      rest = parts.pop()!.slice(0, MAX_LINE);
-      for (const line of parts) tell(line);
-    });
-    stream?.on('close', () => {
-      if (rest !== '') tell(rest);
-    });
   }
 }

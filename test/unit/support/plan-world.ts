@@ -18,8 +18,8 @@ import type {
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans.ts';
-import type { ImageReader, ListedPoint, PointFilter, Store } from '../../../src/store/types.ts';
-import { fakePoint } from './fake-backend.ts';
+import type { ListedPoint, Store } from '../../../src/store/types.ts';
+import { pointOf, storeOf } from './plan-store.ts';
 
 export type Act =
   | 'up'
@@ -101,11 +101,6 @@ export class ActingLauncher implements Launcher {
   }
 }
 
-export const pointOf = (server: string, minute: number): ListedPoint => ({
-  ...fakePoint(`${server}-${String(minute).padStart(2, '0')}`),
-  ...{ server, time: new Date(Date.UTC(2026, 10, 20, 10, minute)).toISOString() },
-});
-
 export const shop = (changes: Record<string, unknown> = {}) => ({
   name: 'shop',
   groups: [
@@ -146,32 +141,9 @@ export class PlanWorld {
   }
 
   get store(): Store {
-    const find = async (id: string) => {
-      const point = this.points.find((each) => each.id === id);
-      if (point === undefined) throw new UnderstudyError('ERR_POINT_NOT_FOUND', `no point ${id}`);
-      return point;
-    };
-    const store: Partial<Store> = {
-      point: find,
-      points: async ({ server, toMs = Number.POSITIVE_INFINITY, after }: PointFilter) =>
-        after !== undefined
-          ? []
-          : this.points.filter((each) => each.server === server && Date.parse(each.time) <= toMs),
-      lastCommitted: async (server) =>
-        this.points.find((each) => each.server === server && each.missingVolumes.length === 0) ??
-        null,
-      servers: async () =>
-        this.points.map(({ server }) => ({ server, volumes: [], newestPoint: null })),
-      openImage: async (id) => {
-        await find(id);
-        this.openReaders += 1;
-        const close = () => {
-          this.openReaders -= 1;
-        };
-        return { sizeBytes: 4096, close } as Partial<ImageReader> as ImageReader;
-      },
-    };
-    return store as Store;
+    return storeOf(this.points, (change) => {
+      this.openReaders += change;
+    });
   }
 
   /** Staging starts, over what a former life has left. */

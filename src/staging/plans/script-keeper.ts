@@ -1,0 +1,177 @@
+/**
+ * Keeps one script of a plan, as a process of its own: neither a stop nor the death of staging ends the
+ * script, lets it run beyond its time, or loses how it ended. Staging follows by what lies in the folder
+ * (script-folder.ts), in this life or the next.
+ *
+ *   node script-keeper.js FOLDER
+ *
+ * SIGTERM ends the script: its group gets SIGTERM, and 5 s later SIGKILL. What a script leaves running in
+ * its group is ended with it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { dirname } from 'node:path';
+import { holdProcess, sleep, systemClock } from '../../base/clock.ts';
+import { UnderstudyError } from '../../base/errors.ts';
+import { nodeDisk } from '../../base/node-disk.ts';
+import {
+  claim,
+  markOf,
+  readSpec,
+  type ScriptSpec,
+  send,
+  TERM_MS,
+  writeEnd,
+  writeScript,
+} from './script-folder.ts';
+
+export interface ScriptEnd {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** It was ended because its time was over. */
+  readonly isLate: boolean;
+  /** Why it could not be started; null: it was. */
+  readonly problem: string | null;
+}
+
+/** Somebody wants it ended. */
+const asked = new AbortController();
+const DRAIN_MS = 1000;
+const MAX_LINES = 1000;
+const MAX_LINE = 500;
+
+/** Lines, in the order in which they come, each appended at once; no more than anybody would read. */
+class Output {
+  private readonly path: string;
+  private writing: Promise<void> = Promise.resolve();
+  private lines = 0;
+
+  constructor(folder: string) {
+    this.path = `${folder}/output`;
+  }
+
+  follow(stream: NodeJS.ReadableStream | null): void {
+    let rest = '';
+    stream?.setEncoding('utf8');
+    stream?.on('data', (text: string) => {
+      const parts = (rest + text).split('\n');
+      rest = parts.pop()!.slice(0, MAX_LINE);
+      for (const line of parts) this.say(line);
+    });
+    stream?.on('close', () => {
+      if (rest !== '') this.say(rest);
+    });
+  }
+
+  written(): Promise<void> {
+    return this.writing;
+  }
+
+  private say(line: string): void {
+    this.lines += 1;
+    if (this.lines <= MAX_LINES) this.append(line.slice(0, MAX_LINE));
+    if (this.lines === MAX_LINES + 1) this.append('it says more, which is left out');
+  }
+
+  /** A full disk loses lines, and never the script. */
+  private append(line: string): void {
+    this.writing = this.writing
+      .then(async () => {
+        const file = await nodeDisk.open(this.path, 'write');
+        try {
+          await file.write([Buffer.from(`${line}\n`)], await file.size());
+        } finally {
+          await file.close();
+        }
+      })
+      .catch((error: Error) => void process.stderr.write(`${error.message}\n`));
+  }
+}
+
+/** What is wrong with the file itself is told by the child; other reasons are thrown. */
+function begun(spec: ScriptSpec): ChildProcess {
+  const { path, environment: env } = spec;
+  return spawn(path, spec.arguments, { cwd: dirname(path), env, detached: true, stdio: 'pipe' });
+}
+
+const cannotStart = (path: string, cause: unknown): ScriptEnd => ({
+  ...{ code: null, signal: null, isLate: false },
+  problem: `${path} cannot be started: ${(cause as NodeJS.ErrnoException).code}`,
+});
+
+async function run(spec: ScriptSpec, folder: string): Promise<ScriptEnd> {
+  const output = new Output(folder);
+  let child: ChildProcess;
+  try {
+    child = begun(spec);
+    const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
+    // An error before it runs ends this wait, too.
+    const end = exit.catch((error: unknown) => error);
+    const closed = Promise.allSettled([child.stdout!, child.stderr!].map((s) => once(s, 'close')));
+    for (const stream of [child.stdout, child.stderr]) output.follow(stream);
+    // A script that does not read what it is told is none the worse for it.
+    child.stdin!.on('error', () => child.stdin!.destroy());
+    child.stdin!.end(spec.input);
+    return await followed(spec, { child, end, closed, output, folder });
+  } catch (cause) {
+    if (cause instanceof UnderstudyError) throw cause;
+    return cannotStart(spec.path, cause);
+  }
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly end: Promise<unknown>;
+  readonly closed: Promise<unknown>;
+  readonly output: Output;
+  readonly folder: string;
+}
+
+async function followed(
+  { path, timeoutMs }: ScriptSpec,
+  { child, end, closed, output, folder }: Running,
+): Promise<ScriptEnd> {
+  const { pid } = child;
+  const mark = pid === undefined ? null : markOf(pid);
+  let isLate = false;
+  const endGroup = (signal: NodeJS.Signals) => pid !== undefined && send(-pid, signal);
+  const endSoon = () => {
+    endGroup('SIGTERM');
+    return systemClock.after(TERM_MS, () => endGroup('SIGKILL'));
+  };
+  let killer = systemClock.after(timeoutMs, () => {
+    isLate = true;
+    killer = endSoon();
+  });
+  const onAsked = () => {
+    killer.cancel();
+    killer = endSoon();
+  };
+  if (asked.signal.aborted) onAsked();
+  else asked.signal.addEventListener('abort', onAsked);
+  if (mark !== null) await writeScript(folder, mark);
+  const how = await end;
+  killer.cancel();
+  if (!Array.isArray(how)) return cannotStart(path, how);
+  endGroup('SIGKILL'); // what it has left behind
+  await Promise.race([closed, sleep(systemClock, DRAIN_MS)]);
+  for (const stream of child.stdio) (stream as { destroy(): void } | null)?.destroy();
+  await output.written();
+  const [code, signal] = how as [number | null, string | null];
+  return { code, signal, isLate, problem: null };
+}
+
+async function keep(folder: string): Promise<void> {
+  const spec = await readSpec(folder);
+  const mark = markOf(process.pid);
+  if (spec === null || mark === null || !(await claim(folder, mark))) return;
+  await writeEnd(folder, await run(spec, folder));
+}
+
+const release = holdProcess();
+process.on('SIGTERM', () => asked.abort());
+try {
+  await keep(process.argv[2]!);
+} finally {
+  release();
+}
