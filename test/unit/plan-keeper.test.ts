@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
+import type { Job } from '../../src/staging/jobs/job-state.ts';
+import { readRecord, writeRecord } from '../../src/staging/jobs/record-file.ts';
 import {
   claim,
   isAlive,
@@ -88,11 +90,14 @@ describe('a script that runs while staging is stopped', () => {
 
   it('is ended by the next life where the plan was being given up', async () => {
     const id = await begin(`${SLOW}exit 0`);
+    await expect.poll(() => existsSync(`${folderOf(id)}/script`)).toBe(true);
     const script = (await readScript(folderOf(id)))!;
-    // Durable that it is to end, and nothing more: as a kill between the two leaves it.
-    const asked = world.jobs.cancel(id);
     await world.jobs.close();
-    await asked;
+    // Durable that it is to end, and nothing more: as a kill between the two leaves it.
+    const record = path(`data/jobs/${id}/job.json`);
+    const job = await readRecord<Job>(nodeDisk, record, 'understudy-job 1');
+    await writeRecord(nodeDisk, record, 'understudy-job 1', { ...job, ending: 'cancelled' });
+    expect(isAlive(script)).toBe(true);
     await world.open();
     await world.until(id, isCleaned);
     expect(world.jobs.find(id).outcome).toBe('cancelled');
