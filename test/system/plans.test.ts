@@ -72,7 +72,7 @@ const plan = {
       members: [
         {
           ...{ server: 'db1', waitFor: 'check', timeout: '10m', maxAge: '1d' },
-          options: { ...vm, probe: 'http:/', keepRunning: true, timeoutMs: BOOT_MS },
+          options: { ...vm, probe: 'http:/', timeoutMs: BOOT_MS },
         },
       ],
     },

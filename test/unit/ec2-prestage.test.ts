@@ -102,6 +102,16 @@ const isAt = (server: string, point: string) =>
   expect.poll(() => of(server)?.volumes[0]?.point, { timeout: 40_000, interval: 5 }).toBe(point);
 const settled = (server: string) =>
   expect.poll(() => of(server)?.state, { timeout: 40_000, interval: 5 }).toBe('current');
+/** A server whose chain is at its first point. */
+async function chained(blocks: number): Promise<{ web: Source; first: string }> {
+  const web = new Source('web1', blocks);
+  const first = await web.point(store);
+  await open();
+  await isAt('web1', first);
+  await settled('web1');
+  return { web, first };
+}
+
 const count = (call: string) => world.double.calls.filter((name) => name === call).length;
 const headOf = (server: string) => of(server)!.volumes[0]!.snapshotId!;
 const snapshots = () => [...world.double.ebs.snapshots.keys()];
@@ -136,11 +146,7 @@ async function drill(point: string, server: string): Promise<void> {
 
 describe('a chain', () => {
   it('follows the newest point by what differs, and a launch uploads the last difference alone', async () => {
-    const web = new Source('web1', 12);
-    const first = await web.point(store);
-    await open();
-    await isAt('web1', first);
-    await settled('web1');
+    const { web } = await chained(12);
     expect(of('web1')).toMatchObject({ putBlocks: 12, error: null, isOn: true });
     const second = await web.point(store, 10, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 9000);
     await prestage!.run('web1');
@@ -165,11 +171,7 @@ describe('a chain', () => {
   });
 
   it('holds its point against retention, also after a restart, and lets go of the former one', async () => {
-    const web = new Source('web1', 4);
-    const first = await web.point(store);
-    await open();
-    await isAt('web1', first);
-    await settled('web1');
+    const { web, first } = await chained(4);
     const second = await web.point(store, 5);
     expect(await store.applyRetention({ drop: [first] })).toEqual([]);
     await prestage!.stop();
@@ -186,26 +188,6 @@ describe('a chain', () => {
     expect(await store.applyRetention({ drop: [second] })).toHaveLength(1);
   });
 
-  it('interrupted in the middle of an upload, goes on with it after a restart', async () => {
-    const web = new Source('web1', 40);
-    const point = await web.point(store);
-    let puts = 0;
-    world.double.fault = (call) => {
-      puts += call === 'PutSnapshotBlock' ? 1 : 0;
-      return undefined;
-    };
-    await open({}, { putsPerSecond: 1e6, backgroundPerSecond: 0.05 });
-    await expect.poll(() => puts, { timeout: 40_000, interval: 5 }).toBeGreaterThan(15);
-    await prestage!.stop();
-    expect(puts).toBeLessThan(40);
-    await open();
-    await isAt('web1', point);
-    expect(count('StartSnapshot')).toBe(1);
-    // Forty, and what was on its way when it was interrupted.
-    expect(puts).toBeLessThan(50);
-    expect(web.holds(headOf('web1'))).toBe(true);
-  });
-
   /** Is interrupted when some of `web`'s blocks are put; how many, so far. */
   async function interrupted(web: Source): Promise<{ point: string; puts: () => number }> {
     const point = await web.point(store);
@@ -219,6 +201,18 @@ describe('a chain', () => {
     await prestage!.stop();
     return { point, puts: () => puts };
   }
+
+  it('interrupted in the middle of an upload, goes on with it after a restart', async () => {
+    const web = new Source('web1', 40);
+    const { point, puts } = await interrupted(web);
+    expect(puts()).toBeLessThan(40);
+    await open();
+    await isAt('web1', point);
+    expect(count('StartSnapshot')).toBe(1);
+    // Forty, and what was on its way when it was interrupted.
+    expect(puts()).toBeLessThan(50);
+    expect(web.holds(headOf('web1'))).toBe(true);
+  });
 
   it('goes on with an upload though newer points have come: they take the difference', async () => {
     const web = new Source('web1', 40);
@@ -254,11 +248,7 @@ describe('a chain', () => {
   });
 
   it('begins anew when its snapshot has vanished, or its point has gone', async () => {
-    const web = new Source('web1', 4);
-    const first = await web.point(store);
-    await open();
-    await isAt('web1', first);
-    await settled('web1');
+    const { web, first } = await chained(4);
     const lost = headOf('web1');
     world.double.ebs.snapshots.delete(lost);
     await prestage!.run('web1');
@@ -325,11 +315,7 @@ describe('switches', () => {
   });
 
   it('without --ec2-prestage nothing moves on, and what is there is lent all the same', async () => {
-    const web = new Source('web1', 4);
-    const first = await web.point(store);
-    await open();
-    await isAt('web1', first);
-    await settled('web1');
+    const { web, first } = await chained(4);
     await prestage!.stop();
     const second = await web.point(store, 5);
     await open(null);

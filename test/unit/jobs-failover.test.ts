@@ -17,6 +17,7 @@ import {
   type ScriptedLauncher,
   until,
   untilTold,
+  upOf,
 } from './support/jobs-world.ts';
 
 let world: JobsWorld;
@@ -41,8 +42,7 @@ describe('a failover', () => {
 
   it('that is up is not cancelled; stopped it keeps its product and its point, and starts again', async () => {
     const before = await start();
-    const { id } = await before.start(failover());
-    await until(before, id, isUp);
+    const id = await upOf(before, failover());
     await expect(before.cancel(id)).rejects.toMatchObject({ code: 'ERR_JOB_KEEPS' });
     await expect(before.startAgain(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
     await expect(before.discard(id)).rejects.toMatchObject({ code: 'ERR_JOB_STATE' });
@@ -75,8 +75,7 @@ describe('a failover', () => {
 
   it('that serves is found again though its point cannot be opened; one that is not up has failed', async () => {
     const before = await start();
-    const { id } = await before.start(failover());
-    await until(before, id, isUp);
+    const id = await upOf(before, failover());
     launcher.script = async (launch) => {
       await launch.making(OVERLAY);
       const { leave } = launch;
@@ -120,8 +119,7 @@ describe('a failover', () => {
       return withProduct(launch);
     };
     const before = await start();
-    const { id } = await before.start(failover());
-    await until(before, id, isUp);
+    const id = await upOf(before, failover());
     expect(backend.openReaders()).toBe(0);
     expect(before.find(id).standsAlone).toBe(true);
     await before.stop(id);
@@ -140,8 +138,7 @@ describe('a failover', () => {
     let isFull = false;
     const disk = fullDisk(() => isFull);
     const jobs = await start(disk);
-    const { id } = await jobs.start(failover());
-    await until(jobs, id, isUp);
+    const id = await upOf(jobs, failover());
     await jobs.stop(id);
     await until(jobs, id, cleanedUp);
     isFull = true;

@@ -29,6 +29,7 @@ import {
   type ScriptedRunner,
   until,
   untilTold,
+  upOf,
 } from './support/jobs-world.ts';
 
 let world: JobsWorld;
@@ -46,8 +47,7 @@ afterEach(() => world.close());
 describe('a job', () => {
   it('holds its point while it runs, is stopped, cleaned up, logged and remembered', async () => {
     const jobs = await start();
-    const { id } = await jobs.start(drill());
-    await until(jobs, id, isUp);
+    const id = await upOf(jobs);
     expect(backend.openReaders()).toBe(1);
     expect(jobs.find(id)).toMatchObject({ state: 'running', access: { serial: 'socat' } });
     await jobs.stop(id);
@@ -77,8 +77,7 @@ describe('a job', () => {
 
   it('that is cancelled is cancelled, and a stop after it changes nothing', async () => {
     const jobs = await start();
-    const { id } = await jobs.start(drill());
-    await until(jobs, id, isUp);
+    const id = await upOf(jobs);
     await jobs.cancel(id);
     await until(jobs, id, cleanedUp);
     expect(jobs.find(id).outcome).toBe('cancelled');
@@ -130,8 +129,7 @@ describe('a job', () => {
 describe('after a restart of staging', () => {
   it('what runs was left running, is launched again with its notes, and its point is held at once', async () => {
     const before = await start();
-    const { id } = await before.start(drill());
-    await until(before, id, isUp);
+    const id = await upOf(before);
     await before.close();
     expect(launcher.cleaned).toEqual([]);
     expect(backend.openReaders()).toBe(0);
@@ -146,8 +144,7 @@ describe('after a restart of staging', () => {
 
   it('what is gone has failed, and is cleaned up', async () => {
     const before = await start();
-    const { id } = await before.start(drill());
-    await until(before, id, isUp);
+    const id = await upOf(before);
     await before.close();
     launcher.script = async () => {
       throw new UnderstudyError('ERR_LAUNCH_GONE', 'gone');
@@ -300,8 +297,7 @@ describe('a launch', () => {
   it('is told whether it is a drill or a failover', async () => {
     const jobs = await start();
     for (const kind of ['drill', 'failover'] as const) {
-      const { id } = await jobs.start({ ...drill(), kind });
-      await until(jobs, id, isUp);
+      const id = await upOf(jobs, { ...drill(), kind });
       expect(jobs.find(id).kind).toBe(kind);
       expect(launcher.launches.at(-1)).toMatchObject({ kind, server: 'web1' });
     }
@@ -309,8 +305,7 @@ describe('a launch', () => {
 
   it('whose record a former version wrote is a drill', async () => {
     const before = await start();
-    const { id } = await before.start(drill());
-    await until(before, id, isUp);
+    const id = await upOf(before);
     await before.close();
     const path = join(root, 'data/jobs', id, 'job.json');
     const { kind: _new, ...former } = await readRecord<Job>(nodeDisk, path, 'understudy-job 1');

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { renderJob } from '../../src/cli/jobs.ts';
 import { launchRequest } from '../../src/staging/plans/plan-check.ts';
 import { parsePlan } from '../../src/staging/plans/plan-file.ts';
-import { isCleaned, isHalted, isUp, PlanWorld, shop, states } from './support/plan-world.ts';
+import { isCleaned, isHalted, isUp, PlanWorld, states } from './support/plan-world.ts';
 
 const memberOf = (member: object) =>
   parsePlan({ name: 'p', groups: [{ name: 'g', members: [{ server: 'a', ...member }] }] })
@@ -42,10 +42,8 @@ describe('the drill of a plan', () => {
 
   it('ends what a former try has left up before it tries a member again', async () => {
     world.launcher.acts.set('web1', 'bad');
-    await world.open();
     const members = [{ server: 'web1', waitFor: 'check' }];
-    await world.plans.apply(shop({ groups: [{ name: 'web', members }] }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups: [{ name: 'web', members }] });
     await world.until(id, isHalted);
     expect(world.jobs.find(`${id}.1.1`)).toMatchObject({ phase: 'up', outcome: null });
     world.launcher.acts.set('web1', 'pass');
@@ -62,9 +60,7 @@ describe('the drill of a plan', () => {
     ['stop', 'cancelled'],
   ] as const)('shows no step as running after a %s', async (how, outcome) => {
     world.launcher.acts.set('db2', 'hang');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await world.until(`${id}.1.1`, isUp);
     await world.until(id, (job) => states(job) === 'done running waiting');
     await world.jobs[how](id);

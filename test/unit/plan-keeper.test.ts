@@ -16,7 +16,7 @@ import {
   writeSpec,
 } from '../../src/staging/plans/script-folder.ts';
 import { Scripts } from '../../src/staging/plans/scripts.ts';
-import { isCleaned, isHalted, isUp, PlanWorld, shop } from './support/plan-world.ts';
+import { isCleaned, isHalted, isUp, PlanWorld } from './support/plan-world.ts';
 
 let world: PlanWorld;
 beforeEach(() => {
@@ -36,11 +36,9 @@ const SLOW =
 
 async function begin(body: string, script: object = {}): Promise<string> {
   world.script('slow', body);
-  await world.open();
   const pre = { script: 'slow', ...script };
   const members = [{ server: 'db1' }];
-  await world.plans.apply(shop({ groups: [{ name: 'g', pre, members }] }));
-  const { id } = await world.start('drill');
+  const id = await world.begin('drill', { groups: [{ name: 'g', pre, members }] });
   await expect.poll(ran, { timeout: 8000 }).toBe('ran\n');
   return id;
 }

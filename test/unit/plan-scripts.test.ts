@@ -31,9 +31,7 @@ describe('a script', () => {
     process.env.UNDERSTUDY_CANARY = 'secret';
     world.script('before', 'for each; do echo "got <$each>"; done; env >../env; cat >../in1');
     world.script('after', 'cat >../in2; echo done >&2');
-    await world.open();
-    await world.plans.apply(shop({ groups }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups });
     await until(id, isUp);
     const log = await world.jobs.log(id);
     expect(log).toContain('before: got <a b>\n');
@@ -58,10 +56,8 @@ describe('a script', () => {
 
   it('that the system will not start halts the plan, with its reason', async () => {
     world.script('after', 'exit 0');
-    await world.open();
     const post = { script: 'after', arguments: ['x'.repeat(200_000)] };
-    await world.plans.apply(shop({ groups: [{ name: 'g', members: [], post }] }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups: [{ name: 'g', members: [], post }] });
     await until(id, isHalted);
     expect(world.jobs.find(id).steps![0]!.error).toMatchObject({
       ...{ code: 'ERR_PLAN_SCRIPT', message: expect.stringContaining('cannot be started: E2BIG') },
@@ -75,10 +71,8 @@ describe('a script', () => {
     ['kill -9 $$', '5s', 'ended by SIGKILL'],
   ])('that fails halts the plan: %s', async (body, timeout, message) => {
     world.script('after', body);
-    await world.open();
     const post = { script: 'after', timeout };
-    await world.plans.apply(shop({ groups: [{ name: 'g', members: [], post }] }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups: [{ name: 'g', members: [], post }] });
     await until(id, isHalted);
     const { error } = world.jobs.find(id).steps![0]!;
     expect(error).toMatchObject({

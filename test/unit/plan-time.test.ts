@@ -1,6 +1,6 @@
 /** What a wrong clock, staging's absence, or another member's trouble must not do to a member of a plan. */
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { isCleaned, isHalted, isUp, PlanWorld, shop, states } from './support/plan-world.ts';
+import { isCleaned, isHalted, isUp, PlanWorld, states } from './support/plan-world.ts';
 
 let world: PlanWorld;
 beforeEach(() => {
@@ -10,9 +10,9 @@ afterEach(() => world.close());
 
 it('a plan gives no member up because the clock has leapt, or staging was away', async () => {
   world.launcher.acts.set('db1', 'hang');
-  await world.open();
-  await world.plans.apply(shop({ groups: [{ name: 'data', members: [{ server: 'db1' }] }] }));
-  const { id } = await world.start('failover');
+  const id = await world.begin('failover', {
+    groups: [{ name: 'data', members: [{ server: 'db1' }] }],
+  });
   await expect.poll(() => world.eventsOf('launch')).toEqual(['db1']);
   world.leapMs = 7 * 86_400_000;
   await new Promise((resolve) => setTimeout(resolve, 600));
@@ -27,10 +27,8 @@ it('a plan gives no member up because the clock has leapt, or staging was away',
 it('a drill whose last member will not end ends the others all the same, and says so', async () => {
   await world.close();
   world = new PlanWorld(['db1', 'web1']);
-  await world.open();
   const groups = ['db1', 'web1'].map((server) => ({ name: server, members: [{ server }] }));
-  await world.plans.apply(shop({ groups }));
-  const { id } = await world.start('drill');
+  const id = await world.begin('drill', { groups });
   await world.until(id, isUp);
   world.launcher.acts.set('web1', 'stuck');
   await world.jobs.stop(id);
@@ -62,9 +60,9 @@ it('one whose kept disks were discarded is launched anew', async () => {
 /** A failover whose one member has come up, and has failed then. */
 async function halted(): Promise<string> {
   world.launcher.acts.set('db1', 'gone');
-  await world.open();
-  await world.plans.apply(shop({ groups: [{ name: 'data', members: [{ server: 'db1' }] }] }));
-  const { id } = await world.start('failover');
+  const id = await world.begin('failover', {
+    groups: [{ name: 'data', members: [{ server: 'db1' }] }],
+  });
   await world.until(id, isHalted);
   await world.until(`${id}.1.1`, isCleaned);
   world.launcher.acts.delete('db1');

@@ -24,9 +24,7 @@ const eventsOf = (word: string) => world.eventsOf(word);
 
 describe('a plan as a drill', () => {
   it('brings its groups up in order, stays up, and ends its members, the last first', async () => {
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(id, isUp);
     const job = world.jobs.find(id);
     expect(states(job)).toBe('done done done');
@@ -46,9 +44,7 @@ describe('a plan as a drill', () => {
   });
 
   it('launches no more members at once than it may', async () => {
-    await world.open();
-    await world.plans.apply(shop({ parallel: 1 }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { parallel: 1 });
     await until(id, isUp);
     expect(world.launcher.mostRunning).toBe(1);
   });
@@ -56,9 +52,7 @@ describe('a plan as a drill', () => {
   it('goes on past an optional member, is halted by a critical one, and by a retry goes on', async () => {
     world.launcher.acts.set('db2', 'fail');
     world.launcher.acts.set('web1', 'fail');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(id, isHalted);
     expect(states(world.jobs.find(id))).toBe('done failed failed');
     expect(world.jobs.find(id).steps![2]!.error).toMatchObject({ message: 'web1 broke' });
@@ -77,11 +71,9 @@ describe('a plan as a drill', () => {
 
   it('ends by itself where its members end with their checks', async () => {
     for (const server of ['db1', 'db2', 'web1']) world.launcher.acts.set(server, 'pass');
-    await world.open();
     const members = ['db1', 'db2'].map((server) => ({ server, waitFor: 'check' }));
     const groups = [{ name: 'data', members }, shop().groups[1]];
-    await world.plans.apply(shop({ groups }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups });
     await until(id, isCleaned);
     expect(world.jobs.find(id)).toMatchObject({ outcome: 'done' });
     expect(world.jobs.find(`${id}.1.1`).options).toMatchObject({ check: true });
@@ -90,10 +82,8 @@ describe('a plan as a drill', () => {
 
   it('gives a member up that is not up in its time', async () => {
     world.launcher.acts.set('db1', 'hang');
-    await world.open();
     const members = [{ server: 'db1', timeout: '1s' }];
-    await world.plans.apply(shop({ groups: [{ name: 'data', members }] }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups: [{ name: 'data', members }] });
     await until(id, isHalted);
     expect(world.jobs.find(id).steps![0]!.error!.code).toBe('ERR_PLAN_TIMEOUT');
     await until(`${id}.1.1`, isCleaned);
@@ -102,9 +92,7 @@ describe('a plan as a drill', () => {
 
   it('that is stopped while a member is being started leaves nothing behind', async () => {
     world.launcher.acts.set('db1', 'late');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(id, ({ made }) => made.length > 0);
     await new Promise((resolve) => setTimeout(resolve, 100));
     await world.jobs.stop(id);
@@ -131,9 +119,7 @@ describe('a plan as a drill', () => {
 
 describe('a plan as a failover', () => {
   it('is done when all are up, and leaves them', async () => {
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('failover');
+    const id = await world.begin('failover');
     await until(id, isCleaned);
     expect(world.jobs.find(id).outcome).toBe('done');
     expect(eventsOf('clean')).toEqual([]);
@@ -144,9 +130,7 @@ describe('a plan as a failover', () => {
 describe('a server', () => {
   it('is not brought up for real twice: by another plan, nor beside a failover', async () => {
     world.launcher.acts.set('db1', 'hang');
-    await world.open();
-    await world.plans.apply(shop({ parallel: 1 }));
-    const { id } = await world.start('failover');
+    const id = await world.begin('failover', { parallel: 1 });
     const checked = await world.runner.dryRun('shop', 'failover', null);
     expect(checked.members.map(({ problem }) => problem?.code)).toEqual(
       Array(3).fill('ERR_JOB_RUNNING'),
@@ -176,10 +160,8 @@ describe('a full disk', () => {
           : nodeDisk.open(path, mode),
     };
     world.script('slow', ': >../ran; while [ ! -e ../go ]; do sleep 0.02; done');
-    await world.open();
     const members = [{ server: 'db1' }];
-    await world.plans.apply(shop({ groups: [{ name: 'g', pre: 'slow', members }] }));
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill', { groups: [{ name: 'g', pre: 'slow', members }] });
     await expect.poll(() => existsSync(join(world.root, 'ran'))).toBe(true);
     isFull = true;
     writeFileSync(join(world.root, 'go'), '');
@@ -198,9 +180,7 @@ describe('a failover whose check fails', () => {
   it('runs on and is not launched beside itself; an operator accepts it, and the plan goes on', async () => {
     world.launcher.acts.set('web1', 'bad');
     world.script('after', 'exit 0');
-    await world.open();
-    await world.plans.apply(shop({ groups: web }));
-    const { id } = await world.start('failover');
+    const id = await world.begin('failover', { groups: web });
     await until(id, isHalted);
     const job = world.jobs.find(`${id}.1.1`);
     expect(job).toMatchObject({ state: 'running', options: { check: true, keepRunning: true } });
@@ -217,9 +197,7 @@ describe('a failover whose check fails', () => {
   it('is launched again when it was stopped', async () => {
     world.launcher.acts.set('web1', 'bad');
     world.script('after', 'exit 0');
-    await world.open();
-    await world.plans.apply(shop({ groups: web }));
-    const { id } = await world.start('failover');
+    const id = await world.begin('failover', { groups: web });
     await until(id, isHalted);
     await world.jobs.stop(`${id}.1.1`);
     await until(`${id}.1.1`, isCleaned);
@@ -231,10 +209,8 @@ describe('a failover whose check fails', () => {
 
   it('is left running where it takes too long, and that is said', async () => {
     world.launcher.acts.set('web1', 'slow');
-    await world.open();
     const members = [{ server: 'web1', waitFor: 'check', timeout: '1s' }];
-    await world.plans.apply(shop({ groups: [{ name: 'web', members }] }));
-    const { id } = await world.start('failover');
+    const id = await world.begin('failover', { groups: [{ name: 'web', members }] });
     await until(id, isHalted);
     expect(world.jobs.find(id).steps![0]!.error).toMatchObject({
       ...{ code: 'ERR_PLAN_TIMEOUT' },
@@ -336,9 +312,7 @@ describe('the command line', () => {
 describe('staging is started again', () => {
   it('while members are launched: each is followed, none is launched twice', async () => {
     world.launcher.acts.set('db1', 'hang');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(`${id}.2.1`, isUp);
     await world.jobs.close();
     world.launcher.acts.delete('db1');
@@ -356,9 +330,7 @@ describe('staging is started again', () => {
 
   it('after a member was remembered and before it was launched: it is launched', async () => {
     world.launcher.acts.set('db1', 'hang');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(`${id}.2.1`, isUp);
     await world.jobs.close();
     // As a crash leaves it between the two: the plan knows the job, nothing else does.
@@ -370,9 +342,7 @@ describe('staging is started again', () => {
   });
 
   it('while a plan is being stopped: what its members run is ended all the same', async () => {
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(id, isUp);
     void world.jobs.stop(id);
     await world.jobs.close();
@@ -416,9 +386,7 @@ describe('the dry run', () => {
 
   it('an optional member that cannot be launched fails at its turn, alone', async () => {
     world.launcher.acts.set('db2', 'unfit');
-    await world.open();
-    await world.plans.apply(shop());
-    const { id } = await world.start('drill');
+    const id = await world.begin('drill');
     await until(id, isUp);
     expect(states(world.jobs.find(id))).toBe('done failed done');
     expect(eventsOf('launch')).toEqual(['db1', 'web1']);

@@ -101,6 +101,21 @@ async function begin({ away }: Life): Promise<ScriptedAgent> {
   return agent;
 }
 
+/** The original has a point, and the failback has begun. */
+async function admitting(fake = new FakeStore()): Promise<{ now: Life; end: Promise<unknown> }> {
+  const now = await life(fake);
+  await firstPoint(now);
+  const end = now.runner.run(now.work);
+  await now.reaches('admitting');
+  return { now, end };
+}
+
+async function left(now: Life, end: Promise<unknown>): Promise<void> {
+  now.leave.abort();
+  expect(await end).toBe('left');
+  await now.servers.stop();
+}
+
 const written = (failbacks: Failbacks, volume: string, point: string) =>
   failbacks.written(JOB, {
     ...{ volume, point, chunks: 8, different: 1, writtenBytes: 65_536, words: ['home-words'] },
@@ -188,10 +203,7 @@ describe('a failback', () => {
 
   it('that is given up gives the name back, and keeps the points of both', async () => {
     const fake = new FakeStore();
-    const now = await life(fake);
-    await firstPoint(now);
-    const end = now.runner.run(now.work);
-    await now.reaches('admitting');
+    const { now, end } = await admitting(fake);
     const agent = await arrive(now);
     now.stop.abort();
     await end;
@@ -207,10 +219,7 @@ describe('a failback', () => {
 
   it('takes the newest point as the last where the instance is gone, if it is told to', async () => {
     const fake = new FakeStore();
-    const now = await life(fake);
-    await firstPoint(now);
-    const end = now.runner.run(now.work);
-    await now.reaches('admitting');
+    const { now, end } = await admitting(fake);
     const agent = await arrive(now);
     agent.connection.abort();
     await expect.poll(() => now.failbacks.find(JOB).connected).toBe(false);
@@ -220,17 +229,12 @@ describe('a failback', () => {
     await now.failbacks.finish(JOB, true);
     await now.reaches('fenced');
     expect(now.failbacks.find(JOB).lastPoint).toBe('point-2');
-    now.leave.abort();
-    expect(await end).toBe('left');
-    await now.servers.stop();
+    await left(now, end);
   });
 
   it('does not end without a volume that the original had, nor without a point of the instance', async () => {
     const fake = new FakeStore();
-    const now = await life(fake);
-    await firstPoint(now);
-    const end = now.runner.run(now.work);
-    await now.reaches('admitting');
+    const { now, end } = await admitting(fake);
     await ScriptedAgent.greet(now.away, instance).refusal();
     await now.reaches('replicating');
     const said = (what: RegExp) =>
@@ -250,9 +254,7 @@ describe('a failback', () => {
     now.said.length = 0;
     await said(/point-2 lacks \/b/);
     expect(now.phase()).toBe('finishing');
-    now.leave.abort();
-    expect(await end).toBe('left');
-    await now.servers.stop();
+    await left(now, end);
   });
 
   it('that begins while the original comes home on another board is not forgotten', async () => {
@@ -278,19 +280,14 @@ describe('a failback', () => {
   });
 
   it('says what the instance lacks before it is ready', async () => {
-    const now = await life(new FakeStore());
-    await firstPoint(now);
-    const end = now.runner.run(now.work);
-    await now.reaches('admitting');
+    const { now, end } = await admitting();
     await ScriptedAgent.greet(now.away, instance).refusal();
     await now.reaches('replicating');
     expect(now.failbacks.find(JOB).message).toMatch(/waits for the recovery instance's agent/);
     const other = { ...instance, volumes: [{ ...instance.volumes[0]!, volume: '/dev/nvme0n1' }] };
     await ScriptedAgent.connect(now.away, other);
     expect(now.failbacks.find(JOB).message).toMatch(/does not replicate \/a, \/b .*nvme0n1/);
-    now.leave.abort();
-    await end;
-    await now.servers.stop();
+    await left(now, end);
   });
 
   it('is a job: goes on in its next life, and gives the name back when it is cancelled', async () => {

@@ -11,7 +11,7 @@ import { nodeDisk } from '../../../src/base/node-disk.ts';
 import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/launcher.ts';
 import type { LaunchOptions, Runner, Work, WorkKind } from '../../../src/recovery/runner.ts';
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
-import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
+import { Jobs, type LaunchRequest, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type FakeBackend, fakeBackend } from './fake-backend.ts';
 
 export const POINT = '20261120T103107.123Z-00000002';
@@ -144,5 +144,11 @@ export function hastyClock(times: number): { clock: Clock; delays: number[] } {
 export const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
 export const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>
   expect.poll(() => isSo(jobs.find(id)), { timeout: 5000 }).toBe(true);
+/** A job that has come up. */
+export async function upOf(jobs: Jobs, request: LaunchRequest = drill()): Promise<string> {
+  const { id } = await jobs.start(request);
+  await until(jobs, id, isUp);
+  return id;
+}
 export const cleanedUp = (job: ShownJob) => job.state === 'cleaned';
 export const isUp = (job: ShownJob) => job.phase === 'up';

@@ -165,6 +165,13 @@ export class PlanWorld {
     Object.assign(this, plans);
   }
 
+  /** Staging starts, takes the plan `shop` so changed, and runs it: its job. */
+  async begin(kind: 'drill' | 'failover', changes: Record<string, unknown> = {}): Promise<string> {
+    await this.open();
+    await this.plans.apply(shop(changes));
+    return (await this.start(kind)).id;
+  }
+
   start(kind: 'drill' | 'failover', at: string | null = null): Promise<ShownJob> {
     return this.jobs.startWork({ kind: 'plan', server: '', options: { plan: 'shop', kind, at } });
   }
