@@ -4,6 +4,7 @@
  *
  *   DATA/jobs/ID/job.json        record-file.ts, magic "understudy-job 1"
  *   DATA/jobs/ID/log             lines "TIME TEXT", only appended
+ *   DATA/jobs/ID/scripts/...     runs of a plan's scripts (plans/script-folder.ts)
  *   DATA/jobs/ID/...             the launcher's evidence (console.log, screenshot.png, ...)
  *   DATA/boot-checks/POINT.json  record-file.ts, magic "understudy-boot-check 1"
  */

@@ -16,7 +16,6 @@ import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { diskError, nodeDisk } from '../../base/node-disk.ts';
 import { readRecord, writeRecord } from '../jobs/record-file.ts';
-import type { ScriptEnd } from './script-keeper.ts';
 
 const disk: Disk = nodeDisk;
 
@@ -36,6 +35,15 @@ export interface ScriptSpec {
 export interface ProcessMark {
   readonly pid: number;
   readonly start: string;
+}
+
+export interface ScriptEnd {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** It was ended because its time was over. */
+  readonly isLate: boolean;
+  /** Why it could not be started; null: it was. */
+  readonly problem: string | null;
 }
 
 const NOBODY: ProcessMark = { pid: 0, start: '' };

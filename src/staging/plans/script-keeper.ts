@@ -18,6 +18,7 @@ import {
   claim,
   markOf,
   readSpec,
+  type ScriptEnd,
   type ScriptSpec,
   send,
   TERM_MS,
@@ -25,14 +26,8 @@ import {
   writeScript,
 } from './script-folder.ts';
 
-export interface ScriptEnd {
-  readonly code: number | null;
-  readonly signal: string | null;
-  /** It was ended because its time was over. */
-  readonly isLate: boolean;
-  /** Why it could not be started; null: it was. */
-  readonly problem: string | null;
-}
+/** What it is started with. */
+export type KeeperWords = readonly [folder: string];
 
 /** Somebody wants it ended. */
 const asked = new AbortController();
@@ -171,7 +166,8 @@ async function keep(folder: string): Promise<void> {
 const release = holdProcess();
 process.on('SIGTERM', () => asked.abort());
 try {
-  await keep(process.argv[2]!);
+  const [folder] = process.argv.slice(2) as unknown as KeeperWords;
+  await keep(folder);
 } finally {
   release();
 }

@@ -22,12 +22,13 @@ import {
   readBegun,
   readEnd,
   readScript,
+  type ScriptEnd,
   send,
   signalGroup,
   TERM_MS,
   writeSpec,
 } from './script-folder.ts';
-import type { ScriptEnd } from './script-keeper.ts';
+import type { KeeperWords } from './script-keeper.ts';
 import { ScriptOutput } from './script-output.ts';
 
 const LOOK_MS = 100;
@@ -125,7 +126,8 @@ export class Scripts {
     const keeper = { hasEnded: false };
     const log = openSync(join(folder, 'keeper.log'), 'a', 0o600);
     try {
-      const child = spawn(process.execPath, [KEEPER, folder], {
+      const words: KeeperWords = [folder];
+      const child = spawn(process.execPath, [KEEPER, ...words], {
         ...{ cwd: folder, env: {}, detached: true, stdio: ['ignore', 'ignore', log] },
       });
       child.on('error', () => {
