@@ -189,7 +189,8 @@ describe('after a restart of staging', () => {
     expect(jobs.uncleaned().map((job) => job.id)).toEqual([id]);
     expect(renderJob(jobs.find(id))).toMatch(/not cleaned up: it will not go; try \d at 20/);
     expect(renderJob({ ...jobs.find(id), target: 'ec2' })).toContain('and may cost money');
-    expect(delays.slice(0, 3)).toEqual([5000, 10_000, 20_000]);
+    // Told when it is durable; the timer is set a moment later.
+    await expect.poll(() => delays.slice(0, 3)).toEqual([5000, 10_000, 20_000]);
     launcher.cleanFails = false;
     await until(jobs, id, cleanedUp);
     expect(jobs.find(id)).toMatchObject({ cleanError: null, cleanTries: 0, cleanAgainAt: null });
