@@ -1,11 +1,12 @@
 /** The target `qemu`: the contract of launchers, with real machines, and disks that do not boot. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import type { Launch } from '../../src/recovery/launcher.ts';
+import { nbdkitWords } from '../../src/recovery/qemu/image-server.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
 import type { LaunchEnd, LaunchKind } from '../../src/recovery/runner.ts';
 import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
@@ -16,6 +17,8 @@ import {
   launchOf,
 } from '../unit/support/launcher-suite.ts';
 import { launchWorld } from './helpers/launch-world.ts';
+import { askGuest, BOOT_MS, freePort } from './helpers/machines.ts';
+import { waitFor } from './helpers/wait.ts';
 
 const launcher = createQemuLauncher(systemClock);
 const worldOf = (disk: Buffer, options: Record<string, unknown>) =>
@@ -41,18 +44,49 @@ async function runUntil(
   return running;
 }
 
-it('boots a disk that has nothing but an EFI system partition, found by its partition table', async () => {
-  const world = await worldOf(readFileSync(bootDisk('uefi')), { bus: 'nvme', check: true });
+it('boots a disk by its EFI system partition alone, and on NVMe waits while the point is away', async () => {
+  const port = await freePort();
+  const far = { network: 'user', forward: `${port}:80`, check: true, keepRunning: true };
+  const world = await worldOf(readFileSync(bootDisk('uefi')), { bus: 'nvme', ...far });
   const record = new LaunchRecord();
+  const stop = new AbortController();
+  const signals = { stop: stop.signal, leave: new AbortController().signal };
   try {
     const checked = await launcher.check(world.options, world.point, world.openImage, 'drill');
     expect(checked).toMatchObject({ firmware: 'uefi' });
-    expect(await launcher.run(launchOf(world, record, checked))).toBe('done');
+    const launch = launchOf(world, record, checked, signals);
+    const running = launcher.run(launch);
+    running.catch(() => undefined);
+    const isUp = () => record.check !== null;
+    await waitFor('the login prompt', isUp, { timeoutMs: BOOT_MS });
     expect(record.check).toMatchObject({ passed: true, detail: 'drilled login:' });
+    // Away for longer than the guest's driver has patience: it gives its controller up, and gets it back.
+    expect(await askGuest(port, 'patience', '1000', BOOT_MS)).toBe('set');
+    await world.cut();
+    const answer = askGuest(port, 'far', '1200', BOOT_MS);
+    answer.catch(() => undefined);
+    const said = () => readFileSync(join(launch.folder, 'console.log'), 'latin1');
+    const isReset = () => said().includes('timeout, reset controller');
+    await waitFor('a reset of the controller', isReset, { timeoutMs: BOOT_MS });
+    await world.restore();
+    expect(await answer).toBe('read');
+    expect(said()).not.toMatch(/I\/O error/);
+    stop.abort();
+    expect(await running).toBe('done');
   } finally {
     await launcher.clean(record.made);
     await world.close();
   }
+});
+
+it('asks for a point in two layers: each try of the outer one is all tries of the inner one', async () => {
+  const address = { url: 'x', socketPath: 'x', cookieFile: 'x' };
+  const filters = nbdkitWords(address, '/x', 0).filter((word) => word.startsWith('--filter'));
+  const words = ['--log=stderr', '--unix', '-', ...filters, '--filter=error', 'null', '1M'];
+  const failing = ['error-pread-rate=100%', 'retry-request-retries=1', 'retry-request-delay=1'];
+  const read = ['--run', 'qemu-io -f raw -r -c "read 0 512" "$uri"; true'];
+  const { stderr } = spawnSync('nbdkit', [...words, ...failing, ...read], { encoding: 'utf8' });
+  expect(stderr.match(/injecting EIO error into pread/g)).toHaveLength(4);
 });
 
 it('goes on with the copy after a reboot of this machine, on the disks that it has kept', async () => {

@@ -79,6 +79,9 @@ const programs: Readonly<Record<string, string>> = {
   rows: 'cat /var/ledger',
   fill: 'dd if=/dev/urandom of=/var/fill bs=65536 count=$QUERY_STRING 2>/dev/null && sync && echo filled',
   uuid: 'cat /sys/class/dmi/id/product_uuid',
+  patience: 'echo $QUERY_STRING >/sys/block/nvme0n1/queue/io_timeout && echo set',
+  far: `dd if=/dev/nvme0n1 of=/dev/null bs=65536 skip=$QUERY_STRING count=1 iflag=direct 2>/dev/null &&
+    echo read || echo failed`,
   fetch: String.raw`printf 'GET / HTTP/1.0\r\n\r\n' |
     nc -w 3 ${'$'}{QUERY_STRING%:*} ${'$'}{QUERY_STRING#*:} | tail -n 1 | grep . || echo unreachable`,
 };

@@ -85,6 +85,8 @@ describe("QEMU's command line", () => {
     expect(text).not.toContain('copy-on-read');
     expect(text).toContain('virtio-blk-pci,drive=disk0');
     expect(qemuWords({ ...failover, bus: 'nvme' }).join(' ')).not.toContain('error=');
+    // As long as the image server asks on, the machine waits for the image server.
+    expect(text).toContain('"reconnect-delay":86400');
   });
 
   it('of a disk that stands alone opens nothing else, whatever its file may name', () => {
@@ -126,6 +128,16 @@ describe("nbdkit's command line", () => {
     expect(words).toContain("cookie-script=cat '/a'\\''b/cookie'");
     expect(words).toContain('--readonly');
     expect(words.join(' ')).not.toMatch(/ (cookie|password|header)=/);
+  });
+
+  it('asks on for a day at least, within what its filter takes', () => {
+    const words = nbdkitWords({ url: 'u', socketPath: '/s', cookieFile: '/c' }, '/run/x', 0);
+    const told = (name: string) =>
+      Number(words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1));
+    const tries = told('retry-request-retries');
+    const layers = words.filter((word) => word === '--filter=retry-request').length;
+    expect(tries).toBeLessThanOrEqual(1000);
+    expect((tries + 1) ** layers * told('retry-request-delay')).toBeGreaterThan(86_400);
   });
 });
 

@@ -54,6 +54,8 @@ export const vmPaths = (runFolder: string) => ({
   serial: `${runFolder}/serial.sock`,
 });
 
+/** An image server that was killed while staging was away is started again when that is back. */
+const DAY_S = 86_400;
 const VNC_BASE_PORT = 5900;
 const MIB = 2 ** 20;
 /** A comma ends a value in QEMU's option lists; doubled, it is one. */
@@ -82,7 +84,7 @@ function nodesOf(spec: VmSpec, disk: VmDisk, index: number): object[] {
   const server = { type: 'unix', path: socketPath };
   const point = {
     ...{ driver: 'raw', 'node-name': names.point, 'read-only': true },
-    file: { driver: 'nbd', server, 'reconnect-delay': 60 },
+    file: { driver: 'nbd', server, 'reconnect-delay': spec.isDurable ? DAY_S : 60 },
   };
   const top = topName(spec, disk, index);
   const keeper = { driver: 'copy-on-read', 'node-name': top, file: names.disk };

@@ -9,9 +9,13 @@ import type { Clock } from '../../base/clock.ts';
 import type { ImageAddress } from '../launcher.ts';
 import { startProgram } from './programs.ts';
 
-const RENEW_S = 600;
-/** So long a restart of staging may take before the guest sees an error. */
-const PATIENCE_S = 300;
+/** Soon after staging has come back, what asks has a credential that it takes. */
+const RENEW_S = 30;
+/**
+ * Staging may be away so long before the guest sees an error: 25 hours, with a try a second. The filter takes
+ * 1000 tries at most, so it is there twice: the outer one asks the inner one again.
+ */
+const TRIES = 300;
 
 export const imageServerPaths = (runFolder: string, index: number) => ({
   pidfile: join(runFolder, `disk${index}.pid`),
@@ -24,10 +28,10 @@ export function nbdkitWords(address: ImageAddress, runFolder: string, index: num
   const { pidfile, socketPath } = imageServerPaths(runFolder, index);
   return [
     ...['--log=stderr', '--readonly', '--unix', socketPath, '--pidfile', pidfile],
-    ...['--filter=retry-request', 'curl', `url=${address.url}`],
+    ...['--filter=retry-request', '--filter=retry-request', 'curl', `url=${address.url}`],
     ...[`unix-socket-path=${address.socketPath}`, 'protocols=http', 'timeout=60'],
     ...[`cookie-script=cat ${quoted(address.cookieFile)}`, `cookie-script-renew=${RENEW_S}`],
-    ...[`retry-request-retries=${PATIENCE_S}`, 'retry-request-delay=1'],
+    ...[`retry-request-retries=${TRIES}`, 'retry-request-delay=1'],
   ];
 }
 

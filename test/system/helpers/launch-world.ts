@@ -14,11 +14,18 @@ import type { LaunchWorld } from '../../unit/support/launcher-suite.ts';
 const TOKEN = 'a-token';
 const POINT = '20261120T103107.123Z-00000002';
 
+/** The service that gives images can be away, as when it is restarted or has no power. */
+export interface CuttableWorld extends LaunchWorld {
+  cut(): Promise<void>;
+  /** Whoever asked meanwhile asks on at the same place. */
+  restore(): Promise<void>;
+}
+
 export async function launchWorld(
   launcher: Launcher,
   disk: Buffer,
   options: Record<string, unknown>,
-): Promise<LaunchWorld> {
+): Promise<CuttableWorld> {
   const root = mkdtempSync(join(tmpdir(), 'uvm-'));
   const fake = fakeBackend(disk.subarray(0, 0));
   const openImage = async (): Promise<ImageReader> => ({
@@ -29,10 +36,15 @@ export async function launchWorld(
     close: () => undefined,
   });
   const backend = { ...fake, store: { ...fake.store, openImage } };
-  const door = new ImageDoor({
-    ...{ runFolder: join(root, 'door'), clock: systemClock, log: silentLog, token: TOKEN },
-  });
-  door.serve(createApiHandler(backend, TOKEN));
+  const openDoor = (): ImageDoor => {
+    const opened = new ImageDoor({
+      ...{ runFolder: join(root, 'door'), clock: systemClock, log: silentLog, token: TOKEN },
+    });
+    opened.serve(createApiHandler(backend, TOKEN));
+    return opened;
+  };
+  let door = openDoor();
+  const imageAddress = () => door.address(POINT, VOLUME, join(root, 'door/cookies'));
   const { volumes, ...rest } = fakePoint(POINT);
   const point: ListedPoint = { ...rest, volumes: [{ ...volumes[0]!, sizeBytes: disk.length }] };
   // The door's own folder is not the launch's.
@@ -41,7 +53,12 @@ export async function launchWorld(
     ...{ launcher, root: launchRoot, point, isLasting: true },
     options: { accel: 'tcg', memoryBytes: 256 * 2 ** 20, ...options },
     openImage,
-    imageAddress: () => door.address(POINT, VOLUME, join(root, 'door/cookies')),
+    imageAddress,
+    cut: () => door.close(),
+    async restore() {
+      door = openDoor();
+      await imageAddress();
+    },
     async close() {
       await door.close();
       for (const folder of [root, launchRoot]) rmSync(folder, { recursive: true, force: true });
