@@ -6,7 +6,8 @@
 import yargs, { type Argv } from 'yargs';
 import { UnderstudyError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import { allCommands, type CommandGroup, type CommandSpec } from './command.ts';
+import type { CommandGroup, CommandSpec } from './command.ts';
+import { missingWords, unknownWords } from './guidance.ts';
 import type { OptionSpec } from './option.ts';
 import { environmentName } from './settings.ts';
 
@@ -91,24 +92,37 @@ function addGroup(parser: Argv, group: CommandGroup, choose: Choose, above = '')
         if (example !== undefined) inner.example(example.line, example.does);
       }
       for (const within of group.groups ?? []) addGroup(inner, within, choose, `${words} `);
-      return inner
-        .usage(`understudy ${words} COMMAND\n\n${group.summary}`)
-        .demandCommand(1, `understudy ${words} needs a command; see --help`);
+      return inner.usage(`understudy ${words} COMMAND\n\n${group.summary}`).demandCommand(1);
     },
     handler: () => undefined,
   });
 }
 
-/** yargs counts arguments; people want to know which one is missing. */
+type Telling = [RegExp, (match: RegExpExecArray) => string];
+
+/** yargs speaks of arguments and counts them; people want to know which word is wrong, and what is right. */
 function plainly(message: string, groups: readonly CommandGroup[], words: readonly string[]) {
-  if (!message.startsWith('Not enough non-option arguments')) return message;
-  const command = groups
-    .flatMap(allCommands)
-    .find(({ path }) => path.every((word, index) => words[index] === word));
-  const wanted = (command?.positionals ?? []).filter(({ isOptional }) => isOptional !== true);
-  if (command === undefined || wanted.length === 0) return message;
-  const names = wanted.map(({ name, describe }) => `<${name}> (${describe})`).join(' and ');
-  return `understudy ${command.path.join(' ')} needs ${names}`;
+  const tellings: readonly Telling[] = [
+    [/^Not enough non-option arguments/, () => missingWords(groups, words)],
+    [/^Unknown arguments?: (.+)/s, ([, names]) => unknown(names!.split(', '))],
+    [/^Not enough arguments following: (.+)/, ([, name]) => `--${name} needs a value`],
+    [
+      /^Invalid values:\s+Argument: (\S+), Given: (.+?), Choices: (.+)/s,
+      ([, name, given, choices]) =>
+        `--${name}: ${given} is none of ${choices!.replaceAll('"', '')}`,
+    ],
+  ];
+  const unknown = (names: readonly string[]) =>
+    unknownWords(groups, words, names, [
+      ...commonOptions.map(({ name }) => name),
+      'help',
+      'version',
+    ]);
+  for (const [pattern, tell] of tellings) {
+    const match = pattern.exec(message);
+    if (match !== null) return tell(match);
+  }
+  return message;
 }
 
 /** Parses what was typed after `understudy`. */
@@ -129,9 +143,12 @@ export async function parseCommandLine(
     .version(VERSION)
     .completion('completion', 'Print a completion script for bash or zsh')
     .epilogue(footer)
-    .demandCommand(1, 'a command is missing; see --help')
+    .demandCommand(1)
     .fail((message, error) => {
-      throw error ?? new UnderstudyError('ERR_USAGE', plainly(message, groups, words));
+      // Some of its complaints come as errors of its own.
+      if (error !== undefined && error !== null && error.name !== 'YError') throw error;
+      const said = message ?? error?.message ?? '';
+      throw new UnderstudyError('ERR_USAGE', plainly(said, groups, words));
     });
   addOptions(parser, commonOptions);
   for (const group of groups) {

@@ -35,8 +35,8 @@ function withoutCall(cause: NodeJS.ErrnoException): string {
   return message.slice(code.length + 2, end < 0 ? undefined : end);
 }
 
-/** `verbose` adds the stack, causes included. */
-export function describeFailure(thrown: unknown, verbose: boolean): Failure {
+/** `verbose` adds the stack, causes included; `help` is the command that explains what was typed wrongly. */
+export function describeFailure(thrown: unknown, verbose: boolean, help?: string): Failure {
   const error =
     thrown instanceof UnderstudyError
       ? thrown
@@ -44,7 +44,7 @@ export function describeFailure(thrown: unknown, verbose: boolean): Failure {
   const spec = errorCatalogue[error.code];
   const lines = [
     `error: ${singleLine(error.message)}${causeText(error)}${contextText(error)} (${error.code})`,
-    `hint: ${spec.hint}`,
+    `hint: ${error.code === 'ERR_USAGE' && help !== undefined ? `see ${help}` : spec.hint}`,
   ];
   if (verbose) {
     for (let at: unknown = error; at instanceof Error; at = at.cause) {

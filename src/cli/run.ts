@@ -9,6 +9,7 @@ import { allCommands, type CommandSpec } from './command.ts';
 import { commandGroups } from './commands/index.ts';
 import { createContext, type Surroundings } from './context.ts';
 import { describeFailure } from './failure.ts';
+import { helpFor } from './guidance.ts';
 import { environmentName, parseConfig, type Settings, settleOptions } from './settings.ts';
 
 const knownOptions: ReadonlySet<string> = new Set(
@@ -73,7 +74,8 @@ export async function runCommandLine(
     verbose = settings.flag('verbose');
     return (await command.run(createContext(surroundings, verbose), settings)) ?? 0;
   } catch (error) {
-    const failure = describeFailure(afterSignal(error, surroundings.stop), verbose);
+    const help = helpFor(commandGroups, words);
+    const failure = describeFailure(afterSignal(error, surroundings.stop), verbose, help);
     stderr.write(`${failure.lines.join('\n')}\n`);
     return failure.exitCode;
   }
