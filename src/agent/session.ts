@@ -2,7 +2,9 @@
  * One connection to staging at a time: greeting, heartbeat, messages in and frames out. What arrives from
  * a connection that was given up is ignored. Holds no policy: when to dial is the state machine's.
  */
+
 import { type ErrorCode, errorCatalogue, UnderstudyError } from '../base/errors.ts';
+import { formatDuration } from '../base/units.ts';
 import { decodeMessage, encodeMessage } from '../protocol/codec.ts';
 import {
   type AgentMessage,
@@ -171,7 +173,7 @@ export class Session implements FrameSink {
       limitMs: SILENCE_MS,
       sendPing: (id) => this.sendMessage({ type: 'ping', id }),
       onSilent: (silentMs) => {
-        const message = `nothing heard from staging for ${Math.round(silentMs)} ms`;
+        const message = `nothing heard from staging for ${formatDuration(silentMs)}`;
         this.connection?.abort();
         this.lost(new UnderstudyError('ERR_CONNECTION_SILENT', message), false);
       },

@@ -43,25 +43,29 @@ function parseScaled(text: string, units: Record<string, number>, what: string):
 
 /** "64MiB" -> bytes. Throws ERR_USAGE. */
 export const parseSize = (text: string): number => parseScaled(text, sizeUnits, 'size');
+/** "20MiB/s", or "20MiB" -> bytes a second; 0 stands for no limit. Throws ERR_USAGE. */
+export const parseRate = (text: string): number =>
+  parseScaled(text.trim().replace(/\/s$/, ''), sizeUnits, 'rate (20MiB/s)');
 /** "5s", "10m", "1d" -> milliseconds. A unit is mandatory. Throws ERR_USAGE. */
 export const parseDuration = (text: string): number => parseScaled(text, durationUnits, 'duration');
 
-/** 1536 -> "1.5 KiB". */
+/** 1536 -> "1.50 KiB", 20480 -> "20.0 KiB". */
 export function formatSize(bytes: number): string {
   const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
   let value = bytes;
   let unit = 0;
-  while (Math.abs(value) >= 1024 && unit < names.length - 1) {
+  // What would be rounded up to 1024 is one of the next unit.
+  while (Math.abs(value) >= (unit === 0 ? 1024 : 1023.95) && unit < names.length - 1) {
     value /= 1024;
     unit += 1;
   }
-  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${names[unit]}`;
+  return `${unit === 0 ? value : value.toFixed(Math.abs(value) < 9.995 ? 2 : 1)} ${names[unit]}`;
 }
 
-/** 65000 -> "1m 5s". */
+/** 250 -> "250 ms", 1500 -> "1.5 s", 65000 -> "1m 5s". */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 60e3) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
   const steps: [string, number][] = [
     ['d', 86400e3],
     ['h', 3600e3],
@@ -69,7 +73,7 @@ export function formatDuration(ms: number): string {
     ['s', 1e3],
   ];
   const parts: string[] = [];
-  let rest = ms;
+  let rest = Math.round(ms / 1000) * 1000;
   for (const [name, size] of steps) {
     const count = Math.floor(rest / size);
     rest -= count * size;

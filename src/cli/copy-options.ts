@@ -1,6 +1,4 @@
 /** Options by which `staging run` copies points to other places, and what they mean. */
-import { UnderstudyError } from '../base/errors.ts';
-import { parseSize } from '../base/units.ts';
 import { parseKeepRules } from '../model/retention.ts';
 import type { CopySettings } from '../staging/service.ts';
 import type { PlaceOptions } from '../store/place.ts';
@@ -11,13 +9,6 @@ import type { Settings } from './settings.ts';
 
 export const verifyChoices = ['none', 'new', 'all'] as const;
 export type VerifyChoice = (typeof verifyChoices)[number];
-
-/** "50MB/s", "50MB" -> bytes a second. ERR_USAGE. */
-export function parseRate(text: string): number {
-  const bytes = parseSize(text.replace(/\/s$/, ''));
-  if (bytes > 0) return bytes;
-  throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (try 50MB/s)`);
-}
 
 /** Options of a destination's bucket, and what they say, under names that begin with `prefix`. */
 export const bucketOptionsOf = (prefix: string): readonly OptionSpec[] =>
@@ -52,9 +43,9 @@ export const copyServiceOptions: readonly OptionSpec[] = [
   },
   {
     name: 'copy-rate',
-    type: 'text',
+    type: 'rate',
     value: 'RATE',
-    describe: 'Copy at most so fast: 50MB/s',
+    describe: 'Copy at most so fast: 50MiB/s',
   },
   {
     name: 'copy-verify',
@@ -69,21 +60,20 @@ export const copyServiceOptions: readonly OptionSpec[] = [
 ];
 
 export function destinationOf(settings: Settings, prefix: string): PlaceOptions {
-  const optionalText = (name: string) =>
-    name === 's3-max-rate' ? undefined : settings.optionalText(`${prefix}${name}`);
-  return writerPlaceOf({ ...settings, optionalText });
+  const optionalText = (name: string) => settings.optionalText(`${prefix}${name}`);
+  // The rate of the source's bucket is not that of the destination's.
+  return writerPlaceOf({ ...settings, optionalText, optionalNumber: () => undefined });
 }
 
 /** ERR_USAGE, ERR_RETENTION_RULES. */
 export async function copySettings(settings: Settings): Promise<CopySettings> {
   const keep = settings.optionalText('copy-keep');
-  const rate = settings.optionalText('copy-rate');
   const everyMs = settings.number('copy-every');
   return {
     places: settings.list('copy-to'),
     everyMs: everyMs === 0 ? null : everyMs,
     keep: keep === undefined ? undefined : parseKeepRules(keep),
-    bytesPerSecond: rate === undefined ? 0 : parseRate(rate),
+    bytesPerSecond: settings.optionalNumber('copy-rate') ?? 0,
     verify: settings.text('copy-verify') as VerifyChoice,
     placeOptions: destinationOf(settings, 'copy-'),
     ...(await keysOf(settings, 'copy-')),

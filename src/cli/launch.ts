@@ -99,9 +99,9 @@ export const vmOptions = (standard: { network: string; copy: string }): readonly
   },
   {
     name: 'copy-rate',
-    type: 'size',
-    value: 'SIZE',
-    describe: 'qemu: copy at most so much a second (as fast as it goes)',
+    type: 'rate',
+    value: 'RATE',
+    describe: 'qemu: copy at most so fast: 50MiB/s',
   },
   {
     name: 'vnc',

@@ -1,6 +1,6 @@
 /** Options and positional words of a command, as data. */
 
-export type OptionType = 'text' | 'list' | 'flag' | 'count' | 'size' | 'duration' | 'time';
+export type OptionType = 'text' | 'list' | 'flag' | 'count' | 'size' | 'rate' | 'duration' | 'time';
 
 export interface OptionSpec {
   readonly name: string;

@@ -1,7 +1,6 @@
 /** Options by which `staging run` keeps EBS snapshots ready, and what they mean. */
 import { UnderstudyError } from '../base/errors.ts';
 import type { PrestageSettings } from '../staging/prestage/ports.ts';
-import { parseRate } from './copy-options.ts';
 import { readText } from './ec2-options.ts';
 import type { OptionSpec } from './option.ts';
 import type { Settings } from './settings.ts';
@@ -29,7 +28,7 @@ export const prestageOptions: readonly OptionSpec[] = [
   },
   {
     name: 'ec2-max-rate',
-    type: 'text',
+    type: 'rate',
     value: 'RATE',
     describe: 'Upload at most so fast for it, all servers together',
     default: '32MiB/s',
@@ -54,7 +53,8 @@ export async function prestageSettings(settings: Settings): Promise<PrestageSett
   if (path !== undefined && named !== undefined) {
     throw new UnderstudyError('ERR_USAGE', '--ec2-plan and --ec2-region: the plan has the region');
   }
-  const bytesPerSecond = parseRate(settings.text('ec2-max-rate'));
+  const bytesPerSecond = settings.number('ec2-max-rate');
+  if (bytesPerSecond === 0) throw new UnderstudyError('ERR_USAGE', '--ec2-max-rate is more than 0');
   const { parseChainPlan } = await import('../recovery/ec2/launch-plan.ts');
   const text = path === undefined ? JSON.stringify({ region: named }) : await readText(path);
   const plan = parseChainPlan(text, path ?? '--ec2-region');

@@ -1,6 +1,5 @@
 /** Options that say where a repository lies and how its bucket is used; the same for all commands. */
 import { UnderstudyError } from '../base/errors.ts';
-import { parseSize } from '../base/units.ts';
 import { parseClasses, parseLock } from '../store/objects/s3-settings.ts';
 import type { PlaceOptions } from '../store/place.ts';
 import type { OptionSpec } from './option.ts';
@@ -16,9 +15,9 @@ export const placeOptions: readonly OptionSpec[] = [
   },
   {
     name: 's3-max-rate',
-    type: 'text',
+    type: 'rate',
     value: 'RATE',
-    describe: 'At most so much to and from the bucket: 50MB/s',
+    describe: 'At most so much to and from the bucket: 50MiB/s',
   },
 ];
 
@@ -39,12 +38,6 @@ export const bucketOptions: readonly OptionSpec[] = [
   },
 ];
 
-function parseRate(text: string): number {
-  const bytes = parseSize(text.replace(/\/s$/, ''));
-  if (bytes > 0) return bytes;
-  throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (50MB/s)`);
-}
-
 function parsed<T>(settings: Settings, name: string, parse: (text: string) => T): T | undefined {
   const text = settings.optionalText(name);
   if (text === undefined) return undefined;
@@ -59,7 +52,7 @@ function parsed<T>(settings: Settings, name: string, parse: (text: string) => T)
 /** What `placeOptions` say. ERR_USAGE. */
 export function readerPlaceOf(settings: Settings): PlaceOptions {
   const endpoint = settings.optionalText('s3-endpoint');
-  const bytesPerSecond = parsed(settings, 's3-max-rate', parseRate);
+  const bytesPerSecond = settings.optionalNumber('s3-max-rate');
   return {
     ...(endpoint !== undefined && { endpoint: urlOf(endpoint) }),
     ...(bytesPerSecond !== undefined && { bytesPerSecond }),

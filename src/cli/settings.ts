@@ -4,7 +4,7 @@
  * handed in. Values are checked here, so that a command sees only what its options allow.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import { parseDuration, parseSize } from '../base/units.ts';
+import { parseDuration, parseRate, parseSize } from '../base/units.ts';
 import type { OptionSpec, PositionalSpec } from './option.ts';
 
 export type SettingValue = string | number | boolean | readonly string[];
@@ -16,7 +16,7 @@ export interface Settings {
   optionalText(name: string): string | undefined;
   list(name: string): readonly string[];
   flag(name: string): boolean;
-  /** Bytes, milliseconds, wall-clock milliseconds or a plain count, by the option's type. */
+  /** Bytes, bytes a second, milliseconds, wall-clock milliseconds or a plain count, by the option's type. */
   number(name: string): number;
   optionalNumber(name: string): number | undefined;
 }
@@ -102,6 +102,7 @@ function parseValue(option: OptionSpec, raw: unknown, nowMs: number): SettingVal
   }
   if (option.type === 'count') return parseCount(text);
   if (option.type === 'size') return parseSize(text);
+  if (option.type === 'rate') return parseRate(text);
   if (option.type === 'duration') return parseDuration(text);
   if (option.type === 'time') return parseTime(text, nowMs);
   if (text === '') throw usage('must not be empty');

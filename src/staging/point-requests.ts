@@ -2,8 +2,10 @@
  * Points that operators asked for: remembered until they come or their time is over, told again to an
  * agent that connects anew.
  */
+
 import type { Clock, Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { formatDuration } from '../base/units.ts';
 import type { ServerId } from '../model/replication.ts';
 
 interface Open {
@@ -28,7 +30,7 @@ export class PointRequests {
     const result = Promise.withResolvers<string>();
     const timer = this.clock.after(timeoutMs, () => {
       this.open.delete(requestId);
-      const message = `no point of ${server} within ${Math.round(timeoutMs / 1000)} s`;
+      const message = `no point of ${server} within ${formatDuration(timeoutMs)}`;
       result.reject(new UnderstudyError('ERR_POINT_TIMEOUT', message, { server }));
     });
     this.open.set(requestId, { server, timer, result });

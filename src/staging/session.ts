@@ -3,9 +3,11 @@
  * the state machine (session-state.ts) and does what it asks for: store, answers, the end. Holds back the
  * network while more lies here than the limits allow (P5). Decides nothing by itself.
  */
+
 import type { Clock, Timer } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { formatDuration } from '../base/units.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
 import type { MachineReport } from '../model/machine.ts';
@@ -112,7 +114,7 @@ export class Session {
       intervalMs: PING_INTERVAL_MS,
       limitMs: SILENCE_MS,
       sendPing: (id) => this.send({ type: 'ping', id }),
-      onSilent: (silentMs) => this.silent(`nothing heard for ${Math.round(silentMs)} ms`),
+      onSilent: (silentMs) => this.silent(`nothing heard for ${formatDuration(silentMs)}`),
     });
     this.helloTimer = ports.clock.after(HELLO_LIMIT_MS, () => {
       if (this.state.phase === 'greeting') this.silent('no Hello');

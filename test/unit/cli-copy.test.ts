@@ -122,7 +122,7 @@ describe('repo copy', () => {
     expect(readdirSync(data)).not.toContain('x');
     for (const wrong of [
       ['--points', 'newest'],
-      ['--rate', '0'],
+      ['--rate', 'fast'],
       ['--verify', 'some'],
       ['--keep', 'x'],
     ]) {

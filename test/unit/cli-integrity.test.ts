@@ -1,10 +1,10 @@
 /** What the commands of checks, repairs and the scrub print, and the words they take. */
 import { describe, expect, it } from 'vitest';
+import { parseRate } from '../../src/base/units.ts';
 import { renderLast } from '../../src/cli/commands/repo-check-last.ts';
 import { renderKeys } from '../../src/cli/commands/repo-key.ts';
 import { renderRebuilt } from '../../src/cli/commands/repo-rebuild-catalog.ts';
 import { renderRepair } from '../../src/cli/commands/repo-repair.ts';
-import { parseRate } from '../../src/cli/commands/staging-scrub.ts';
 import type { ApiScrub } from '../../src/staging/api-types.ts';
 import type { StoredKey } from '../../src/store/keys/repository-keys.ts';
 
@@ -76,11 +76,13 @@ describe('a rate', () => {
   it.each([
     ['20MB/s', 20e6],
     ['1.5MiB/s', 1.5 * 2 ** 20],
+    ['20MB', 20e6],
+    ['0', 0],
   ])('is read from %s', (text, bytes) => {
     expect(parseRate(text)).toBe(bytes);
   });
 
-  it.each(['20MB', '0MB/s', '/s', 'fast'])('is not "%s"', (text) => {
+  it.each(['20MB/m', '-1MB/s', '/s', 'fast'])('is not "%s"', (text) => {
     expect(() => parseRate(text)).toThrow(expect.objectContaining({ code: 'ERR_USAGE' }));
   });
 });

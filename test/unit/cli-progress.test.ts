@@ -1,9 +1,25 @@
 // The progress bar: what it says, and how often.
 import { describe, expect, it } from 'vitest';
+import { formatDuration, formatSize } from '../../src/base/units.ts';
 import { createProgress, progressLine } from '../../src/cli/progress.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 
 const state = { done: 3 << 30, total: 12 << 28, elapsedMs: 2000, note: '' };
+
+it.each([
+  [0, '0 B', '0 ms'],
+  [999.6, '999.6 B', '1.0 s'],
+  [1023, '1023 B', '1.0 s'],
+  [1536, '1.50 KiB', '1.5 s'],
+  [20_480, '20.0 KiB', '20.5 s'],
+  [10_237, '10.0 KiB', '10.2 s'],
+  [59_960, '58.6 KiB', '1m'],
+  [65_000, '63.5 KiB', '1m 5s'],
+  [1_048_570, '1.00 MiB', '17m 29s'],
+  [86_399_700, '82.4 MiB', '1d'],
+])('%d is %s of bytes, %s of time: nothing is rounded up past its unit', (value, size, time) => {
+  expect([formatSize(value), formatDuration(value)]).toEqual([size, time]);
+});
 
 describe('a progress line', () => {
   it('says how much, how fast and how long still', () => {

@@ -6,7 +6,7 @@ import { parseConfig, parseTime, settleOptions } from '../../src/cli/settings.ts
 const options: OptionSpec[] = [
   { name: 'token-file', type: 'text', describe: '', required: true },
   { name: 'cut-interval', type: 'duration', describe: '', default: '5s' },
-  { name: 'bandwidth', type: 'size', describe: '' },
+  { name: 'bandwidth', type: 'rate', describe: '' },
   { name: 'limit', type: 'count', describe: '', default: 50 },
   { name: 'json', type: 'flag', describe: '' },
   { name: 'volume', type: 'list', describe: '' },
@@ -65,7 +65,7 @@ describe('settleOptions', () => {
     [{}, '--token-file is missing (or UNDERSTUDY_TOKEN_FILE)'],
     [{ 'token-file': 'f', limit: '-1' }, '--limit: not a whole number'],
     [{ 'token-file': 'f', limit: '1.5' }, '--limit: not a whole number'],
-    [{ 'token-file': 'f', bandwidth: 'much' }, '--bandwidth: not a size'],
+    [{ 'token-file': 'f', bandwidth: 'much' }, '--bandwidth: not a rate'],
     [{ 'token-file': 'f', 'cut-interval': '5' }, '--cut-interval: not a duration'],
     [{ 'token-file': 'f', tracker: 'magic' }, '--tracker: "magic" is none of auto, bpf, scan'],
     [{ 'token-file': 'f', from: 'yesterday' }, '--from: not a time'],

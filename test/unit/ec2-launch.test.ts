@@ -229,7 +229,7 @@ describe('refusals', () => {
     world.reconnect({}, hurriedClock);
     await expect(launch()).rejects.toMatchObject({
       code: 'ERR_EC2_INSTANCE_FAILED',
-      message: expect.stringContaining('did not pass its status checks within 20 minutes'),
+      message: expect.stringContaining('did not pass its status checks within 20m'),
     });
   });
 

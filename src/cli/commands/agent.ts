@@ -50,9 +50,9 @@ const runOptions: readonly OptionSpec[] = [
   },
   {
     name: 'bandwidth',
-    type: 'size',
-    value: 'SIZE',
-    describe: 'At most so many bytes a second to staging (20MiB); 0 for no limit',
+    type: 'rate',
+    value: 'RATE',
+    describe: 'Send no faster to staging: 20MiB/s',
     default: '0',
   },
   {
@@ -80,7 +80,7 @@ const run: CommandSpec = {
       does: 'by names that survive a change of bus: vda here, nvme0n1 on a recovery instance',
     },
     {
-      line: 'understudy agent run --config /etc/understudy.json --cut-interval 1s --bandwidth 20MiB',
+      line: 'understudy agent run --config /etc/understudy.json --cut-interval 1s --bandwidth 20MiB/s',
       does: 'with the rest in a file',
     },
   ],

@@ -12,7 +12,6 @@ import type { CommandContext, CommandSpec } from '../command.ts';
 import {
   bucketOptionsOf,
   destinationOf,
-  parseRate,
   type VerifyChoice,
   verifyChoices,
 } from '../copy-options.ts';
@@ -87,7 +86,7 @@ const offlineOptions: readonly OptionSpec[] = [
     value: 'POLICY',
     describe: 'Retention at the destination, as of staging run --keep; without it all points stay',
   },
-  { name: 'rate', type: 'text', value: 'RATE', describe: 'At most so fast: 50MB/s' },
+  { name: 'rate', type: 'rate', value: 'RATE', describe: 'At most so fast: 50MiB/s' },
   {
     name: 'anew',
     type: 'flag',
@@ -95,16 +94,18 @@ const offlineOptions: readonly OptionSpec[] = [
   },
 ];
 
-const isGiven = (settings: Settings, name: string): boolean =>
-  settings.optionalText(name) !== undefined;
+function isGiven(settings: Settings, { name, type }: OptionSpec): boolean {
+  if (type === 'flag') return settings.flag(name);
+  const value = type === 'rate' ? settings.optionalNumber(name) : settings.optionalText(name);
+  return value !== undefined;
+}
 
 function copyOptions(context: CommandContext, settings: Settings): CopyOptions {
   const keep = settings.optionalText('keep');
-  const rate = settings.optionalText('rate');
   return {
     ...selectionOf(settings),
     keep: keep === undefined ? undefined : parseKeepRules(keep),
-    bytesPerSecond: rate === undefined ? 0 : parseRate(rate),
+    bytesPerSecond: settings.optionalNumber('rate') ?? 0,
     anew: settings.flag('anew'),
     signal: context.stop,
   };
@@ -164,10 +165,9 @@ async function copyByService(
   settings: Settings,
   to: string,
 ): Promise<CopyReport> {
-  for (const { name } of offlineOptions) {
-    const isUnfit = name === 'anew' ? settings.flag(name) : isGiven(settings, name);
-    if (!isUnfit) continue;
-    const message = `--${name} is for copies without a service; staging run has its own --copy-...`;
+  for (const option of offlineOptions) {
+    if (!isGiven(settings, option)) continue;
+    const message = `--${option.name} is for copies without a service; staging run has its own --copy-...`;
     throw new UnderstudyError('ERR_USAGE', message);
   }
   const client = await connectRequired(context, settings);
@@ -235,7 +235,7 @@ export const copyCommand: CommandSpec = {
       does: 'by the service, which was started with --copy-to /mnt/second',
     },
     {
-      line: 'understudy repo copy --repo /srv/understudy --to /mnt/second --keep 1d=1y --rate 50MB/s',
+      line: 'understudy repo copy --repo /srv/understudy --to /mnt/second --keep 1d=1y --rate 50MiB/s',
       does: 'without the service; one point a day stays there for a year',
     },
     {

@@ -1,6 +1,6 @@
 /** Options of the scrub: how often `staging run` reads the whole repository, and how fast. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { parseDuration, parseSize } from '../../base/units.ts';
+import { parseDuration } from '../../base/units.ts';
 import type { OptionSpec } from '../option.ts';
 import type { Settings } from '../settings.ts';
 
@@ -15,24 +15,16 @@ export const scrubOptions: readonly OptionSpec[] = [
   },
   {
     name: 'scrub-rate',
-    type: 'text',
-    value: 'SIZE/s',
+    type: 'rate',
+    value: 'RATE',
     describe: 'Read no faster for it',
-    default: '10MB/s',
+    default: '10MiB/s',
   },
 ];
 
-/** "20MB/s" -> bytes a second. ERR_USAGE. */
-export function parseRate(text: string): number {
-  const match = /^(.+)\/s$/.exec(text.trim());
-  const bytes = match === null ? 0 : parseSize(match[1]!);
-  if (bytes > 0) return bytes;
-  throw new UnderstudyError('ERR_USAGE', `not a rate: "${text}" (give it as 20MB/s)`);
-}
-
 /** Without a word of the operator the service decides. ERR_USAGE. */
 export function scrubOf(settings: Settings): { scrubEveryMs?: number; scrubRate: number } {
-  const scrubRate = parseRate(settings.text('scrub-rate'));
+  const scrubRate = settings.number('scrub-rate');
   const every = settings.optionalText('scrub-every');
   if (every === undefined) return { scrubRate };
   const scrubEveryMs = every === 'off' ? 0 : parseDuration(every);

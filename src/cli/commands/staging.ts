@@ -95,10 +95,10 @@ const run: CommandSpec = {
     },
     {
       name: 'upkeep-rate',
-      type: 'size',
-      value: 'SIZE',
-      describe: 'Folds, collection and figures read at most so many bytes a second',
-      default: '64MiB',
+      type: 'rate',
+      value: 'RATE',
+      describe: 'Folds, collection and figures read no faster; 0 for no limit',
+      default: '64MiB/s',
     },
     {
       name: 'trust-clock',
@@ -166,7 +166,7 @@ const run: CommandSpec = {
       ...scrubOf(settings),
       applianceKernel: settings.optionalText('appliance-kernel'),
       ...checksOf(settings),
-      upkeepRate: Math.max(1, settings.number('upkeep-rate')),
+      upkeepRate: settings.number('upkeep-rate') || Number.POSITIVE_INFINITY,
       dedupeDomains: parseDedupeDomains(settings.list('dedupe-domain')),
       scriptsDir: settings.optionalText('scripts-dir'),
       copy: await copySettings(settings),

@@ -2,6 +2,7 @@
  * Whether the kernels that may boot find their disk and network elsewhere: what of the drivers is built in,
  * in the initramfs, at least on the disk (then an initramfs can be made with it), or nowhere. Pure.
  */
+import { formatSize } from '../../base/units.ts';
 import type { Finding } from '../machine.ts';
 import { type FindingCode, found } from './catalogue.ts';
 import { listed, mountAt } from './devices.ts';
@@ -105,7 +106,6 @@ function judgeSpace({ kernels, bootFreeBytes }: MachineFacts): Finding[] {
   if (bootFreeBytes === null || largest === 0) return [];
   const needed = Math.ceil(1.5 * largest) + SPARE_BYTES;
   if (bootFreeBytes >= needed) return [];
-  const mib = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
-  const seen = `${mib(bootFreeBytes)} free, ${mib(needed)} wanted for another initramfs`;
-  return [found('boot-space', '/boot', seen)];
+  const sizes = `${formatSize(bootFreeBytes)} free, ${formatSize(needed)} wanted`;
+  return [found('boot-space', '/boot', `${sizes} for another initramfs`)];
 }

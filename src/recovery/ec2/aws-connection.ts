@@ -3,9 +3,11 @@
  * endpoint are the SDK's usual ones: environment, profiles, roles, AWS_ENDPOINT_URL. Errors leave as
  * UnderstudyErrors, but where the caller asks for their meaning first.
  */
+
 import { EBSClient } from '@aws-sdk/client-ebs';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import type { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/units.ts';
 import { awsError, type Meaning, meaningOf, NoAnswer, nameOf } from './aws-errors.ts';
 import { defaultRetry, type RetryPolicy, retrying, type World } from './retry.ts';
 
@@ -112,7 +114,7 @@ export class AwsConnection {
       reject(reason);
       abort.abort(reason);
     };
-    const late = () => end(new NoAnswer(`no answer for ${this.answerMs} ms`));
+    const late = () => end(new NoAnswer(`no answer for ${formatDuration(this.answerMs)}`));
     const timer = this.world.clock.after(this.answerMs, late);
     const stopped = () => end(stop.reason);
     stop.addEventListener('abort', stopped, { once: true });

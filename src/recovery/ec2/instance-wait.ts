@@ -1,7 +1,9 @@
 /** Waiting for an instance: that it runs, and that EC2's two checks of it pass. */
+
 import type { Instance } from '@aws-sdk/client-ec2';
 import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/units.ts';
 import type { Ec2Calls } from './ec2-calls.ts';
 import { pause } from './retry.ts';
 
@@ -29,7 +31,7 @@ async function until<T>(
     const answer = await ask();
     if (answer !== null) return answer;
     if (clock.monotonicMs() > endMs) {
-      const message = `${what} within ${Math.round(limitMs / 60e3)} minutes`;
+      const message = `${what} within ${formatDuration(limitMs)}`;
       throw new UnderstudyError('ERR_EC2_INSTANCE_FAILED', message);
     }
     await pause(clock, POLL_MS, stop);

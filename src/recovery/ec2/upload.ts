@@ -6,8 +6,10 @@
  * Without a parent, blocks of zeros are left out: what was never put reads as zero. With a parent, every
  * block of the ranges that changed is put, zeros too: else the parent's block would come back.
  */
+
 import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/units.ts';
 import type { Extent } from '../../model/geometry.ts';
 import { isZeroFilled } from '../../store/image-digests.ts';
 import type { BlockImage } from '../image-overlay.ts';
@@ -245,7 +247,7 @@ class Upload {
       }
       if (this.clock.monotonicMs() > untilMs) {
         if (refusal !== null) throw refusal;
-        const message = `${id} is pending after ${Math.round(limitMs / 60e3)} minutes`;
+        const message = `${id} is pending after ${formatDuration(limitMs)}`;
         throw new UnderstudyError('ERR_EC2_SNAPSHOT_FAILED', message);
       }
       await pause(this.clock, waitMs, this.options.stop);

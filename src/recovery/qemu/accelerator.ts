@@ -3,12 +3,14 @@
  * a virtual machine start, and yet run by an emulator of single instructions that takes minutes for what a
  * processor, or TCG, does in seconds: such a host gets TCG, and is told so.
  */
+
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
+import { formatDuration } from '../../base/units.ts';
 import type { Accelerator } from './command.ts';
 
 export interface Acceleration {
@@ -90,8 +92,11 @@ export function createAccelerationChoice(clock: Clock): ChooseAcceleration {
     const works = await bootsWith('kvm', LIMIT_MS);
     const tookMs = Math.round(clock.monotonicMs() - startMs);
     return works
-      ? { accelerator: 'kvm', reason: `a test boot under KVM took ${tookMs} ms` }
-      : { accelerator: 'tcg', reason: `a test boot under KVM did not end within ${LIMIT_MS} ms` };
+      ? { accelerator: 'kvm', reason: `a test boot under KVM took ${formatDuration(tookMs)}` }
+      : {
+          accelerator: 'tcg',
+          reason: `a test boot under KVM did not end within ${formatDuration(LIMIT_MS)}`,
+        };
   };
   return async (wanted) => {
     if (wanted !== 'auto') return { accelerator: wanted as Accelerator, reason: 'as asked for' };
