@@ -3,34 +3,47 @@
 # config file below /etc/understudy that is yours from then on. Run again, it replaces the program alone.
 #
 #   ./install.sh [--root DIR] [--no-start]
+#   /opt/understudy/install.sh --remove
 #
 #   --root DIR   into the tree of a machine that is not running (an image)
 #   --no-start   enable the service, but do not start it now
+#   --remove     stop the service and take the program away; config and data stay
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=
 start=yes
+task=install
 while [ $# -gt 0 ]; do
   case $1 in
     --root) root=${2:?--root needs a folder} && shift ;;
     --no-start) start=no ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    --remove) task=remove ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
   esac
   shift
 done
 role=$(cat "$here/ROLE")
 service=understudy-$role
-config=/etc/understudy/$role.json
+folder=/etc/understudy
+config=$folder/$role.json
+completion=/usr/local/share/bash-completion/completions/understudy
 
 fail() {
   printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
   exit 1
 }
 
+check_rights() {
+  [ "$(id -u)" = 0 ] || fail "to $task it takes root" 'run it with sudo'
+  [ -n "$root" ] || [ -d /run/systemd/system ] ||
+    fail 'systemd does not run here' 'see README.md to run it in another way'
+}
+
 check_machine() {
-  [ "$(id -u)" = 0 ] || fail 'the installation needs root' 'run it with sudo'
   [ "$(uname -s) $(uname -m)" = 'Linux x86_64' ] ||
     fail "this package is for Linux on x86-64, not $(uname -s) $(uname -m)" 'build it on such a machine'
+  [ "$here" != /opt/understudy ] || 
+    fail 'this package is installed already' 'unpack a new one and run its install.sh'
   # One replaces the other, and what only the other needs would be gone.
   there=$(cat "$root/opt/understudy/ROLE" 2>/dev/null || echo "$role")
   [ "$there" = "$role" ] ||
@@ -44,7 +57,6 @@ check_machine() {
   done
   "$here/bin/understudy" --version >/dev/null ||
     fail 'the program does not run on this machine' 'it is built for glibc 2.28 or newer'
-  [ -d /run/systemd/system ] || fail 'systemd does not run here' 'see README.md to run it in another way'
 }
 
 check_tracking() {
@@ -65,6 +77,8 @@ place_program() {
   rm -rf "$root/opt/understudy.old"
   mkdir -p "$root/usr/local/bin"
   ln -sfn /opt/understudy/bin/understudy "$root/usr/local/bin/understudy"
+  mkdir -p "$root${completion%/*}"
+  ln -sfn /opt/understudy/install/completion.bash "$root$completion"
 }
 
 # staging runs as a user of its own.
@@ -75,13 +89,20 @@ make_user() {
     --shell /usr/sbin/nologin understudy
 }
 
+place_file() { # NAME MODE: what is there already is the operator's
+  [ -e "$root$folder/$1" ] || install -m "$2" "$here/install/$1.example" "$root$folder/$1"
+}
+
 place_config() {
+  mkdir -p "$root$folder"
+  chmod 755 "$root$folder"
   # staging reads its file as a user of its own; there is no secret in it.
-  mode=600
-  [ "$role" = agent ] || mode=644
-  mkdir -p "$root/etc/understudy"
-  chmod 755 "$root/etc/understudy"
-  [ -e "$root$config" ] || install -m "$mode" "$here/install/$role.json.example" "$root$config"
+  if [ "$role" = agent ]; then
+    place_file agent.json 600
+  else
+    place_file staging.json 644
+    place_file operator.json 644
+  fi
 }
 
 place_unit() {
@@ -91,28 +112,67 @@ place_unit() {
     "$root/etc/systemd/system/multi-user.target.wants/$service.service"
 }
 
-# Words in capitals are what only the operator knows.
-is_config_ready() {
-  ! grep -Eq 'https://STAGING|"NAME"' "$root$config"
+# The value of an option in the config file, where it is a text.
+option() {
+  sed -n "s/^.*\"$1\"[[:space:]]*:[[:space:]]*\"\\([^\"]*\\)\".*/\\1/p" "$config" | head -n 1
 }
 
-start_service() {
-  [ -z "$root" ] || return 0
-  systemctl daemon-reload
-  if ! is_config_ready; then
-    echo "installed. Fill in $config, then: systemctl start $service"
-  elif [ "$start" = no ]; then
-    echo "installed. To start it: systemctl restart $service"
+# What only the operator can give: one line for each thing that is missing.
+missing_things() {
+  if [ "$role" = agent ]; then
+    # Words in capitals are what only the operator knows.
+    ! grep -Eq 'https://STAGING|"NAME"' "$config" || echo "fill in $config: the words in capitals"
+    for name in token-file ca; do
+      path=$(option "$name")
+      [ -z "$path" ] || [ -e "$path" ] || echo "put staging's ${name%-file} into $path"
+    done
   else
-    systemctl restart "$service"
-    echo "installed and started. What it says: journalctl -u $service -f"
+    path=$(option tls-cert)
+    [ -z "$path" ] || [ -e "$path" ] ||
+      echo "make a certificate: /opt/understudy/install/make-certificate.sh $folder NAME-OR-ADDRESS..."
   fi
 }
 
-check_machine
-check_tracking
-place_program
-make_user
-place_config
-place_unit
-start_service
+start_service() {
+  systemctl daemon-reload
+  missing=$(missing_things)
+  if [ -n "$missing" ]; then
+    printf 'installed. What is left to do:\n%s\n' "$missing" | sed '2,$s/^/  - /'
+    echo "  - systemctl start $service"
+  elif [ "$start" = no ]; then
+    echo "installed. To start it: systemctl restart $service"
+  elif systemctl restart "$service"; then
+    echo "installed and started. What it says: journalctl -u $service -f"
+  else
+    journalctl -u "$service" -n 5 -o cat --no-pager >&2
+    fail "installed, but $service does not start" "its last words stand above; then: systemctl restart $service"
+  fi
+}
+
+# The config, and what staging keeps, are not ours to throw away.
+remove_all() {
+  [ -z "$root" ] || fail '--remove is for the machine that runs' 'remove the files from the tree by hand'
+  systemctl disable --now "$service" || true
+  if [ "$role" = agent ]; then
+    "$here/bin/understudy" agent detach --config "$config" --yes
+  fi
+  rm -rf /opt/understudy
+  rm -f /usr/local/bin/understudy "$completion" "/etc/systemd/system/$service.service"
+  systemctl daemon-reload
+  rest=$folder
+  [ "$role" = agent ] || rest="$folder, /var/lib/understudy (everything that was kept) and the user understudy"
+  echo "removed. What stays: $rest"
+}
+
+check_rights
+if [ "$task" = remove ]; then
+  remove_all
+else
+  check_machine
+  check_tracking
+  place_program
+  make_user
+  place_config
+  place_unit
+  [ -n "$root" ] || start_service
+fi

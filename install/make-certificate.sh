@@ -3,15 +3,16 @@
 #
 #   ./make-certificate.sh DIR NAME-OR-ADDRESS...     e.g. make-certificate.sh /etc/understudy staging.lan 10.0.0.5
 #
-# DIR/staging.pem and DIR/staging.key are for staging (tls-cert, tls-key); agents and operators get a copy
-# of DIR/staging.pem as their --ca. Where you have an authority of your own, use that instead.
+# It is also good for operators on the machine itself (localhost). DIR/staging.pem and DIR/staging.key are for
+# staging (tls-cert, tls-key); agents and operators get a copy of DIR/staging.pem as their --ca. Where you have
+# an authority of your own, use that instead.
 set -eu
-[ $# -ge 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
 folder=$1
 shift
 [ ! -e "$folder/staging.key" ] || { echo "error: $folder/staging.key is there already" >&2 && exit 1; }
 names=
-for name in "$@"; do
+for name in "$@" localhost 127.0.0.1; do
   case $name in
     *[!0-9.]*:* | *:*:*) names="$names,IP:$name" ;;
     *[!0-9.]*) names="$names,DNS:$name" ;;

@@ -8,7 +8,7 @@ test_packages=(
   xfsprogs btrfs-progs e2fsprogs qemu-utils qemu-block-extra fio nbdkit sqlite3 curl fdisk jq shellcheck
   qemu-system-x86 ovmf busybox-static grub-common grub-pc-bin grub-efi-amd64-bin dosfstools mtools
   dropbear-bin openssh-client
-  python3-venv python3-cryptography mmdebstrap openssl
+  python3-venv python3-cryptography mmdebstrap openssl systemd
 )
 bench_packages=(borgbackup restic fio jq)
 

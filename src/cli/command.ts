@@ -50,6 +50,8 @@ export interface CommandContext {
   progress(label: string, unit?: ProgressUnit): Progress;
   /** Asks yes or no; refuses with ERR_CLI_CONFIRMATION where there is nobody to ask. */
   confirm(question: string): Promise<void>;
+  /** Of a service: it does its work now; told to whoever supervises it. */
+  ready(): void;
   readonly clock: Clock;
   readonly log: Log;
   /** Aborted by SIGTERM or SIGINT. */

@@ -10,6 +10,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import { createLog } from '../base/log.ts';
 import type { CommandContext } from './command.ts';
 import { createProgress, silentProgress } from './progress.ts';
+import { tellReady } from './supervisor.ts';
 
 export interface Output {
   write(text: string): unknown;
@@ -51,7 +52,8 @@ async function ask(surroundings: Surroundings, question: string): Promise<void> 
 }
 
 export function createContext(surroundings: Surroundings, verbose: boolean): CommandContext {
-  const { stdout, stderr, clock, stop } = surroundings;
+  const { stdout, stderr, clock, stop, environment } = surroundings;
+  const log = createLog({ level: verbose ? 'debug' : 'info', clock, sink: (line) => tell(line) });
   const width = (stderr.columns ?? 80) - 1;
   let isBarDrawn = false;
   const tell = (line: string): void => {
@@ -70,12 +72,9 @@ export function createContext(surroundings: Surroundings, verbose: boolean): Com
           })
         : silentProgress,
     confirm: (question) => ask(surroundings, question),
+    ready: () => tellReady({ environment, clock, log }),
     clock,
-    log: createLog({
-      level: verbose ? 'debug' : 'info',
-      clock,
-      sink: tell,
-    }),
+    log,
     stop,
   };
 }

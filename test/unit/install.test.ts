@@ -31,7 +31,8 @@ function install(role: string, version: string) {
     writeFileSync(join(bin, name), '#!/bin/sh\necho 0\n', { mode: 0o755 });
   }
   copyFileSync('install/install.sh', join(tree, 'install.sh'));
-  for (const name of [`${role}.json.example`, `systemd/understudy-${role}.service`]) {
+  const examples = ['agent', 'staging', 'operator'].map((name) => `${name}.json.example`);
+  for (const name of [...examples, `systemd/understudy-${role}.service`]) {
     copyFileSync(join('install', name), join(tree, 'install', name));
   }
   writeFileSync(join(tree, 'ROLE'), `${role}\n`);

@@ -111,6 +111,7 @@ async function runAgentCommand(context: CommandContext, settings: Settings): Pro
     clock: context.clock,
   });
   context.print(`agent of ${settings.text('server')} runs, pid ${process.pid}`);
+  context.ready();
   const stop = () => {
     context.log.info('stopping; the marks stay in the kernel');
     void agent.close();

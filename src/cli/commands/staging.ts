@@ -176,6 +176,7 @@ const run: CommandSpec = {
     });
     const { url } = service;
     context.print(settings.flag('json') ? JSON.stringify({ url }) : `staging is ready at ${url}`);
+    context.ready();
     const stop = () => {
       context.log.info('stopping');
       void service.close();
