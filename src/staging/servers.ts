@@ -50,6 +50,8 @@ export class Servers implements SessionHost {
   private readonly records = new Map<ServerId, ServerRecord>();
   private readonly sessions = new Set<Session>();
   private readonly requests: PointRequests;
+  /** What the last point of a server lacked. */
+  private readonly missing = new Map<ServerId, string>();
   private fullWaitMs = FULL_WAIT_MS;
   private fullUntilMs = 0;
   private waitsFor: UnderstudyError | null = null;
@@ -328,6 +330,16 @@ export class Servers implements SessionHost {
     this.ports.machines.set(session.server, report);
   }
 
+  /** An initial sync takes hours, with a point every few seconds: what changes is told, not every point. */
+  private tellMissing(server: ServerId, { id, missingVolumes }: CommittedPoint): void {
+    const missing = missingVolumes.join(', ');
+    if (missing === (this.missing.get(server) ?? '')) return;
+    this.missing.set(server, missing);
+    const fields = { server, point: id, missing: missingVolumes };
+    if (missing === '') this.ports.log.info('points are whole', fields);
+    else this.ports.log.warn('points are partial', fields);
+  }
+
   committed(
     session: Session,
     point: CommittedPoint,
@@ -338,13 +350,7 @@ export class Servers implements SessionHost {
     this.fullWaitMs = FULL_WAIT_MS;
     const { passes, durationMs } = point.cut;
     this.ports.log.debug('point', { server, point: point.id, passes, durationMs });
-    if (point.missingVolumes.length > 0) {
-      this.ports.log.warn('partial point', {
-        server,
-        point: point.id,
-        missing: point.missingVolumes,
-      });
-    }
+    this.tellMissing(server, point);
     if (this.durability === 'local') {
       this.requests.satisfied(request.requestId, point.id);
       return undefined;

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { errorCatalogue, UnderstudyError } from '../../src/base/errors.ts';
+import { createLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { wholeEntry } from '../../src/model/entry.ts';
 import { Register } from '../../src/staging/register.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
+import { FakeStore } from './support/fake-store.ts';
 import { digestOf, rawPiece } from './support/messages.ts';
 import { helloOf, ScriptedAgent } from './support/scripted-agent.ts';
 import {
@@ -422,6 +424,21 @@ describe('what is told of a server', () => {
     await agent.next('committed');
     expect(servers.describe()[0]).toMatchObject({ lagMs: null, newestPoint: { id: 'point-1' } });
     await servers.stop();
+  });
+
+  it('partial points are told when they begin and when they end, not one by one', async () => {
+    const told: string[] = [];
+    const log = createLog({ sink: (line) => told.push(JSON.parse(line).message) });
+    const world = await makeWorld(folder, systemClock, new FakeStore(), 'local', log);
+    const agent = await ScriptedAgent.connect(world.network.dialer, hello);
+    for (const epochs of [[1], [2], [3], [4, 1], [5, 2]]) {
+      const cuts = epochs.map((epoch, volume) => ({ volume, generation: GENERATION, epoch }));
+      agent.commit(Date.now(), cuts);
+      await agent.next('committed');
+    }
+    const points = told.filter((message) => message.startsWith('points'));
+    expect(points).toEqual(['points are partial', 'points are whole']);
+    await world.servers.stop();
   });
 });
 

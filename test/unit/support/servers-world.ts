@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { UnderstudyError } from '../../../src/base/errors.ts';
-import { silentLog } from '../../../src/base/log.ts';
+import { type Log, silentLog } from '../../../src/base/log.ts';
 import { nodeDisk } from '../../../src/base/node-disk.ts';
 import { wholeEntry } from '../../../src/model/entry.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
@@ -62,6 +62,7 @@ export async function makeWorld(
   clock: Clock = systemClock,
   fake = new FakeStore(),
   durability: Durability = 'local',
+  log: Log = silentLog,
 ): Promise<World> {
   const network = createMemoryNetwork(clock);
   const disk = counted(nodeDisk);
@@ -71,7 +72,7 @@ export async function makeWorld(
   let ids = 0;
   const servers = new Servers({
     clock,
-    log: silentLog,
+    log,
     store: fake.store,
     register,
     machines,
