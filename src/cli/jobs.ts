@@ -137,6 +137,14 @@ function checkText({ check }: ApiJob): string {
   return `${check.passed ? 'passed' : 'failed'} in ${formatDuration(check.bootMs)}`;
 }
 
+/** Prints a job that was asked to end. ERR_JOB_STATE where what it has made is still there. */
+export function reportEnded(context: CommandContext, job: ApiJob, isJson: boolean): void {
+  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job));
+  if (job.cleanError === null) return;
+  const message = `job ${job.id} cannot be cleaned up: ${job.cleanError}; it is tried again by itself`;
+  throw new UnderstudyError('ERR_JOB_STATE', message);
+}
+
 const orDash = (text: string): string => (text === '' ? '-' : text);
 
 export const jobColumns: readonly Column<ApiJob>[] = [

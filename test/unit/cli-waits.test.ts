@@ -18,19 +18,21 @@ let server: Server;
 let environment: Record<string, string> = {};
 let job = fakeJob();
 let log = '';
+let uncleaned: ReturnType<typeof fakeJob>[] = [];
 let onAsk: () => void = () => undefined;
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'understudy-waits-'));
   writeFileSync(join(folder, 'token'), 'secret\n');
   log = '';
+  uncleaned = [];
   onAsk = () => undefined;
   const base = fakeBackend(Buffer.alloc(1));
   const failback = { ...fakeFailback(JOB), phase: 'replicating' as const };
   const handler = createApiHandler(
     {
       ...base,
-      jobs: { ...base.jobs, find: () => job, log: async () => log },
+      jobs: { ...base.jobs, find: () => job, log: async () => log, list: () => uncleaned },
       failbacks: { ...base.failbacks, list: () => [failback], find: () => failback },
     },
     'secret',
@@ -74,7 +76,11 @@ describe('waiting for a job', () => {
   it('names the job that goes on', async () => {
     job = fakeJob({ id: JOB, phase: 'checking' });
     const stop = new AbortController();
-    setTimeout(() => stop.abort(), 200);
+    let asked = 0;
+    onAsk = () => {
+      asked += 1;
+      if (asked === 3) stop.abort();
+    };
     const { err } = await runLine(['job', 'wait', JOB], environment, stop.signal);
     expect(err).toContain(`the job goes on: understudy job wait ${JOB} `);
   });
@@ -87,6 +93,38 @@ describe('waiting for a job', () => {
     expect(exitCode).toBe(0);
     expect(JSON.parse(out).id).toBe(JOB);
     expect(err).toBe('warning: the disks boot as they are\n');
+  });
+});
+
+describe('ending a job', () => {
+  it.each([
+    ['drill', ['drill', 'stop', JOB]],
+    ['drill', ['job', 'cancel', JOB]],
+    ['plan', ['plan', 'stop', JOB]],
+    ['failover', ['failover', 'stop', JOB]],
+  ] as const)(
+    'of kind %s (%j) is no success where what it made is still there',
+    async (kind, line) => {
+      const left = { cleanError: 'busy', cleanTries: 1, cleanAgainAt: 'then' };
+      job = fakeJob({ id: JOB, kind, state: 'done', outcome: 'done', ...left });
+      const { exitCode, out, err } = await runLine([...line], environment);
+      expect(exitCode).toBe(6);
+      expect(out).toContain('not cleaned up: busy; try 2 at then');
+      expect(err).toMatch(
+        /cannot be cleaned up: busy; it is tried again by itself \(ERR_JOB_STATE\)/,
+      );
+      job = fakeJob({ id: JOB, kind, state: 'cleaned', outcome: 'done' });
+      expect((await runLine([...line], environment)).exitCode).toBe(0);
+    },
+  );
+
+  it('job list warns of what others have left', async () => {
+    const { err } = await runLine(['job', 'list'], environment);
+    expect(err).toBe('no jobs\n');
+    uncleaned = [fakeJob({ id: 'j7', cleanError: 'busy' })];
+    const warned = await runLine(['job', 'list'], environment);
+    expect(warned.err).toContain('warning: what these have made is still there');
+    expect(warned.err).toContain('j7');
   });
 });
 

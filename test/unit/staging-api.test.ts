@@ -236,6 +236,34 @@ describe('bad requests', () => {
   });
 });
 
+describe('a failover beside another one', () => {
+  it.each([
+    ['/v1/failovers', { point: POINT }],
+    ['/v1/jobs/former/again', {}],
+  ])('%s says whether that is agreed', async (path, body) => {
+    const backend = fakeBackend(image);
+    const asked: unknown[] = [];
+    const { jobs } = backend;
+    const url = await serve({
+      ...backend,
+      servers: async () => [],
+      jobs: {
+        ...jobs,
+        start: (request) => jobs.start({ ...request, id: String(asked.push(request.isBeside)) }),
+        startAgain: (id, isBeside) => {
+          asked.push(isBeside);
+          return jobs.startAgain(id);
+        },
+      },
+    });
+    for (const yes of [undefined, false, true]) {
+      const sent = { method: 'POST', headers: bearer, body: JSON.stringify({ ...body, yes }) };
+      expect((await fetch(url + path, sent)).status).toBe(202);
+    }
+    expect(asked).toEqual([false, false, true]);
+  });
+});
+
 type Schema = {
   $ref?: string;
   type?: string;

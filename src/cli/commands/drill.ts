@@ -8,7 +8,7 @@ import {
   jobPositional,
   ofKind,
   printJobs,
-  renderJob,
+  reportEnded,
   waitOption,
 } from '../jobs.ts';
 import {
@@ -124,7 +124,7 @@ const stop: CommandSpec = {
     const { id } = await ofKind(client, settings.text('job'), 'drill');
     const asked = await client.call<ApiJob>('POST', `${jobPath(id)}/stop`);
     const job = await follow(context, client, asked, () => false);
-    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    reportEnded(context, job, settings.flag('json'));
     return 0;
   },
 };

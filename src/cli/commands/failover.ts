@@ -11,7 +11,7 @@ import {
   jobPositional,
   ofKind,
   printJobs,
-  renderJob,
+  reportEnded,
   waitOption,
 } from '../jobs.ts';
 import {
@@ -182,7 +182,7 @@ const stop: CommandSpec = {
       body: { timeoutMs: settings.number('timeout') },
     });
     const job = await follow(context, client, asked, () => false);
-    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    reportEnded(context, job, settings.flag('json'));
     if (job.keeps && !settings.flag('json')) {
       context.note(`to start it again: understudy failover start --again ${id}`);
     }
@@ -211,10 +211,7 @@ const discard: CommandSpec = {
       );
     }
     const job = await client.call<ApiJob>('POST', `${jobPath(id)}/discard`);
-    if (job.cleanError !== null) {
-      const message = `job ${id} cannot be cleaned up: ${job.cleanError}`;
-      throw new UnderstudyError('ERR_JOB_STATE', message);
-    }
+    if (job.cleanError !== null) reportEnded(context, job, settings.flag('json'));
     context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : `${id} is discarded`);
     return 0;
   },

@@ -11,6 +11,7 @@ import {
   plainLog,
   printJobs,
   renderJob,
+  reportEnded,
   reportJob,
 } from '../jobs.ts';
 import { connect, jsonOption, operatorOptions } from '../operator.ts';
@@ -97,7 +98,7 @@ const cancel: CommandSpec = {
     const path = `${jobPath(settings.text('job'))}/cancel`;
     const asked = await client.call<ApiJob>('POST', path);
     const job = await follow(context, client, asked, () => false);
-    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    reportEnded(context, job, settings.flag('json'));
     return 0;
   },
 };

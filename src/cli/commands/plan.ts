@@ -15,6 +15,7 @@ import {
   jobPath,
   jobPositional,
   renderJob,
+  reportEnded,
   reportJob,
   waitOption,
 } from '../jobs.ts';
@@ -301,7 +302,7 @@ const stop: CommandSpec = {
     }
     const asked = await client.call<ApiJob>('POST', `${path}/stop`);
     const job = await follow(context, client, asked, () => false);
-    context.print(settings.flag('json') ? JSON.stringify(job, null, 2) : renderJob(job));
+    reportEnded(context, job, settings.flag('json'));
     return 0;
   },
 };
