@@ -32,7 +32,12 @@ beforeEach(async () => {
   const handler = createApiHandler(
     {
       ...base,
-      jobs: { ...base.jobs, find: () => job, log: async () => log, list: () => uncleaned },
+      jobs: {
+        ...base.jobs,
+        find: () => job,
+        log: async () => log,
+        ...{ list: () => uncleaned, uncleaned: () => uncleaned },
+      },
       failbacks: { ...base.failbacks, list: () => [failback], find: () => failback },
     },
     'secret',
@@ -125,6 +130,21 @@ describe('ending a job', () => {
     const warned = await runLine(['job', 'list'], environment);
     expect(warned.err).toContain('warning: what these have made is still there');
     expect(warned.err).toContain('j7');
+  });
+});
+
+describe('ec2 status', () => {
+  it('warns of what was left in AWS, where it may cost money, and of nothing else', async () => {
+    const left = { cleanError: 'AccessDenied', cleanTries: 3 };
+    uncleaned = [
+      fakeJob({ id: 'j7', target: 'ec2', server: 'web1', ...left }),
+      fakeJob({ id: 'j8', target: 'qemu', ...left }),
+    ];
+    const { exitCode, err } = await runLine(['ec2', 'status'], environment);
+    expect(exitCode).toBe(0);
+    expect(err).toBe(
+      'warning: job j7 of web1 is not cleaned up, and may cost money: AccessDenied (3 times)\n',
+    );
   });
 });
 
