@@ -1,7 +1,8 @@
 /**
- * What the service does by itself from time to time: retention by the keep rules, then collection of what
- * nothing needs any more. One run at a time. A full disk or another passing trouble is logged and tried
- * again at the next turn; damage and defects go to the service.
+ * What the service does by itself from time to time: it takes in data keys that were made beside it, then
+ * retention by the keep rules, then collection of what nothing needs any more. One run at a time. A full
+ * disk or another passing trouble is logged and tried again at the next turn; damage and defects go to the
+ * service.
  *
  * Retention trusts the wall clock: when that is in doubt (clock-guard.ts) no point is dropped until an
  * operator agrees.
@@ -73,6 +74,8 @@ export class Upkeep {
     const { clock, log, guard, collectionMs } = this.options;
     try {
       await guard.look();
+      const key = await this.options.store.refreshKeys();
+      if (key !== null) log.info('what is written from now on is sealed with a new key', { key });
       if (guard.doubt === null) await this.dropByRules();
       if (this.isStopped || clock.monotonicMs() < this.nextCollectionMs) return;
       this.nextCollectionMs = clock.monotonicMs() + collectionMs;

@@ -36,7 +36,7 @@ export interface CopyTarget {
 }
 
 /** What else may lie in a directory that is to become a repository. */
-const STRANGERS: readonly string[] = [SCRATCH, 'lost+found', 'lease', 'keys'];
+const STRANGERS: readonly string[] = [SCRATCH, 'lost+found', 'lease', 'keys', 'bundles'];
 
 const refused = (code: 'ERR_COPY_PLACE' | 'ERR_COPY_FOREIGN', place: CopyPlace, detail: string) =>
   new UnderstudyError(code, `${place.name}: ${detail}`, { path: place.name });
@@ -63,7 +63,7 @@ export async function openCopyTarget(
   const own = lease === null ? disk : leasedDisk(disk, place.repo, lease);
   let core: Core | null = null;
   try {
-    await place.alone?.(lease?.term ?? 0);
+    await place.alone?.(lease?.term ?? 0, lease?.asked);
     const at = { ...world, disk: own };
     const made = vault === null ? await newVault(source, at, place) : { vault, format: known! };
     const opened = coreOf(source, { ...place, disk: own }, made.vault, lease);

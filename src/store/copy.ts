@@ -29,6 +29,7 @@ import { makeFolder } from './object-file.ts';
 import { isNotFound } from './object-header.ts';
 import { isS3Place } from './objects/s3-settings.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
+import { copyPolicies } from './policies.ts';
 import * as repository from './repository.ts';
 import { dropPoints, planByRules } from './retention.ts';
 import type { CopyOptions, CopyPlace, CopyReport, SkippedPoint } from './types.ts';
@@ -209,6 +210,7 @@ class CopyRun {
     const { core } = this.target;
     await loadHeads(core);
     await copyHolds(this.source, core);
+    await copyPolicies(this.source, core);
     const { keep, isDropping = true } = this.options;
     const plan =
       keep === undefined || !isDropping ? { drop: [] } : await planByRules(core, keep, nowMs);

@@ -22,6 +22,7 @@ import { paths as pathsOf } from './layout.ts';
 import { LeafFile } from './leaf-file.ts';
 import type { Lease } from './lease.ts';
 import { Mutex } from './mutex.ts';
+import type { Confirm } from './objects/bundled-objects.ts';
 import { Pace } from './pace.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
@@ -51,7 +52,7 @@ export interface StoreOptions {
   /** Goes on with a repository that lacks points which the catalog knows to have been sealed in it. */
   readonly acceptRollback?: boolean;
   /** Called once nobody else changes the repository. */
-  readonly onAlone?: (term: number) => Promise<void>;
+  readonly onAlone?: (term: number, confirm?: Confirm) => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
   /** Opens an encrypted repository, and makes a new one encrypted. */

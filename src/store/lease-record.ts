@@ -1,5 +1,5 @@
 /**
- * The bytes of leases and terms. FORMAT.md, "One service at a time".
+ * The bytes of leases and terms. FORMAT-ELSEWHERE.md, "One service at a time".
  *
  *   lease/NUMBER.lease  who has the repository: each renewal is the next number, made once
  *   terms/TERM.term     at which commit the terms before this one ended: what they commit later is stale

@@ -121,6 +121,9 @@ export class Lease {
     if (this.ageMs() > maxAgeMs) await this.renew(maxAgeMs);
   }
 
+  /** `confirm` for those who are handed nothing else. */
+  readonly asked = (maxAgeMs: number): Promise<void> => this.confirm(maxAgeMs);
+
   /** Ends it in order: the next process need not wait. Where that fails, it waits. */
   async release(): Promise<void> {
     this.isEnded = true;

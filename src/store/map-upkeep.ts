@@ -10,12 +10,13 @@ import { listMaps, unledEpochs } from './chain.ts';
 import { equalBytes } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
 import type { MapPlace } from './layout.ts';
+import { leafDigests } from './leaf.ts';
 import { LeafFile, type LeafFileInfo, LeafFileWriter } from './leaf-file.ts';
 import { composedLeaves, type LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
 import { type Listed, mayHide, type NeededEpochs, neededEpochs } from './needed-epochs.ts';
 import { publish, together } from './object-file.ts';
-import { isDamage } from './object-header.ts';
+import { damaged, isDamage } from './object-header.ts';
 
 interface Freed {
   removedObjects: number;
@@ -123,12 +124,23 @@ async function foldGeneration(
   if (unneededDeltas.length > 0) await core.disk.syncDirectory(core.paths.deltaFolder(place));
 }
 
-/** What a base stands for may go only while the base can be read, with all the tables that it names. */
+/**
+ * What a base stands for may go only while the base can be read, with all the tables that it names, and all
+ * that those name is held. It has contents of its own: they may have been collected where the base is the
+ * late write of a process that had lost the repository, or be lost with a pack.
+ */
 async function proveBase(core: Core, place: MapPlace, epoch: number): Promise<void> {
   const path = core.paths.base(place, epoch);
   if (core.provenBases.has(path)) return;
   const base = await openBase(core, path);
-  for (const leaf of base.table.keys()) await base.read(leaf);
+  for (const leaf of base.table.keys()) {
+    const bytes = await base.read(leaf);
+    if (bytes === undefined) continue;
+    const places = await core.reader.locate([...leafDigests(bytes)]);
+    const lacking = places.filter((found) => found === null).length;
+    if (lacking > 0) throw damaged(path, `${lacking} contents of leaf ${leaf} are in no pack`);
+    await core.pace.spend(bytes.length);
+  }
   core.provenBases.add(path);
 }
 

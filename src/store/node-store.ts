@@ -51,7 +51,7 @@ export async function openNodeStore(
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
     ...{ log, settings, adopt, acceptRollback },
     ...(keys !== undefined && { keys }),
-    ...(place !== undefined && { repo: place.repo, onAlone: (term: number) => place.alone(term) }),
+    ...(place !== undefined && { repo: place.repo, onAlone: place.alone }),
     // The lock of the catalog keeps others from the data directory, and from nothing else.
     ...(isElsewhere && { leaseBy: { holder: toHex(random(16)), host: hostname() } }),
   });

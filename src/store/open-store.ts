@@ -80,7 +80,9 @@ async function assertEmpty({ disk, leaseBy }: StoreOptions, paths: Paths): Promi
 }
 
 /** What a repository that was begun and not finished may have, besides its folders; and what disks have. */
-const BEGUN: readonly string[] = ['lease', 'terms', 'keys', 'probe', '.temporary', 'lost+found'];
+const BEGUN: readonly string[] = [
+  ...['lease', 'terms', 'keys', 'bundles', 'probe', '.temporary', 'lost+found'],
+];
 
 /** A place outside of the data directory was named by hand: the wrong one is full of something else. */
 async function assertNoStranger(disk: Disk, paths: Paths): Promise<void> {
@@ -112,7 +114,7 @@ async function openRepository(
   { known, format, vault }: Found,
 ): Promise<Store> {
   const paths = pathsOf(given.root, given.repo);
-  await given.onAlone?.(lease?.term ?? 0);
+  await given.onAlone?.(lease?.term ?? 0, lease?.asked);
   const disk = lease === null ? given.disk : leasedDisk(given.disk, paths.repo, lease);
   const options = { ...given, disk };
   await repository.makeFolders(disk, paths);

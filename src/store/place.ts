@@ -13,7 +13,7 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import { BucketDisk } from './objects/bucket-disk.ts';
-import { BundledObjects } from './objects/bundled-objects.ts';
+import { BundledObjects, type Confirm } from './objects/bundled-objects.ts';
 import { DirectoryObjects } from './objects/directory-objects.ts';
 import { type ObjectStore, sourceOf } from './objects/object-store.ts';
 import { defaultS3, isS3Place, parseS3Place, type S3Settings } from './objects/s3-settings.ts';
@@ -34,8 +34,11 @@ export interface Place {
   readonly objects: ObjectStore | null;
   /** A local folder, of readers of a bucket, for what has no name yet. */
   readonly scratch?: string;
-  /** To be called once this process is the only writer, before it changes anything. */
-  alone(term: number): Promise<void>;
+  /**
+   * To be called once this process is the only writer, before it changes anything; `confirm` asks for the
+   * lease by which it is.
+   */
+  alone(term: number, confirm?: Confirm): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -82,8 +85,8 @@ export async function openServicePlace(
   const disk = diskOver(objects, given, mirror, world);
   return {
     ...{ disk, repo: objects.place, objects },
-    async alone(term) {
-      await disk.keepListing(term);
+    async alone(term, confirm) {
+      await disk.keepListing(term, confirm);
       await clean(objects, world.log);
     },
     close: () => objects.close(),

@@ -86,6 +86,19 @@ export async function setPolicy(core: Core, server: string, keep: string | null)
   if (!core.servers.has(server)) {
     throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);
   }
+  await writePolicy(core, server, keep, () => {
+    core.policies.set(core.paths.policyFolder(server), { server, keep });
+    core.policyVersion += 1;
+  });
+}
+
+/** `onDurable` is called before the former ones go. */
+async function writePolicy(
+  core: Core,
+  server: string,
+  keep: string | null,
+  onDurable: () => void = () => undefined,
+): Promise<void> {
   const folder = core.paths.policyFolder(server);
   const numbers = await numbersIn(core.disk, folder);
   const number = (numbers.at(-1) ?? 0) + 1;
@@ -93,13 +106,29 @@ export async function setPolicy(core: Core, server: string, keep: string | null)
   const time = new Date(core.clock.wallMs()).toISOString();
   const object = encodeJsonObject(POLICY_MAGIC, { server, number, keep, time });
   await writeObject(core.disk, temporaryPath(core), path, [object]);
-  core.policies.set(folder, { server, keep });
-  core.policyVersion += 1;
+  onDurable();
   for (const former of numbers) {
     // Where an object store keeps it for a time it stays, and does not count.
     await core.removal.remove(core.disk, `${folder}/${policyName(former)}`);
   }
   if (numbers.length > 0) await core.disk.syncDirectory(folder);
+}
+
+/**
+ * A copy has the policies of its source, for the servers of which it has points: whoever takes it into
+ * service keeps what the source kept. What is kept in the copy while it is one is the copy's own affair
+ * (copy.ts), so they are written here and not obeyed. One that is damaged at the source changes nothing.
+ */
+export async function copyPolicies(source: Core, target: Core): Promise<void> {
+  const servers = new Set((await target.catalog.pointNames()).map(({ server }) => server));
+  const there = new Map<string, ServerPolicy>();
+  await loadPolicies({ ...target, policies: there });
+  for (const { server, keep } of source.policies.values()) {
+    if (server === null || !servers.has(server)) continue;
+    const known = there.get(target.paths.policyFolder(server));
+    const isSame = known !== undefined && known.server === server && known.keep === keep;
+    if (!isSame) await writePolicy(target, server, keep);
+  }
 }
 
 export const shownPolicies = ({ policies }: Pick<Core, 'policies'>): KeepPolicy[] =>

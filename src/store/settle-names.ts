@@ -10,10 +10,12 @@ type NameCore = Pick<Core, 'disk' | 'paths'>;
 /** Once, when a data directory is opened, before anything relies on what is there. */
 export async function settleNames(core: NameCore): Promise<void> {
   const { root, journal, open, repo, packs, deltas, bases, index, points } = core.paths;
-  const { condemned, holds, policies } = core.paths;
+  const { condemned, holds, policies, keys } = core.paths;
   for (const folder of [root, journal, open, repo, index, condemned, holds]) {
     await core.disk.syncDirectory(folder);
   }
+  // What is sealed with a key that is lost is lost.
+  if (await core.disk.exists(keys)) await core.disk.syncDirectory(keys);
   for (const folder of [packs, points, policies]) await settleBelow(core, folder, 1);
   // Server, volume, generation.
   for (const folder of [deltas, bases]) await settleBelow(core, folder, 3);

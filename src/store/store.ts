@@ -135,6 +135,11 @@ export class DirectoryStore extends DirectoryReader implements Store {
     return this.core.legalHolds.get(id) ?? null;
   }
 
+  async refreshKeys(): Promise<string | null> {
+    this.assertOpen();
+    return (await this.core.vault.keys?.refresh()) ?? null;
+  }
+
   policies(): KeepPolicy[] {
     return shownPolicies(this.core);
   }

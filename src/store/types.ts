@@ -18,6 +18,7 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
+import type { Confirm } from './objects/bundled-objects.ts';
 import type { LeaseHolder } from './take-lease.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
@@ -224,7 +225,7 @@ export interface CopyPlace {
   /** Opens the copy, or makes it encrypted. Of an encrypted repository a copy must be encrypted. */
   readonly keys?: KeyOptions;
   /** Called once this process is the only writer there, with the term of its lease. */
-  readonly alone?: (term: number) => Promise<void>;
+  readonly alone?: (term: number, confirm?: Confirm) => Promise<void>;
 }
 
 /** A place that is opened for each copy to it. */
@@ -451,6 +452,11 @@ export interface Store {
   holdOf(id: string): PointHold | null;
   /** Of all servers that have one. */
   policies(): KeepPolicy[];
+  /**
+   * Takes in a data key that was made beside the service: what is written from now on is sealed with it. Its
+   * id; null where there is none.
+   */
+  refreshKeys(): Promise<string | null>;
   /** Null: the default from now on. ERR_RETENTION_RULES, ERR_SERVER_NOT_FOUND. */
   setPolicy(server: ServerId, keep: string | null): Promise<void>;
   /** When the newest point was committed, by the clock of staging; null where that was never noted. */

@@ -190,19 +190,19 @@ class Repository:
         return names_in(f"{self.folder}/{folder}", form, self.within.get(folder, set()))
 
     def read_bundles(self):
-        """ "Bundles": the newest member of a name counts, and no bundle that another one replaces."""
+        """ "Bundles": from the highest number on; what a bundle that counts replaces does not count."""
         bundles, gone = [], set()
         for name in self.names("bundles", r"\d{16}\.bundle"):
             try:
-                members, replaced = self.bundle(f"bundles/{name[0]}")
-                bundles.append((f"bundles/{name[0]}", members))
-                gone.update(replaced)
+                path = f"bundles/{name[0]}"
+                bundles.append((path, *self.bundle(path)))
             except Damage as damage:
                 tell(f"error: {damage} (maps and points that lie in it are not known)")
                 self.is_damaged = True
-        for path, members in bundles:
+        for path, members, replaced in sorted(bundles, reverse=True):
             if path not in gone:
-                self.members.update(members)
+                self.members = {**members, **self.members}
+                gone.update(replaced)
         for path in self.members:
             while "/" in path:
                 path, _, name = path.rpartition("/")

@@ -193,6 +193,8 @@ describe('a bucket as a disk', () => {
     expect(await names(disk, `${ROOT}/lease`)).toEqual(['1.lease', '2.lease']);
     await disk.remove(`${ROOT}/lease/1.lease`);
     expect(objects.held.has('lease/1.lease')).toBe(false);
+    await put('keys/1.key', pattern(1)); // made beside the service
+    expect(await names(disk, `${ROOT}/keys`)).toEqual(['1.key']);
   });
 
   it('lists anew for a reader, whole trees with one request', async () => {

@@ -77,7 +77,7 @@ describe('bundled objects', () => {
       const model: Contents = new Map();
       for (let life = 0; life < 4; life += 1) {
         const objects = await open(memory);
-        objects.beginTerm(life);
+        await objects.beginTerm(life);
         for (let i = 0; i < 15; i += 1) await step(objects, model, random);
         expect(text(await contentsOf(objects))).toBe(text(model));
         expect(text(await contentsOf(await open(memory)))).toBe(text(model));
@@ -214,9 +214,9 @@ describe('bundled objects', () => {
   it('count those of the term that has the lease', async () => {
     const memory = new MemoryObjects();
     const paused = await open(memory);
-    paused.beginTerm(1);
+    await paused.beginTerm(1);
     const holder = await open(memory);
-    holder.beginTerm(2);
+    await holder.beginTerm(2);
     await holder.together(() => holder.put('deltas/x', sourceOf(Uint8Array.of(2))));
     await paused.together(() => paused.put('deltas/x', sourceOf(Uint8Array.of(1))));
     expect([...(await (await open(memory)).read('deltas/x', 0, 9))]).toEqual([2]);

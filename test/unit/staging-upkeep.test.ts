@@ -19,6 +19,7 @@ async function make() {
     monotonicMs: () => virtual.monotonicMs(),
     after: (delayMs, run) => virtual.after(delayMs, run),
   };
+  const keys: string[] = [];
   const calls: string[] = [];
   const logged: string[] = [];
   const dropped: [string, number][] = [];
@@ -40,6 +41,9 @@ async function make() {
       calls.push(`drop ${drop.join(' ')}`);
       plan.drop = [];
       return drop.map((id) => ({ id, server: id.split('-')[0]! }));
+    },
+    async refreshKeys() {
+      return keys.shift() ?? null;
     },
     async collect() {
       calls.push('collect');
@@ -63,7 +67,7 @@ async function make() {
     onDropped: (server, points) => dropped.push([server, points]),
     onBroken: (error) => broken.push(error),
   });
-  return { virtual, wall, calls, logged, dropped, broken, plan, upkeep, guard };
+  return { keys, virtual, wall, calls, logged, dropped, broken, plan, upkeep, guard };
 }
 
 describe('upkeep', () => {
@@ -71,6 +75,13 @@ describe('upkeep', () => {
     const { virtual, calls } = await make();
     await virtual.runUntil(60_000 * 6 + 10);
     expect(calls).toEqual(['plan', 'plan', 'plan', 'plan', 'plan', 'collect', 'plan']);
+  });
+
+  it('takes in a key that was made beside the service, and says so', async () => {
+    const { virtual, logged, keys } = await make();
+    keys.push('0123456789abcdef');
+    await virtual.runUntil(130_000);
+    expect(logged.filter((line) => line.includes('new key'))).toHaveLength(1);
   });
 
   it('drops what the plan says, and tells of which servers', async () => {

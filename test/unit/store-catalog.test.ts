@@ -2,11 +2,13 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import type { Catalog } from '../../src/store/catalog.ts';
 import { CatalogClient } from '../../src/store/catalog-client.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { SqliteCatalog } from '../../src/store/catalog-sqlite.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
 import type { PointRecord } from '../../src/store/point-format.ts';
 
@@ -133,6 +135,28 @@ describe('catalog in SQLite', () => {
     });
     await store.close();
     await (await openNodeStore(folder, silentLog)).close();
+  });
+
+  it('tells of a full disk, and not of the transaction that SQLite has rolled back by itself', async () => {
+    const catalog = SqliteCatalog.open(join(await makeFolder(), 'catalog.sqlite'));
+    catalog.adopt('r'.repeat(32));
+    const db = Reflect.get(catalog, 'db') as DatabaseSync;
+    const { page_count: pages } = db.prepare('PRAGMA page_count').get() as { page_count: number };
+    db.exec(`PRAGMA max_page_count = ${pages + 4}`);
+    let put = 0;
+    const fill = () => {
+      for (; put < 1000; put += 1) {
+        catalog.putPoint({ ...point('web', put), requestId: 'x'.repeat(5000) }, 'staged');
+      }
+    };
+    expect(fill).toThrow('database or disk is full');
+    expect(put).toBeLessThan(100);
+    // Nothing of it is there, and with room it goes on.
+    expect(catalog.pointNames()).toHaveLength(put);
+    db.exec('PRAGMA max_page_count = 1000000');
+    catalog.putPoint(point('web', put), 'staged');
+    expect(catalog.pointNames()).toHaveLength(put + 1);
+    catalog.close();
   });
 
   it('is emptied where it is damaged, and made again where it is gone', async () => {

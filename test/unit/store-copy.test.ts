@@ -9,6 +9,7 @@ import { openRepository } from '../../src/store/offline.ts';
 import { COPY, CopyWorld, expectWhole, openCopy, placeOn } from './support/copy-world.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { keys, withKeys } from './support/key-mode.ts';
+import { tinySettings } from './support/store-life.ts';
 
 const ids = (points: readonly { id: string }[]): string[] => points.map(({ id }) => id);
 
@@ -169,6 +170,39 @@ describe('a copy', () => {
     ]);
     await expectWhole(world.far, acknowledged);
     await store!.close();
+  });
+
+  it('has the policies of its source, for whoever takes it into service, and obeys its own rules', async () => {
+    const world = new CopyWorld(9);
+    await world.commit(5);
+    const { life } = world;
+    const store = life.store!;
+    const adopted = async () => {
+      const disk = world.far.mount();
+      const taken = await life.open(tinySettings, {
+        ...{ disk, root: `/new-${life.random.below(1e9)}`, repo: COPY, adopt: true },
+      });
+      const policies = taken.policies();
+      const { drop } = await taken.planRetention([{ everyMs: 1, forMs: 1 }], 2e12);
+      await taken.close();
+      life.store = store;
+      return { policies, drop: drop.length };
+    };
+    await store.setPolicy('web', 'all=100y');
+    await world.copy();
+    const web = { server: 'web', isDamaged: false };
+    expect(await adopted()).toEqual({ policies: [{ ...web, keep: 'all=100y' }], drop: 0 });
+    const before = world.far.files(`${COPY}/policies`);
+    await world.copy();
+    expect(world.far.files(`${COPY}/policies`)).toEqual(before);
+    // The policy is kept for whoever takes the copy over: what stays in it is by the rules of the copy.
+    const { dropped } = await world.copy({ keep: [{ everyMs: 1e9, forMs: 1e13 }] });
+    expect([dropped, (await adopted()).policies]).toEqual([3, [{ ...web, keep: 'all=100y' }]]);
+    await store.setPolicy('web', null);
+    await world.copy();
+    expect((await adopted()).policies).toEqual([{ ...web, keep: null }]);
+    expect(world.far.files(`${COPY}/policies`)).toHaveLength(1);
+    await store.close();
   });
 
   it('reads back what it wrote, and tells what reads differently', async () => {

@@ -150,6 +150,68 @@ describe('the key', () => {
   });
 });
 
+describe('a key that is made beside a service', () => {
+  const random = new Random(78);
+  const rotate = async () => {
+    const place = { disk: disk.mount(), repo: '/data', objects: null };
+    const beside = await openKeys(place, testMaster, (count) => random.bytes(count), 1);
+    return (await beside.open()).rotate();
+  };
+  const keysOf = (pattern: RegExp, at: number) =>
+    new Set(filesOf(pattern).map((path) => toHex(disk.peek(path).subarray(at, at + 8))));
+
+  it('is used from the next look on, for whatever is written, and no key is asked for', async () => {
+    await life.open(quiet, { keys });
+    const { store } = life;
+    const ingest = await life.connect();
+    const commit = async () => store!.seal((await life.writeAndCommit(ingest)).id);
+    await commit();
+    const [former] = keysOf(/\.point$/, 16);
+    const { id } = await rotate();
+    await commit();
+    expect([...keysOf(/\.point$/, 16)]).toEqual([former]);
+    expect(await store!.refreshKeys()).toBe(id);
+    expect(await store!.refreshKeys()).toBeNull();
+    await commit();
+    await commit(); // in a segment that was begun since
+    expect(keysOf(/\.point$/, 16)).toEqual(new Set([former, id]));
+    expect(keysOf(/\.pack$/, 48)).toEqual(new Set([former, id]));
+    expect((await store!.check({ readData: true })).findings).toEqual([]);
+    await store!.close();
+    disk.reopen();
+    expect(await readable()).toHaveLength(4);
+  });
+
+  it('is not used before both its files are there, and their names are durable', async () => {
+    await sealedLife(1);
+    const synced: string[] = [];
+    const mount = disk.mount();
+    const watched = {
+      ...mount,
+      syncDirectory: async (path: string) => {
+        synced.push(path);
+        await mount.syncDirectory(path);
+      },
+    };
+    const store = await life.open(quiet, { keys, disk: watched });
+    // Names that a process has given which was killed since.
+    expect(synced).toContain('/data/repo/keys');
+    const before = disk.files('/data/repo/keys');
+    const { id } = await rotate();
+    const [file] = disk.files('/data/repo/keys').filter((path) => !before.includes(path));
+    const bytes = disk.peek(file!).slice();
+    disk.lose(file!);
+    expect(await store.refreshKeys()).toBeNull();
+    const again = await disk.mount().open(file!, 'create');
+    await again.write([bytes], 0);
+    await again.close();
+    synced.length = 0;
+    expect(await store.refreshKeys()).toBe(id);
+    expect(synced).toEqual(['/data/repo/keys']);
+    await store.close();
+  });
+});
+
 describe('a writer of the bucket', () => {
   it('cannot move a record within its pack, or to another one', async () => {
     await sealedLife(3);

@@ -32,6 +32,7 @@ const makeVault = (aead = new NonceWatch()) =>
     {
       ...{ current: dataKey, nameKey: new Uint8Array(32).fill(4), damage: [] },
       find: async (id) => (id === dataKey.id ? dataKey : null),
+      refresh: async () => null,
     },
     aead,
   );

@@ -1,7 +1,7 @@
 /**
  * `understudy repo key ...`: key files, and the keys of an encrypted repository. A key file is made before
- * the repository. In a repository keys are only ever added, so all of it can be done beside a service: it
- * seals with a new data key from its next start on.
+ * the repository. In a repository keys are only ever added, so all of it can be done beside a service, which
+ * takes a new data key in at its next upkeep.
  */
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
@@ -133,13 +133,18 @@ const rotate: CommandSpec = {
   examples: [
     {
       line: 'understudy repo key rotate --repo /srv/understudy --key-file /etc/understudy/key',
-      does: 'a running service takes it at its next start',
+      does: 'a running service seals with it within two minutes',
     },
   ],
   async run(context, settings) {
     await withKeys(context, settings, async ({ open }) => {
       const { id } = await (await open()).rotate();
-      answer(context, settings, { id }, `data key ${id} is used from the next start of staging on`);
+      answer(
+        context,
+        settings,
+        { id },
+        `data key ${id}: a running service seals with it within two minutes, and logs so`,
+      );
     });
     return 0;
   },

@@ -54,6 +54,7 @@ interface OpenKey extends KeyFacts {
 /** Files of one key under one master. */
 const COPIES = 2;
 
+const ID_DIGITS = 16;
 const KEY_NAME = /^[0-9a-f]{16}-[0-9a-f]{8}\.key$/;
 
 /** All key objects of the repository; those that are damaged are handed to `onDamage`. */
@@ -174,7 +175,32 @@ export class RepositoryKeys implements DataKeys {
     return this.find(id);
   }
 
-  /** A new data key, for all that is written by whoever opens the repository from now on. */
+  /**
+   * Takes in the data keys that were made beside this process; the id of the one that is used from now on,
+   * null where that is the same. Needs no master: the root key opens them. A key counts once both its files
+   * are there, and durable: what is sealed with a key that is lost is lost.
+   */
+  async refresh(): Promise<string | null> {
+    const { disk, paths } = this.world;
+    const files = new Map<string, number>();
+    for (const { name } of await disk.list(paths.keys)) {
+      const id = KEY_NAME.test(name) ? name.slice(0, ID_DIGITS) : this.root.id;
+      files.set(id, (files.get(id) ?? 0) + 1);
+    }
+    const isNew = ([id, count]: [string, number]) =>
+      id !== this.root.id && !this.open.has(id) && count >= COPIES;
+    const fresh = new Set([...files].filter(isNew).map(([id]) => id));
+    if (fresh.size === 0) return null;
+    await disk.syncDirectory(paths.keys);
+    const before = this.current.id;
+    const objects = await listKeyObjects(this.world, this.repository);
+    const wanted = objects.filter(({ id }) => fresh.has(id));
+    this.open = new Map([...this.open, ...(await opened(under(this.world, this.root), wanted))]);
+    for (const id of fresh) this.missing.delete(id);
+    return this.current.id === before ? null : this.current.id;
+  }
+
+  /** A new data key, for all that is written from now on by whoever knows of it. */
   async rotate(): Promise<DataKey> {
     const { randomBytes, nowMs: createdMs } = this.world;
     const number = this.newest()!.number + 1;

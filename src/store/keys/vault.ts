@@ -40,6 +40,8 @@ export interface DataKeys {
   readonly damage: readonly UnderstudyError[];
   /** Null where the repository has no such key. */
   find(id: string): Promise<DataKey | null>;
+  /** Takes in what was made beside this process; the id of another `current`, or null. */
+  refresh(): Promise<string | null>;
 }
 
 export type NewPack = Omit<PackHeader, 'keyId'>;

@@ -5,8 +5,9 @@
  *
  * Names come from listings. A reader lists anew whenever it is asked, for a service may change things
  * beside it. A service that is alone lists once (`keepListing`) and then follows its own puts and removals;
- * what several services write (leases, terms), and bundles, is listed anew each time. A put or removal that failed may
- * have had its effect all the same: its name is in doubt, and asked for before it is next relied on.
+ * what others write beside it (leases, terms, keys), and bundles, is listed anew each time. A put or removal
+ * that failed may have had its effect all the same: its name is in doubt, and asked for before it is next
+ * relied on.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { dirname } from 'node:path';
@@ -15,7 +16,7 @@ import type { Disk, DiskFile, OpenMode } from '../../base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
 import { BlockCache, readingOf } from './block-cache.ts';
 import { BucketListing, type Child } from './bucket-listing.ts';
-import { type BundledObjects, mayBeBundled } from './bundled-objects.ts';
+import { type BundledObjects, type Confirm, mayBeBundled } from './bundled-objects.ts';
 import { ListingChanges } from './listing-changes.ts';
 import { Mirror } from './mirror.ts';
 import type { ObjectSource, ObjectStore } from './object-store.ts';
@@ -42,7 +43,7 @@ interface Batch {
 const READ_BYTES = 8 * 2 ** 20;
 /** A listing of a folder tells of the folders below it too, for so long and once for each. */
 const BELOW_MS = 5000;
-const shared: ReadonlySet<string> = new Set(['lease', 'terms', 'bundles']);
+const shared: ReadonlySet<string> = new Set(['lease', 'terms', 'bundles', 'keys']);
 
 interface Below {
   readonly folder: string;
@@ -83,10 +84,12 @@ export class BucketDisk implements Disk {
     this.mirror = new Mirror(local, mirror, objects);
   }
 
-  /** From now on nobody else writes here, until a later `term`: lists everything, once. */
-  async keepListing(term = 0): Promise<void> {
-    await this.bundles?.refresh();
-    this.bundles?.beginTerm(term);
+  /**
+   * From now on nobody else writes here, until a later `term`: lists everything, once. `confirm` asks for the
+   * lease, where there is one.
+   */
+  async keepListing(term = 0, confirm?: Confirm): Promise<void> {
+    await this.bundles?.beginTerm(term, confirm);
     const listing = new BucketListing();
     for await (const { name, bytes } of this.objects.list('')) listing.add(name, bytes);
     for (const folder of this.made) listing.addFolder(folder);

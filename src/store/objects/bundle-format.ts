@@ -1,5 +1,6 @@
 /**
- * A bundle: small objects put into a bucket as one, because there every put costs. FORMAT.md, "Bundles".
+ * A bundle: small objects put into a bucket as one, because there every put costs.
+ * FORMAT-ELSEWHERE.md, "Bundles".
  *
  *   header     object-header.ts, with counts, length and XXH64 of the directory
  *   directory  of each member: name, offset, length; then the names of the bundles that it replaces

@@ -8,6 +8,10 @@
  * was removed never comes back, at whatever instant the process ends.
  *
  * Bundles have ascending numbers; of two members of one name the one in the newer bundle counts.
+ *
+ * A process may be paused in the middle of a put and wake up when another one has the repository. What it
+ * puts then is void: the first bundle of each term says so beforehand (closed-terms.ts). And nothing that a
+ * bundle replaces goes before a renewal of the lease has shown that the bundle counts.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { UnderstudyError } from '../../base/errors.ts';
@@ -16,13 +20,21 @@ import { Mutex } from '../mutex.ts';
 import { isDamage, isNotFound } from '../object-header.ts';
 import { type BundleMember, encodeBundle, readDirectory } from './bundle-format.ts';
 import {
+  bundleName,
+  CLOSES,
+  closeTerms,
+  FOLDER,
+  firstOfTerm,
+  numberOf,
+  termOf,
+} from './closed-terms.ts';
+import {
   type ListedObject,
   type ObjectSource,
   type ObjectStore,
   sourceOf,
 } from './object-store.ts';
 
-const FOLDER = 'bundles/';
 /** True for a folder below which names may lie in bundles; the root's name is empty. */
 export const mayBeBundled = (folder: string): boolean =>
   /^(?:$|(?:deltas|points)(?:\/|$))/.test(folder);
@@ -30,11 +42,16 @@ export const mayBeBundled = (folder: string): boolean =>
 /** Larger objects, and those of other folders, are put by themselves. */
 const MAX_MEMBER_BYTES = 256 * 1024;
 const BUNDLED = /^(?:deltas|points)\//;
-const BUNDLES_PER_TERM = 10 ** 10;
 /** So many directories are read at a time. */
 const PARALLEL = 16;
 /** The first read of a directory takes this much: as a rule all of it. */
 const FIRST_READ_BYTES = 32 * 1024;
+/** Of a renewal of the lease, for what can be undone no more; and one that begins now. */
+const REMOVAL_AGE_MS = 5000;
+const FROM_NOW_MS = -1;
+
+/** Resolves while the repository is ours, by a renewal not older than `maxAgeMs`. ERR_LEASE_LOST. */
+export type Confirm = (maxAgeMs: number) => Promise<void>;
 
 interface Bundle {
   readonly name: string;
@@ -44,6 +61,8 @@ interface Bundle {
   readonly alive: Map<string, BundleMember>;
   /** Bundles that may be there still and must not count. */
   replaces: readonly string[];
+  /** Names that must never count, whoever puts them; not empty where it has the member CLOSES. */
+  readonly closes: readonly string[];
 }
 
 const removalOf = (name: string): Batch => ({ ...emptyBatch(), removed: new Set([name]) });
@@ -63,13 +82,8 @@ interface Batch {
 
 const emptyBatch = (): Batch => ({ put: new Map(), removed: new Set(), alone: new Set() });
 
-const bundleName = (number: number): string =>
-  `${FOLDER}${String(number).padStart(16, '0')}.bundle`;
-
-function numberOf(name: string): number {
-  const match = /^bundles\/(\d{16})\.bundle$/.exec(name);
-  return match === null ? 0 : Number(match[1]);
-}
+const isLost = (error: unknown): boolean =>
+  error instanceof UnderstudyError && error.code === 'ERR_LEASE_LOST';
 
 export class BundledObjects implements ObjectStore {
   readonly place: string;
@@ -83,7 +97,13 @@ export class BundledObjects implements ObjectStore {
   private readonly passed = new Set<string>();
   /** Bundles that cannot be read: what they hold is not known. */
   readonly damaged = new Set<string>();
+  /** Its bundles have the numbers of this term; null: it has none, and goes on after all there are. */
+  private term: number | null = null;
+  /** The highest number so far, of the term. */
   private highest = 0;
+  private confirm: Confirm = async () => undefined;
+  /** Bundles without members, which stand for what they replace: they go when a newer one is there. */
+  private empty: readonly Bundle[] = [];
   private readonly batches = new AsyncLocalStorage<Batch>();
   /** Bundles are written, and replaced, one after the other. */
   private readonly mutex = new Mutex();
@@ -105,10 +125,42 @@ export class BundledObjects implements ObjectStore {
 
   /**
    * From now on bundles have the numbers of this term (lease.ts), so that those of a process which has lost
-   * the lease, and does not know it yet, are older.
+   * the lease, and does not know it yet, are older. Its first bundle closes the terms before it: what such a
+   * process puts from now on is void.
    */
-  beginTerm(term: number): void {
-    this.highest = Math.max(this.highest, term * BUNDLES_PER_TERM);
+  async beginTerm(term: number, confirm?: Confirm): Promise<void> {
+    this.confirm = confirm ?? this.confirm;
+    await this.mutex.run(async () => {
+      this.term = term;
+      this.highest = firstOfTerm(term) - 1;
+      for (const name of [...this.bundles.keys(), ...this.passed]) this.count(name);
+      await this.relearn();
+      if (confirm !== undefined) await this.closeBefore(term);
+    });
+  }
+
+  /** Those of a later term are somebody else's: who has lost the lease must not go on after them. */
+  private count(name: string): void {
+    const number = numberOf(name);
+    const isOwn = this.term === null || termOf(number) === this.term;
+    if (isOwn) this.highest = Math.max(this.highest, number);
+  }
+
+  private async closeBefore(term: number): Promise<void> {
+    const closer = this.holders.get(CLOSES);
+    const names = [...this.bundles.keys(), ...this.passed];
+    const former = closer && { term: termOf(numberOf(closer.name)), closes: closer.closes };
+    const { last, closes: named } = closeTerms(names, term, former);
+    // What a damaged one holds is not known: it is not void.
+    const closes = named.filter((name) => !this.damaged.has(name));
+    const ended = last.flatMap((name) => this.bundles.get(name) ?? []);
+    const members = await this.membersOf(ended);
+    members.set(CLOSES, new Uint8Array(0));
+    const gone = [...ended, ...this.empty].flatMap(({ name, replaces }) => [name, ...replaces]);
+    await this.confirm(REMOVAL_AGE_MS);
+    if ((await this.putBundle(members, gone, closes)) === null) return this.closeBefore(term);
+    this.empty = [];
+    await this.clear(gone);
   }
 
   /** Learns what the bundles hold; to be called again where somebody else may have changed them. */
@@ -135,6 +187,7 @@ export class BundledObjects implements ObjectStore {
         bundle.replaces = bundle.replaces.filter((name) => names.has(name));
       }
     }
+    this.empty = [...this.bundles.values()].filter(({ alive }) => alive.size === 0);
     this.isUnsure = false;
   }
 
@@ -147,6 +200,7 @@ export class BundledObjects implements ObjectStore {
     const batch = emptyBatch();
     const result = await this.batches.run(batch, step);
     await this.mutex.run(() => this.write(batch, onDurable));
+    if (batch.alone.size > 0) await this.confirm(FROM_NOW_MS);
     for (const name of batch.alone) await this.objects.remove(name);
     return result;
   }
@@ -212,6 +266,7 @@ export class BundledObjects implements ObjectStore {
     for (const { alive, modifiedMs, storageClass } of this.bundles.values()) {
       for (const { name, bytes } of alive.values()) {
         if (!name.startsWith(prefix) || seen.has(name) || this.isGoing(name)) continue;
+        if (name === CLOSES) continue;
         seen.add(name);
         own.push({ name, bytes, modifiedMs, storageClass });
       }
@@ -272,7 +327,7 @@ export class BundledObjects implements ObjectStore {
 
   private async learn(object: ListedObject, missed: Set<string>): Promise<void> {
     const { name, bytes, modifiedMs, storageClass } = object;
-    this.highest = Math.max(this.highest, numberOf(name));
+    this.count(name);
     try {
       const start = await this.objects.read(name, 0, Math.min(bytes, FIRST_READ_BYTES));
       const directory = await readDirectory(name, async (offset, length) => {
@@ -283,7 +338,8 @@ export class BundledObjects implements ObjectStore {
       });
       const alive = new Map(directory.members.map((member) => [member.name, member]));
       const { replaces } = directory;
-      this.bundles.set(name, { name, modifiedMs, storageClass, alive, replaces });
+      const closes = alive.has(CLOSES) ? replaces : [];
+      this.bundles.set(name, { name, modifiedMs, storageClass, alive, replaces, closes });
     } catch (error) {
       if (isNotFound(error)) {
         missed.add(name); // replaced since it was listed
@@ -296,18 +352,23 @@ export class BundledObjects implements ObjectStore {
     }
   }
 
-  /** What is replaced does not count, nor what a newer bundle has under the same name. */
+  /**
+   * What is replaced does not count, nor what a newer bundle has under the same name. What one that does not
+   * count itself names as replaced stays: it may have come late.
+   */
   private settle(): void {
-    for (const { replaces } of [...this.bundles.values()]) {
-      for (const name of replaces) {
+    const newestFirst = [...this.bundles.values()].sort((a, b) => (a.name < b.name ? 1 : -1));
+    for (const { name: own, replaces, closes } of newestFirst) {
+      if (!this.bundles.has(own)) continue;
+      for (const name of [...replaces, ...closes]) {
         this.bundles.delete(name);
         this.passed.add(name);
         this.damaged.delete(name);
       }
     }
     this.holders.clear();
-    const newestFirst = [...this.bundles.values()].sort((a, b) => (a.name < b.name ? 1 : -1));
     for (const bundle of newestFirst) {
+      if (!this.bundles.has(bundle.name)) continue;
       for (const name of [...bundle.alive.keys()]) {
         if (this.holders.has(name)) bundle.alive.delete(name);
         else this.holders.set(name, bundle);
@@ -320,45 +381,58 @@ export class BundledObjects implements ObjectStore {
     const { put, removed } = batch;
     if (this.isUnsure) await this.relearn();
     const replaced = new Set([...removed].flatMap((name) => this.holders.get(name) ?? []));
-    const members = new Map(put);
-    for (const bundle of replaced) {
-      for (const { name, offset, bytes } of bundle.alive.values()) {
+    if (put.size === 0 && replaced.size === 0) return onDurable?.();
+    const stays = await this.membersOf([...replaced], removed);
+    const closes = [...replaced].flatMap((bundle) =>
+      this.holders.get(CLOSES) === bundle ? bundle.closes : [],
+    );
+    const formerly = [...replaced, ...this.empty];
+    const gone = formerly.flatMap(({ name, replaces }) => [name, ...replaces]);
+    // Batches that were written before this one may have taken long.
+    await this.confirm(REMOVAL_AGE_MS);
+    const successor = await this.putBundle(new Map([...put, ...stays]), gone, closes);
+    if (successor === null) return this.write(batch, onDurable);
+    // Without members it stands only for what it replaces, and for the number that it has.
+    this.empty = successor.alive.size === 0 ? [successor] : [];
+    onDurable?.();
+    if (await this.clear(gone)) successor.replaces = [];
+  }
+
+  /** What counts of these bundles, but for `removed`, by name. */
+  private async membersOf(
+    bundles: readonly Bundle[],
+    removed: ReadonlySet<string> = new Set(),
+  ): Promise<Map<string, Uint8Array>> {
+    const members = new Map<string, Uint8Array>();
+    for (const { name: bundle, alive } of bundles) {
+      for (const { name, offset, bytes } of alive.values()) {
         if (removed.has(name)) continue;
-        members.set(name, await this.objects.read(bundle.name, offset, bytes));
+        const isEmpty = bytes === 0;
+        members.set(
+          name,
+          isEmpty ? new Uint8Array(0) : await this.objects.read(bundle, offset, bytes),
+        );
       }
     }
-    const gone = [...replaced].flatMap(({ name, replaces }) => [name, ...replaces]);
-    if (members.size === 0 && gone.length <= 1) {
-      for (const name of gone) await this.objects.remove(name);
-      this.forget(gone);
-      return onDurable?.();
-    }
-    const successor = await this.putBundle(members, gone);
-    if (successor === null) return this.write(batch, onDurable);
-    onDurable?.();
-    const isCleared = await this.clear(gone);
-    if (isCleared) successor.replaces = [];
-    // Without members it stands only for what it replaces.
-    if (isCleared && members.size === 0 && (await this.clear([successor.name]))) {
-      this.forget([successor.name]);
-    }
+    return members;
   }
 
-  private forget(names: readonly string[]): void {
-    for (const name of names) this.bundles.delete(name);
-    this.settle();
-  }
-
-  /** Removes bundles that count no more. What cannot go now is named in its successor while that stands. */
+  /**
+   * Removes bundles that count no more. What cannot go now is named in its successor while that stands.
+   * ERR_LEASE_LOST: then the successor may be void, and nothing goes.
+   */
   private async clear(names: readonly string[]): Promise<boolean> {
     let isCleared = true;
-    for (const name of names) {
+    for (const [i, name] of names.entries()) {
       try {
+        // By a renewal that comes after the successor, whoever has the repository next has seen it.
+        if (i === 0) await this.confirm(FROM_NOW_MS);
         if ((await this.objects.remove(name)) === 'locked') isCleared = false;
       } catch (error) {
-        if (!(error instanceof UnderstudyError)) throw error;
+        if (!(error instanceof UnderstudyError) || isLost(error)) throw error;
         isCleared = false;
         this.onLeft(name, error);
+        if (i === 0) return false;
       }
     }
     return isCleared;
@@ -368,8 +442,9 @@ export class BundledObjects implements ObjectStore {
   private async putBundle(
     members: ReadonlyMap<string, Uint8Array>,
     replaces: readonly string[],
+    closes: readonly string[],
   ): Promise<Bundle | null> {
-    const bytes = encodeBundle(members, replaces);
+    const bytes = encodeBundle(members, [...new Set([...replaces, ...closes])]);
     const name = bundleName(this.highest + 1);
     const wasTried = this.tried === name;
     let result: 'stored' | 'exists';
@@ -394,7 +469,7 @@ export class BundledObjects implements ObjectStore {
       bytes.subarray(offset, offset + length),
     );
     const alive = new Map(entered.map((member) => [member.name, member]));
-    const bundle = { name, modifiedMs: 0, storageClass: '', alive, replaces };
+    const bundle = { name, modifiedMs: 0, storageClass: '', alive, replaces, closes };
     this.bundles.set(name, bundle);
     this.settle();
     return bundle;
