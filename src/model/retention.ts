@@ -24,13 +24,15 @@ export interface RetainedPoint {
   /** When it was committed, by the clock of staging; undefined where that was not noted. */
   readonly receivedMs?: number | undefined;
   readonly isHeld?: boolean;
+  /** The newest state of its server is damaged: this may be the last good point. */
+  readonly isDoubted?: boolean;
 }
 
 export interface PlannedPoint {
   readonly id: string;
   readonly server: string;
   readonly timeMs: number;
-  /** Why it stays: rules ("10m=1d"), `newest`, `hold`, `future`, `policy unknown`. Empty: it goes. */
+  /** Why it stays: rules ("10m=1d"), `newest`, `hold`, `damage`, `future`, `policy unknown`. Empty: it goes. */
   readonly keptBy: readonly string[];
 }
 
@@ -61,6 +63,7 @@ export function planRetention(
   for (const [server, own] of byServer(points)) {
     note(lastPoints(own), 'newest');
     note(idsOf(own.filter(({ isHeld }) => isHeld === true)), 'hold');
+    note(idsOf(own.filter(({ isDoubted }) => isDoubted === true)), 'damage');
     const known = rulesOf(server);
     if (known === null) note(idsOf(own), 'policy unknown');
     const aged = own.map((point) => ({ ...point, timeMs: ageTime(point, nowMs) })).sort(byTime);

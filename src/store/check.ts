@@ -77,7 +77,8 @@ export async function checkRepository(
 /** Points may lie in what cannot be read: which ones is not known. */
 const hiddenIn = ({ disk }: CheckCore): Finding[] =>
   (disk.hidden?.() ?? []).map((object) => {
-    const detail = 'the bundle cannot be read: points and maps in it are missed';
+    const detail =
+      'the bundle cannot be read: points and maps in it are missed; repo repair takes them from a copy';
     return { kind: 'damaged-object', object, detail, points: [] };
   });
 

@@ -18,7 +18,8 @@ export class DamageWatch {
     this.core = core;
     this.upkeep = upkeep;
     core.damage.onNoted = () => this.kick();
-    if (!core.damage.isEmpty) this.kick();
+    const hidden = core.disk.hidden?.() ?? [];
+    if (!core.damage.isEmpty || hidden.length > 0) this.kick();
   }
 
   listen(listener: (server: string) => void): void {

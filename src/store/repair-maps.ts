@@ -10,17 +10,17 @@ import { CHUNKS_PER_LEAF } from '../model/geometry.ts';
 import { Base } from './base.ts';
 import { openChain } from './chain.ts';
 import { checkDigest } from './check-volume.ts';
-import { type Core, temporaryPath } from './core.ts';
-import { type MapPlace, parseBaseName } from './layout.ts';
+import { fromHex } from './checksum.ts';
+import type { Core } from './core.ts';
+import { type MapPlace, parseBaseName, parseDeltaName } from './layout.ts';
 import { leafDigests, missingChunks } from './leaf.ts';
 import type { LeafFile } from './leaf-file.ts';
 import type { LeafSource } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
-import { writeObject } from './object-file.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 import { PackWriter } from './pack-writer.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
-import { isHeldRight, pieceFromDonor, type RepairWorld } from './repair-world.ts';
+import { isHeldRight, pieceFromDonor, type RepairWorld, replaceObject } from './repair-world.ts';
 import { listPoints, readNamedPoint } from './repository.ts';
 import type { Finding, VolumeEpoch } from './types.ts';
 
@@ -38,7 +38,9 @@ export class MapRepair {
   private readonly world: RepairWorld;
   private readonly core: Core;
   private points: PointRecord[] = [];
-  /** No point is hurt. */
+  /** How many maps were taken, or would be. */
+  private taken = 0;
+  /** No point is hurt, and none may lie in what cannot be read. */
   private isElseWell = false;
 
   constructor(world: RepairWorld) {
@@ -48,10 +50,12 @@ export class MapRepair {
 
   async run(findings: readonly Finding[]): Promise<void> {
     this.points = await this.readablePoints();
-    this.isElseWell = findings.every(({ points }) => points.length === 0);
+    const hidden = this.core.disk.hidden?.() ?? [];
+    this.isElseWell = hidden.length === 0 && findings.every(({ points }) => points.length === 0);
     for (const finding of findings) {
-      const { object, kind, epoch } = finding;
+      const { object, kind, epoch, digest } = finding;
       if (epoch !== undefined) await this.reach(epoch, object);
+      else if (digest !== undefined) await this.goAround(finding, digest);
       else if (kind === 'damaged-object' && isMap(object)) await this.replaceMap(finding);
     }
     for (const { object, kind } of findings) {
@@ -91,6 +95,22 @@ export class MapRepair {
     if (points.length > 0) await this.reachPoints(object, points);
     else if (this.isElseWell) await this.dropMap(object);
     else this.told(object, 'it goes once every point is whole', true);
+  }
+
+  /**
+   * A content that only a base names, which put it together, is in no copy that has come to its points by
+   * deltas: those do without it.
+   */
+  private async goAround({ object, points }: Finding, digest: string): Promise<void> {
+    const { donor } = this.world;
+    if (donor === null || points.length === 0 || !object.endsWith('.base')) return;
+    if ((await pieceFromDonor(this.world, fromHex(digest))) !== null) return;
+    const before = this.taken;
+    const { steps } = this.world;
+    const told = steps.length;
+    await this.reachPoints(object, points);
+    // Where all of the way is here already nothing was won.
+    if (this.taken === before) steps.splice(told);
   }
 
   private async reachPoints(object: string, ids: readonly string[]): Promise<void> {
@@ -157,7 +177,7 @@ export class MapRepair {
     const donor = this.world.donor!;
     for (const source of sources) {
       const { path } = source as LeafFile | Base;
-      const ours = this.core.paths.repo + path.slice(donor.paths.repo.length);
+      const ours = this.pathOf(place, path);
       const here = await this.openAt(this.core, ours);
       if (typeof here !== 'string') continue;
       const map = await this.openAt(donor, path);
@@ -166,6 +186,15 @@ export class MapRepair {
       if (why !== null) return { map: '', why };
     }
     return null;
+  }
+
+  /** The name that a map of the other repository has here: with other keys folders have other names. */
+  private pathOf(place: MapPlace, theirs: string): string {
+    const name = theirs.slice(theirs.lastIndexOf('/') + 1);
+    const base = parseBaseName(name);
+    if (base !== null) return this.core.paths.base(place, base);
+    const { from, to } = parseDeltaName(name)!;
+    return this.core.paths.delta(place, from, to);
   }
 
   /** A map, opened and compared with its digests and its name; else what is wrong with it. */
@@ -208,11 +237,11 @@ export class MapRepair {
   private async take(map: DonorMap, ours: string): Promise<string | null> {
     const lacking = await this.fetchContents(map);
     if (lacking > 0) return `${lacking} of its contents are right in neither repository`;
+    this.taken += 1;
     if (this.world.isDryRun) return null;
     const bytes = await this.world.donor!.disk.readFile(map.path);
     await this.core.files.drop(ours);
-    const { disk } = this.core;
-    await writeObject(disk, temporaryPath(this.core), ours, [bytes], async (read) => {
+    await replaceObject(this.core, ours, bytes, async (read) => {
       if (Buffer.compare(read, bytes) !== 0) throw damaged(ours, 'it reads differently');
     });
     return null;
@@ -251,28 +280,27 @@ export class MapRepair {
     return lacking;
   }
 
-  /** From the other repository, where its maps lead to the same places here. */
-  private async replacePoint(object: string): Promise<void> {
+  /** From the other repository, where its maps lead to the same places here. `named`: its path there. */
+  async replacePoint(object: string, named?: string): Promise<boolean> {
     const { donor, isDryRun } = this.world;
-    const theirs = donor === null ? '' : donor.paths.repo + this.below(object);
+    const theirs = named ?? (donor === null ? '' : donor.paths.repo + this.below(object));
     if (donor === null || !(await donor.disk.exists(theirs))) {
-      this.told(object, 'no other repository has this point', false);
-      return;
+      return this.told(object, 'no other repository has this point', false);
     }
     const bytes = await donor.disk.readFile(theirs);
     const record = await this.readDonorPoint(donor, bytes, theirs);
     if (record === null) {
-      this.told(object, 'the other repository has it damaged, too', false);
-      return;
+      return this.told(object, 'the other repository has it damaged, too', false);
     }
     this.points.push(record);
     for (const { volume, generation, epoch, chainRoot } of record.volumes) {
       const place = { server: record.server, volume, generation };
       if (await this.leads(place, epoch, chainRoot)) continue;
-      if (!(await this.reach({ ...place, epoch }, object))) return;
+      if (!(await this.reach({ ...place, epoch }, object))) return false;
     }
     this.told(object, TAKEN, true);
-    if (!isDryRun) await writeObject(this.core.disk, temporaryPath(this.core), object, [bytes]);
+    if (!isDryRun) await replaceObject(this.core, object, bytes);
+    return true;
   }
 
   private async readDonorPoint(

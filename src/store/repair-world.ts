@@ -4,9 +4,10 @@
  * what is planned so is what would be done.
  */
 import { compressSync } from 'lz4-napi';
-import type { Core } from './core.ts';
+import { type Core, temporaryPath } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { STORE_OWNER } from './layout.ts';
+import { writeObject } from './object-file.ts';
 import { isDamage, isNotFound } from './object-header.ts';
 
 export interface RepairStep {
@@ -19,10 +20,31 @@ export interface RepairStep {
 
 export interface RepairWorld {
   readonly core: Core;
+  /** Ids of the sealed points that a catalog knows; null where there is none. */
+  readonly known: ReadonlySet<string> | null;
   /** A true copy, open for reading; null: nothing can be taken from elsewhere. */
   readonly donor: Core | null;
   readonly isDryRun: boolean;
   readonly steps: RepairStep[];
+}
+
+/**
+ * Writes an object in the place of one that is damaged. In a bucket objects do not change: there the damaged
+ * one goes in the same step, of a bundle in the same instant; cut short, what is missing is found missing.
+ */
+export async function replaceObject(
+  core: Core,
+  path: string,
+  bytes: Uint8Array,
+  verify?: (read: Uint8Array) => Promise<void>,
+): Promise<void> {
+  const { disk } = core;
+  const write = () => writeObject(disk, temporaryPath(core), path, [bytes], verify);
+  if (disk.together === undefined) return write();
+  await disk.together(async () => {
+    if (await disk.exists(path)) await disk.remove(path);
+    await write();
+  });
 }
 
 /** A content, and how it is to be stored. */

@@ -25,8 +25,10 @@ import type { Lease } from './lease.ts';
 import { leasedDisk } from './leased-disk.ts';
 import { makeFolder } from './object-file.ts';
 import { type OpenDirectory, openDirectory, openDirectoryIn, type ReadPlace } from './offline.ts';
+import type { Place } from './place.ts';
+import { mendBundles } from './repair-bundles.ts';
 import { type MendedFormat, mendFormat } from './repair-format.ts';
-import { mendHolds } from './repair-holds.ts';
+import { mendHolds, mendPolicies } from './repair-holds.ts';
 import { MapRepair } from './repair-maps.ts';
 import { PackRepair } from './repair-packs.ts';
 import type { RepairStep, RepairWorld } from './repair-world.ts';
@@ -35,12 +37,16 @@ import { takeLease } from './take-lease.ts';
 import type { Finding } from './types.ts';
 
 export interface RepairOptions {
-  /** A data directory or its repo. */
+  /** A data directory or its repo; of a `place` how messages name it. */
   readonly directory: string;
+  /** A repository that lies in a bucket, open for writing. */
+  readonly place?: RepairPlace;
   /** Another repository: a data directory or its repo, or a place that is open. */
   readonly from?: string | ReadPlace;
   /** The identity of the repository, where its catalog knows it. */
   readonly knownId?: string | null;
+  /** Ids of its sealed points, where its catalog knows them. */
+  readonly knownPoints?: ReadonlySet<string> | null;
   /** Nothing is changed: what would be done first is planned. */
   readonly isDryRun: boolean;
   readonly log: Log;
@@ -49,6 +55,8 @@ export interface RepairOptions {
   readonly keys?: KeyOptions | undefined;
   readonly onProgress?: (done: number, total: number) => void;
 }
+
+export type RepairPlace = ReadPlace & Partial<Pick<Place, 'alone'>>;
 
 export interface RepairReport {
   readonly isDryRun: boolean;
@@ -67,19 +75,24 @@ const MAX_ROUNDS = 6;
  * keeps files from being written.
  */
 export async function repairRepository(given: RepairOptions): Promise<RepairReport> {
-  const options = { ...given, directory: resolve(given.directory), disk: given.disk ?? nodeDisk };
-  const { directory, from, isDryRun } = options;
+  const directory = given.place?.repo ?? resolve(given.directory);
+  const options = { ...given, directory, disk: given.place?.disk ?? given.disk ?? nodeDisk };
+  const { from, isDryRun } = options;
   const random = (count: number) => new Uint8Array(randomBytes(count));
   const donor = from === undefined ? null : await openDonor(from, options);
   try {
-    const format = await mendFormat(directory, options, random);
+    // In a bucket nothing is written over, and format.json is put by whoever makes the repository.
+    const isFixed = given.place !== undefined;
+    const format = isFixed ? null : await mendFormat(directory, options, random);
     const told = format === null ? { before: [], steps: [] } : asReport(format);
     if (format !== null && isDryRun) return { isDryRun, ...told, after: told.before };
     const lease = isDryRun ? null : await leaseOf(options, random);
     try {
       const disk = lease === null ? options.disk : leasedDisk(options.disk, directory, lease);
       const report = await inRounds({ ...options, disk }, donor);
-      if (!isDryRun && report.after.length === 0) await forgetNotes(options.disk, directory);
+      if (!isDryRun && report.after.length === 0 && !isFixed) {
+        await forgetNotes(options.disk, directory);
+      }
       const { before, steps } = told;
       const all = { before: [...before, ...report.before], steps: [...steps, ...report.steps] };
       return { isDryRun, ...all, after: report.after };
@@ -100,13 +113,15 @@ const openDonor = (
 
 /** Null for a repository that lies in its data directory: its lock is enough. */
 async function leaseOf(
-  { directory, disk, log }: { directory: string; disk: Disk; log: Log },
+  { directory, disk, log, place }: Rounds,
   random: (count: number) => Uint8Array,
 ): Promise<Lease | null> {
-  const paths = pathsOf(`${directory}/repairing`, directory);
-  if (!(await disk.exists(paths.lease))) return null;
+  const paths = pathsOf(place?.scratch ?? `${directory}/repairing`, directory);
+  if (place === undefined && !(await disk.exists(paths.lease))) return null;
   const leaseBy = { holder: toHex(random(16)), host: hostname() };
-  return takeLease({ disk, clock: systemClock, log, leaseBy }, paths);
+  const lease = await takeLease({ disk, clock: systemClock, log, leaseBy }, paths);
+  await place?.alone?.(lease?.term ?? 0, lease?.asked);
+  return lease;
 }
 
 /** What the service has noted is mended. */
@@ -120,11 +135,12 @@ async function forgetNotes(disk: Disk, directory: string): Promise<void> {
 type Rounds = RepairOptions & { readonly disk: Disk };
 
 async function inRounds(options: Rounds, donor: OpenDirectory | null): Promise<RepairReport> {
-  const { directory, isDryRun, log, disk, keys } = options;
+  const { directory, isDryRun, log, disk, keys, knownPoints: known = null } = options;
+  const where = { repo: directory, objects: null, keys, ...options.place, disk };
   const steps: RepairStep[] = [];
   let before: readonly Finding[] | null = null;
   for (let round = 1; ; round += 1) {
-    const opened = await openDirectory(directory, log, disk, keys);
+    const opened = await openDirectoryIn(where, log);
     try {
       assertOther(opened, donor);
       const found = await look(opened, options);
@@ -134,7 +150,7 @@ async function inRounds(options: Rounds, donor: OpenDirectory | null): Promise<R
       const { core } = opened;
       const mended: RepairStep[] = [];
       if (!isDryRun) await makeRoom(core);
-      await mend({ core, donor: donor?.core ?? null, isDryRun, steps: mended }, found);
+      await mend({ core, known, donor: donor?.core ?? null, isDryRun, steps: mended }, found);
       steps.push(...mended.filter((step) => !steps.some((old) => isSame(old, step))));
       if (isDryRun || !mended.some(({ isPossible }) => isPossible)) return report;
     } finally {
@@ -172,10 +188,13 @@ async function makeRoom({ disk, paths }: Core): Promise<void> {
 async function mend(world: RepairWorld, { report, packs }: Look): Promise<void> {
   const { findings } = report;
   await new PackRepair(world).run(packs, findings);
-  await new MapRepair(world).run(findings);
+  const maps = new MapRepair(world);
+  await maps.run(findings);
+  await mendBundles(world, maps);
   await mendIndex(world, findings);
   await mendMarks(world, findings);
   await mendHolds(world, findings);
+  await mendPolicies(world, findings);
 }
 
 /** An index object says nothing that footers do not say: it goes, and is made again. */

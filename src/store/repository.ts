@@ -155,7 +155,8 @@ export const readPoint = (core: PointCore, server: string, id: string): Promise<
 
 /**
  * Makes the catalog's points those that the repository has. A damaged one stays where the catalog knows
- * it, and is left out otherwise; its maps stay in either case (needed-epochs.ts).
+ * it, and is left out otherwise; its maps stay in either case (needed-epochs.ts). So stays one that is
+ * missing beside a bundle that cannot be read: that is damage, and no rollback.
  */
 export async function matchPoints(core: Core, isRollbackAccepted = true): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
@@ -179,6 +180,14 @@ export async function matchPoints(core: Core, isRollbackAccepted = true): Promis
   }
   if (stale.length > 0) core.log.error('points do not count: they are stale', { points: stale });
   const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);
+  const hidden = core.disk.hidden?.() ?? [];
+  if (!isRollbackAccepted && gone.length > 0 && hidden.length > 0) {
+    core.log.error('points are missing, and may lie in bundles that cannot be read', {
+      ...{ points: gone, paths: hidden },
+      help: 'stop the service, and take them from a copy: repo repair --from COPY --data DATA',
+    });
+    return;
+  }
   if (!isRollbackAccepted) await assertNotBehind(core, new Set(gone));
   if (gone.length > 0) core.log.error('points are gone from the repository', { points: gone });
   await core.catalog.removePoints(gone);

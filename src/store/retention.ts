@@ -1,7 +1,8 @@
 /**
  * Retention at work: plans by the rules, removes the points that a plan drops, and folds the maps that
  * only they needed. Whatever a plan says, the newest point and the newest whole one of a server stay, so
- * does a point that is held, and one that somebody reads stays until the reader is closed.
+ * does a point that is held, and one that somebody reads stays until the reader is closed. While the newest
+ * state of a server is damaged nothing of it is dropped: an older point may be the last good one.
  */
 
 import {
@@ -13,6 +14,7 @@ import {
 import type { CatalogPoint } from './catalog.ts';
 import type { Core } from './core.ts';
 import { foldServer } from './map-upkeep.ts';
+import { mayHide } from './needed-epochs.ts';
 import { together } from './object-file.ts';
 import { rulesOf } from './policies.ts';
 import type { DroppedPoint, VersionedPlan } from './types.ts';
@@ -25,9 +27,12 @@ export const retained = ({ record }: CatalogPoint): RetainedPoint => {
 
 async function allPoints(core: Core): Promise<RetainedPoint[]> {
   const points = await core.catalog.points({ order: 'oldest' });
+  const doubted = new Set(core.damage.demanded.map(({ server }) => server));
+  const isAllDoubted = mayHide(core);
   return points.map((point) => ({
     ...retained(point),
     isHeld: core.legalHolds.has(point.record.id),
+    isDoubted: isAllDoubted || doubted.has(point.record.server),
   }));
 }
 
@@ -55,10 +60,11 @@ export async function dropPoints(
   const always = lastPoints(points);
   const wanted = new Set(drop);
   const going = points.filter(
-    ({ id, isHeld }) =>
+    ({ id, isHeld, isDoubted }) =>
       wanted.has(id) &&
       !always.has(id) &&
       isHeld !== true &&
+      isDoubted !== true &&
       !core.staged.has(id) &&
       !core.holds.has(id),
   );

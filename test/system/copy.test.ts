@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
@@ -46,6 +47,32 @@ async function makePoints(data: string, count: number): Promise<void> {
   await store.close();
 }
 
+/** A bundle that cannot be read, and a pack with a content that is wrong. */
+async function repairsInPlace(Bucket: string, data: string, at: readonly string[]): Promise<void> {
+  const { client } = server;
+  const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket }));
+  const keys = Contents.flatMap(({ Key }) => Key ?? []);
+  for (const [pattern, offset] of [
+    [/\.bundle$/, 20],
+    [/\.pack$/, 200],
+  ] as const) {
+    const Key = keys
+      .filter((key) => pattern.test(key))
+      .sort()
+      .at(-1)!;
+    const { Body } = await client.send(new GetObjectCommand({ Bucket, Key }));
+    const bytes = await Body!.transformToByteArray();
+    bytes[offset]! ^= 1;
+    await client.send(new PutObjectCommand({ Bucket, Key, Body: bytes }));
+  }
+  expect((await run('repo', 'check', ...at, '--read-data')).exitCode).toBe(4);
+  const plan = await run('repo', 'repair', ...at, '--from', data);
+  expect(plan.out).toContain('2 findings; give --yes to do it');
+  const done = await run('repo', 'repair', ...at, '--from', data, '--yes');
+  expect([done.exitCode, done.out]).toEqual([0, expect.stringContaining('all repaired')]);
+  expect((await run('repo', 'check', ...at, '--read-data')).out).toContain('all well');
+}
+
 describe('a copy in a bucket of a real server', () => {
   it('is made, made again, copied on, and restored from', async () => {
     const data = join(folder, 'data');
@@ -68,6 +95,7 @@ describe('a copy in a bucket of a real server', () => {
     ];
     const third = await run('repo', 'copy', ...onward, '--json');
     expect(JSON.parse(third.out)).toMatchObject({ points: 4, held: 4, isNoted: true });
+    const at = ['--repo', there, '--s3-endpoint', server.endpoint];
     for (const place of [there, `s3://${second}`]) {
       const from = ['--repo', place, '--s3-endpoint', server.endpoint];
       const check = await run('repo', 'check', ...from, '--read-data');
@@ -76,6 +104,7 @@ describe('a copy in a bucket of a real server', () => {
       const wanted = ['--point', 'latest', '--volume', '/dev/vda', '--out', out];
       expect((await run('repo', 'restore', ...from, ...wanted)).exitCode).toBe(0);
     }
+    await repairsInPlace(first, data, at);
     const inner = ['--repo', there, '--s3-endpoint', server.endpoint, '--to', `${there}/inner`];
     expect((await run('repo', 'copy', ...inner)).err).toContain('(ERR_COPY_PLACE)');
     const absent = ['--to', 's3://no-such-bucket-at-all/x', '--to-s3-endpoint', server.endpoint];

@@ -1,15 +1,16 @@
 /**
  * `understudy repo repair`: what a check found, mended from a true copy. Plans unless told to do it; the
- * service must be stopped, and the lock of its data directory is held meanwhile.
+ * service must be stopped: the lock of its data directory is held meanwhile, and of a bucket its lease.
  */
 import { existsSync } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
-import { UnderstudyError } from '../../base/errors.ts';
 import { formatCount } from '../../base/units.ts';
 import { isS3Place } from '../../store/objects/s3-settings.ts';
 import type { ReadPlace } from '../../store/offline.ts';
-import type { RepairReport } from '../../store/repair.ts';
+import type { RepairOptions, RepairPlace, RepairReport } from '../../store/repair.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
 import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
@@ -50,43 +51,66 @@ function dataDirectoryOf(folder: string): string | null {
   return basename(folder) === 'repo' && existsSync(`${above}/catalog.sqlite`) ? above : null;
 }
 
-/** Runs `use` while no service can run. ERR_DATA_IN_USE. */
+/** What a catalog knows of the repository. */
+type Known = Pick<RepairOptions, 'knownId' | 'knownPoints'>;
+
+/** Runs `use` while no service can run with this data directory; null: there is none. ERR_DATA_IN_USE. */
 async function locked<Result>(
-  folder: string,
-  use: (knownId: string | null) => Promise<Result>,
+  data: string | null,
+  use: (known: Known) => Promise<Result>,
 ): Promise<Result> {
-  const data = dataDirectoryOf(folder);
   // Where there is no catalog no service runs, and a plan makes none.
-  if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use(null);
+  if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use({});
   const { CatalogClient } = await import('../../store/catalog-client.ts');
   const lock = new CatalogClient(`${data}/catalog.sqlite`);
   const knownId = await lock.open();
   try {
-    return await use(knownId);
+    const points = knownId === null ? [] : await lock.pointNames();
+    const sealed = points.filter(({ state }) => state === 'sealed').map(({ id }) => id);
+    return await use({ knownId, knownPoints: knownId === null ? null : new Set(sealed) });
   } finally {
     await lock.close();
   }
 }
 
-async function run(context: CommandContext, settings: Settings): Promise<number> {
+/** Opens a bucket: for reading where nothing is to be done. Null: it is a directory. */
+async function withBucket<Result>(
+  context: CommandContext,
+  settings: Settings,
+  use: (place: RepairPlace | null) => Promise<Result>,
+): Promise<Result> {
   const given = settings.text('repo');
-  if (isS3Place(given)) {
-    throw new UnderstudyError(
-      'ERR_USAGE',
-      'a bucket is not repaired: copy what is whole (repo copy)',
-    );
+  if (!isS3Place(given)) return use(null);
+  const { openReaderPlace, openServicePlace } = await import('../../store/place.ts');
+  const world = { clock: systemClock, log: context.log };
+  const scratch = await mkdtemp(join(tmpdir(), 'understudy-repair-'));
+  const options = readerPlaceOf(settings);
+  try {
+    const place = settings.flag('yes')
+      ? { ...(await openServicePlace(scratch, given, options, world)), scratch }
+      : await openReaderPlace(given, options, world);
+    return await use({ ...place, ...(await keysOf(settings)) }).finally(() => place.close());
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
   }
+}
+
+async function run(context: CommandContext, settings: Settings): Promise<number> {
   const { repairRepository } = await import('../../store/repair.ts');
-  const directory = resolve(given);
+  const directory = resolve(settings.text('repo'));
+  const data = settings.optionalText('data');
   const { keys } = await keysOf(settings);
   const progress = context.progress('repair', 'objects');
   const report = await withDonor(context, settings, (donor) =>
-    locked(directory, (knownId) =>
-      repairRepository({
-        ...{ directory, knownId, isDryRun: !settings.flag('yes'), log: context.log, keys },
-        ...(donor === null ? {} : { from: donor }),
-        onProgress: (done, total) => progress.update(done, total),
-      }),
+    withBucket(context, settings, (place) =>
+      locked(data === undefined ? dataDirectoryOf(directory) : resolve(data), (known) =>
+        repairRepository({
+          ...{ directory, ...known, isDryRun: !settings.flag('yes'), log: context.log, keys },
+          ...(place === null ? {} : { place }),
+          ...(donor === null ? {} : { from: donor }),
+          onProgress: (done, total) => progress.update(done, total),
+        }),
+      ),
     ),
   );
   progress.finish();
@@ -120,9 +144,17 @@ export const repairCommand: CommandSpec = {
     {
       name: 'repo',
       type: 'text',
-      value: 'DIR',
-      describe: 'Data directory of staging (or its "repo") to be repaired',
+      value: 'PLACE',
+      describe: 'To be repaired: data directory of staging, its "repo", or s3://BUCKET/PREFIX',
       required: true,
+    },
+    {
+      name: 'data',
+      type: 'text',
+      value: 'DIR',
+      describe:
+        'Data directory of the service whose repository lies elsewhere: its catalog knows which ' +
+        'points a damaged bundle held',
     },
     {
       name: 'from',
@@ -146,6 +178,10 @@ export const repairCommand: CommandSpec = {
     {
       line: 'understudy repo repair --repo /srv/understudy --from s3://backups/copy --yes',
       does: 'does it, and checks every byte afterwards',
+    },
+    {
+      line: 'understudy repo repair --repo s3://backups/one --data /srv/understudy --from /mnt/copy --yes',
+      does: 'repairs a bucket in place',
     },
   ],
   run,

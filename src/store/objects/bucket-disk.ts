@@ -105,7 +105,7 @@ export class BucketDisk implements Disk {
     if (mode !== 'read') throw failed('ERR_BUG', path, 'open', 'objects are put whole');
     const bytes = await this.bytesOf(name);
     if (bytes === null) throw failed('ERR_DISK_NOT_FOUND', path, 'open', 'ENOENT');
-    if (this.mirror.has(name)) return this.mirror.open(name, bytes);
+    if (this.mirror.has(name)) return named(await this.mirror.open(name, bytes), path);
     const reading = readingOf(name, bytes);
     const readOnly = async () => {
       throw failed('ERR_DISK_PERMISSION', path, 'write', 'objects do not change');
@@ -333,6 +333,17 @@ export class BucketDisk implements Disk {
     return below.listing.children(name);
   }
 }
+
+/** A copy of an object is called what the object is: what is wrong with it is told of that. */
+const named = (file: DiskFile, path: string): DiskFile => ({
+  path,
+  read: (buffer, offset) => file.read(buffer, offset),
+  write: (buffers, offset) => file.write(buffers, offset),
+  truncate: (size) => file.truncate(size),
+  size: () => file.size(),
+  sync: () => file.sync(),
+  close: () => file.close(),
+});
 
 const sourceFrom = (file: DiskFile, bytes: number): ObjectSource => ({
   bytes,

@@ -19,6 +19,7 @@ import { equalBytes } from '../checksum.ts';
 import { Mutex } from '../mutex.ts';
 import { isDamage, isNotFound } from '../object-header.ts';
 import { type BundleMember, encodeBundle, readDirectory } from './bundle-format.ts';
+import { type Bundle, membersOf } from './bundle-members.ts';
 import {
   bundleName,
   CLOSES,
@@ -52,18 +53,6 @@ const FROM_NOW_MS = -1;
 
 /** Resolves while the repository is ours, by a renewal not older than `maxAgeMs`. ERR_LEASE_LOST. */
 export type Confirm = (maxAgeMs: number) => Promise<void>;
-
-interface Bundle {
-  readonly name: string;
-  readonly modifiedMs: number;
-  readonly storageClass: string;
-  /** Members that count. */
-  readonly alive: Map<string, BundleMember>;
-  /** Bundles that may be there still and must not count. */
-  replaces: readonly string[];
-  /** Names that must never count, whoever puts them; not empty where it has the member CLOSES. */
-  readonly closes: readonly string[];
-}
 
 const removalOf = (name: string): Batch => ({ ...emptyBatch(), removed: new Set([name]) });
 
@@ -154,7 +143,7 @@ export class BundledObjects implements ObjectStore {
     // What a damaged one holds is not known: it is not void.
     const closes = named.filter((name) => !this.damaged.has(name));
     const ended = last.flatMap((name) => this.bundles.get(name) ?? []);
-    const members = await this.membersOf(ended);
+    const members = await membersOf(this.objects, ended);
     members.set(CLOSES, new Uint8Array(0));
     const gone = [...ended, ...this.empty].flatMap(({ name, replaces }) => [name, ...replaces]);
     await this.confirm(REMOVAL_AGE_MS);
@@ -287,7 +276,11 @@ export class BundledObjects implements ObjectStore {
     if (batch?.put.delete(name) === true) return 'removed';
     await this.sure();
     const found = this.find(name);
-    if (found === null && batch === undefined) return this.objects.remove(name);
+    if (found === null && batch === undefined) {
+      const result = await this.objects.remove(name);
+      if (result === 'removed') this.damaged.delete(name);
+      return result;
+    }
     if (await this.objects.isLocked(found?.bundle.name ?? name)) return 'locked';
     if (batch === undefined) await this.mutex.run(() => this.write(removalOf(name)));
     else if (found === null) batch.alone.add(name);
@@ -382,7 +375,7 @@ export class BundledObjects implements ObjectStore {
     if (this.isUnsure) await this.relearn();
     const replaced = new Set([...removed].flatMap((name) => this.holders.get(name) ?? []));
     if (put.size === 0 && replaced.size === 0) return onDurable?.();
-    const stays = await this.membersOf([...replaced], removed);
+    const stays = await membersOf(this.objects, [...replaced], removed);
     const closes = [...replaced].flatMap((bundle) =>
       this.holders.get(CLOSES) === bundle ? bundle.closes : [],
     );
@@ -396,25 +389,6 @@ export class BundledObjects implements ObjectStore {
     this.empty = successor.alive.size === 0 ? [successor] : [];
     onDurable?.();
     if (await this.clear(gone)) successor.replaces = [];
-  }
-
-  /** What counts of these bundles, but for `removed`, by name. */
-  private async membersOf(
-    bundles: readonly Bundle[],
-    removed: ReadonlySet<string> = new Set(),
-  ): Promise<Map<string, Uint8Array>> {
-    const members = new Map<string, Uint8Array>();
-    for (const { name: bundle, alive } of bundles) {
-      for (const { name, offset, bytes } of alive.values()) {
-        if (removed.has(name)) continue;
-        const isEmpty = bytes === 0;
-        members.set(
-          name,
-          isEmpty ? new Uint8Array(0) : await this.objects.read(bundle, offset, bytes),
-        );
-      }
-    }
-    return members;
   }
 
   /**
