@@ -98,7 +98,9 @@ describe('a job', () => {
     };
     const jobs = await start(disk);
     const { id } = await jobs.start(drill());
-    await expect.poll(() => launcher.cleaned.length, { timeout: 5000 }).toBe(1);
+    // Said when it could not be written down either.
+    await expect.poll(() => jobs.log(id), { timeout: 5000 }).toContain('cleaned up');
+    expect(launcher.cleaned.length).toBe(1);
     expect(wasMade).toBe(false);
     expect(jobs.find(id)).toMatchObject({ outcome: 'failed', error: { code: 'ERR_DISK_FULL' } });
     isFull = false;
