@@ -26,6 +26,7 @@ export type Command =
   | { readonly do: 'drill' | 'failover' | 'failback'; readonly server: string }
   | { readonly do: 'plan'; readonly kind: 'drill' | 'failover' }
   | { readonly do: 'stop' | 'cancel' | 'again' | 'discard' | 'remove'; readonly pick: number }
+  | { readonly do: 'list' }
   | { readonly do: 'finish' };
 
 const servers = ['db1', 'web1', 'web2'];
@@ -130,6 +131,7 @@ const { jobs, plans } = await open();
 await plans.plans.apply(plan);
 
 async function carryOut(command: Command): Promise<unknown> {
+  if (command.do === 'list') return jobs.list();
   if (command.do === 'finish') return finish();
   if (command.do === 'plan') {
     return jobs.startWork({

@@ -115,10 +115,10 @@ const processesIn = (folder: string): string[] =>
     }
   });
 
-function writeScripts(root: string): void {
+function writeScripts(root: string, rest: string): void {
   mkdirSync(join(root, 'scripts'));
   for (const name of ['before', 'after']) {
-    const body = `echo "${name} $UNDERSTUDY_JOB" >>../ran; echo said; sleep 0.2`;
+    const body = `echo "${name} $UNDERSTUDY_JOB" >>../ran; echo said; ${rest}`;
     writeFileSync(join(root, 'scripts', name), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
   }
 }
@@ -144,26 +144,53 @@ async function play(seed: number, root: string): Promise<{ jobs: ShownJob[]; ran
   return { jobs, ran: existsSync(ran) ? readFileSync(ran, 'utf8').trim().split('\n') : [] };
 }
 
+async function withRoot(body: (root: string) => Promise<void>): Promise<void> {
+  const root = mkdtempSync(join(tmpdir(), 'ukilled-'));
+  try {
+    await body(root);
+  } finally {
+    for (const pid of processesIn(root)) process.kill(Number(pid), 'SIGKILL');
+    rmSync(root, { recursive: true });
+  }
+}
+
 describe('staging that is killed again and again', () => {
-  it.each(seeds)(
-    'leaves nothing behind in the end (JOBS_SEED=%i)',
-    async (seed) => {
-      const root = mkdtempSync(join(tmpdir(), 'ukilled-'));
-      try {
-        writeScripts(root);
-        const { jobs, ran } = await play(seed, root);
-        expect(new Set(jobs.map(({ kind }) => kind)).size).toBe(4);
-        expect(
-          jobs.filter(({ state, outcome }) => state !== 'cleaned' || outcome === null),
-        ).toEqual([]);
-        expect(readdirSync(join(root, 'things'))).toEqual([]);
-        expect(ran).toEqual([...new Set(ran)]);
-        await expect.poll(() => processesIn(root), { timeout: 10_000 }).toEqual([]);
-      } finally {
-        for (const pid of processesIn(root)) process.kill(Number(pid), 'SIGKILL');
-        rmSync(root, { recursive: true });
-      }
-    },
-    600_000,
-  );
+  const leavesNothing = (seed: number) =>
+    withRoot(async (root) => {
+      writeScripts(root, 'sleep 0.2');
+      const { jobs, ran } = await play(seed, root);
+      expect(new Set(jobs.map(({ kind }) => kind)).size).toBe(4);
+      const open = jobs.filter(({ state, outcome }) => state !== 'cleaned' || outcome === null);
+      expect(open).toEqual([]);
+      expect(readdirSync(join(root, 'things'))).toEqual([]);
+      expect(ran).toEqual([...new Set(ran)]);
+      await expect.poll(() => processesIn(root), { timeout: 10_000 }).toEqual([]);
+    });
+  it.each(seeds)('leaves nothing behind in the end (JOBS_SEED=%i)', leavesNothing, 600_000);
+
+  it('learns in its next life how a script has ended that ran on', async () => {
+    await withRoot(async (root) => {
+      writeScripts(root, 'while [ ! -e ../go ]; do sleep 0.05; done; exit 3');
+      const before = new Life(root, 1);
+      await before.answer();
+      before.tell({ do: 'plan', kind: 'drill' });
+      const { id } = (await before.answer()).done as ShownJob;
+      await expect.poll(() => existsSync(join(root, 'ran')), { timeout: 30_000 }).toBe(true);
+      await before.kill();
+      expect(processesIn(root)).not.toEqual([]);
+      writeFileSync(join(root, 'go'), '');
+      await expect.poll(() => processesIn(root), { timeout: 30_000 }).toEqual([]);
+      const next = new Life(root, 2);
+      await next.answer();
+      const first = async () => {
+        next.tell({ do: 'list' });
+        const jobs = (await next.answer()).done as ShownJob[];
+        return jobs.find((job) => job.id === id)!.steps![0]!;
+      };
+      await expect.poll(async () => (await first()).state, { timeout: 30_000 }).toBe('failed');
+      expect((await first()).error).toMatchObject({ message: 'script before: exit code 3' });
+      expect(readFileSync(join(root, 'ran'), 'utf8')).toBe(`before ${id}\n`);
+      await next.kill();
+    });
+  }, 120_000);
 });
