@@ -4,7 +4,7 @@
  * nothing - neither for the second one, nor after a restart, nor for a reader of the repository alone.
  */
 import { describe, expect, it } from 'vitest';
-import type { Clock, Timer } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import type { Disk } from '../../src/base/disk.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
@@ -16,34 +16,9 @@ import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import { PausedClock, settled } from './support/paused-clock.ts';
 import { readsAs, tinySettings } from './support/store-life.ts';
 import { commit, drain, SourceVolume, sync } from './support/store-world.ts';
-
-/** The clock of a process that can be stopped (SIGSTOP): its timers wait, time goes on. */
-class PausedClock implements Clock {
-  isPaused = false;
-  private readonly clock: VirtualClock;
-  private readonly waiting: (() => void)[] = [];
-
-  constructor(clock: VirtualClock) {
-    this.clock = clock;
-  }
-
-  wallMs = () => this.clock.wallMs();
-  monotonicMs = () => this.clock.monotonicMs();
-
-  after(delayMs: number, run: () => void): Timer {
-    return this.clock.after(delayMs, () => {
-      if (this.isPaused) this.waiting.push(run);
-      else run();
-    });
-  }
-
-  resume(): void {
-    this.isPaused = false;
-    for (const run of this.waiting.splice(0)) run();
-  }
-}
 
 /** Each call takes a few turns of the event loop's microtasks, by chance. */
 function slowed(disk: Disk, delay: Random): Disk {
@@ -67,17 +42,6 @@ function worldOf(disk: Disk, clock: Clock, n: number): LeaseWorld {
     holder: holderOf(n),
     host: `host-${n}`,
   };
-}
-
-/** Runs the clock until the promise has settled. */
-async function settled<T>(clock: VirtualClock, promise: Promise<T>): Promise<T> {
-  let isDone = false;
-  const done = promise.finally(() => {
-    isDone = true;
-  });
-  done.catch(() => undefined);
-  for (let i = 0; i < 10_000 && !isDone; i += 1) await clock.runUntil(clock.monotonicMs() + 1000);
-  return done;
 }
 
 const code = (value: string) => expect.objectContaining({ code: value });
