@@ -326,6 +326,11 @@ export const errorCatalogue = {
     6,
     'Is the boot disk among the volumes? --firmware bios or uefi tries the first one anyway.',
   ),
+  ERR_LAUNCH_NETWORK: spec(
+    'operational',
+    6,
+    'Do on the staging machine what the message says, or give another --network (isolated, user).',
+  ),
   ERR_LAUNCH_PORT: spec('operational', 6, 'Give another port, or end what listens there.'),
   ERR_LAUNCH_FAILED: spec('operational', 3, 'job log tells what happened; start it again.', true),
   ERR_APPLIANCE_KERNEL: spec(

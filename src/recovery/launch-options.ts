@@ -1,8 +1,12 @@
 /**
  * Options of a launch as they come from outside: an object of unknown values, checked one by one. What is
  * not known is refused, so that a misspelt word does not silently do something else.
+ *
+ * A refusal names options as the API does, between backquotes: a command line that has other names for them
+ * puts its own there.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { formatDuration, formatSize } from '../base/units.ts';
 import type { LaunchOptions } from './launcher.ts';
 
 export type OptionRule =
@@ -13,13 +17,22 @@ export type OptionRule =
       readonly least: number;
       readonly most: number;
       readonly standard: number;
+      /** How its bounds are told. */
+      readonly unit?: 'bytes' | 'ms';
     }
   | { readonly kind: 'text'; readonly like: RegExp; readonly shape: string };
 
 const refuse = (message: string): UnderstudyError =>
   new UnderstudyError('ERR_LAUNCH_OPTIONS', message);
 
-function checked(name: string, rule: OptionRule, value: unknown): string | number | boolean {
+const tell = {
+  bytes: formatSize,
+  ms: formatDuration,
+  number: String,
+};
+
+function checked(option: string, rule: OptionRule, value: unknown): string | number | boolean {
+  const name = `\`${option}\``;
   if (rule.kind === 'flag') {
     if (typeof value === 'boolean') return value;
     throw refuse(`${name} is true or false`);
@@ -32,7 +45,9 @@ function checked(name: string, rule: OptionRule, value: unknown): string | numbe
     ) {
       return value as number;
     }
-    throw refuse(`${name} must be a whole number from ${rule.least} to ${rule.most}`);
+    const bound = tell[rule.unit ?? 'number'];
+    const what = rule.unit === undefined ? 'a whole number from' : 'from';
+    throw refuse(`${name} must be ${what} ${bound(rule.least)} to ${bound(rule.most)}`);
   }
   if (rule.kind === 'choice') {
     if (typeof value === 'string' && rule.of.includes(value)) return value;
@@ -49,8 +64,10 @@ export function checkOptions(
 ): LaunchOptions {
   const unknown = Object.keys(given).filter((name) => !Object.hasOwn(rules, name));
   if (unknown.length > 0) {
-    const known = Object.keys(rules).join(', ');
-    throw refuse(`this target has no option ${unknown.join(', ')}; it has ${known}`);
+    const named = (names: string[]) => names.map((name) => `\`${name}\``).join(', ');
+    throw refuse(
+      `this target has no option ${named(unknown)}; it has ${named(Object.keys(rules))}`,
+    );
   }
   const options: Record<string, string | number | boolean> = {};
   for (const [name, rule] of Object.entries(rules)) {

@@ -1,10 +1,17 @@
 /** Recovery points that are made to run: a real disk through a real agent into a service that boots it. */
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ApiJob } from '../../src/staging/api-types.ts';
-import { bootDisk } from '../tools/boot-disk.ts';
+import { bootDisk, OPERATOR_PASSWORD } from '../tools/boot-disk.ts';
 import { digestOfFile, sh } from './helpers/device.ts';
 import {
   askGuest,
@@ -43,7 +50,12 @@ describe('a drill', () => {
       const web = await freePort();
       const forward = ['--forward', `${web}:80`];
       const checked = await startDrill(staging, ...forward, '--probe', 'http:/', '--keep-running');
-      const plain = await startDrill(staging);
+      const keys = join(place.dataFolder, 'probe-keys');
+      mkdirSync(keys);
+      writeFileSync(join(keys, 'op'), `${OPERATOR_PASSWORD}\n`, { mode: 0o600 });
+      const serial = ['--probe', 'serial:operator', '--probe-password-file', 'op'];
+      const run = ['--probe-run', "id -un; printf 'it is %s it\\n' drill; test -e /etc/boot"];
+      const plain = await startDrill(staging, ...serial, ...run, '--keep-running');
       await waitFor(
         'both machines',
         () => [checked, plain].every((j) => machinesOf(j).length === 2),
@@ -68,7 +80,7 @@ describe('a drill', () => {
         phase: 'up',
         check: { passed: true, probe: 'http:/' },
       });
-      expect(await jobOf(staging, plain.id)).toMatchObject({ state: 'running', check: null });
+      await expectSerial(staging, plain.id);
       // A machine of its own, which reaches nothing of this one.
       expect(await askGuest(web, 'uuid')).toBe(up.access!.machine);
       expect(up.access!.machine).not.toBe((await jobOf(staging, plain.id)).access!.machine);
@@ -170,6 +182,39 @@ const startPlain = (staging: Staging, ...words: string[]) =>
 
 const pidfileOf = (job: ApiJob): string =>
   job.made.find(({ name }) => name.endsWith('/qemu.pid'))!.name;
+
+/** The command has run as the operator, the line is free again, and his password is nowhere. */
+async function expectSerial(staging: Staging, id: string): Promise<void> {
+  const waited = await staging.run('job', 'wait', id);
+  expect(waited.exitCode, waited.err).toBe(0);
+  const job = await jobOf(staging, id);
+  const detail = 'the command has succeeded: operator; it is ********';
+  expect(job).toMatchObject({
+    ...{ state: 'running', phase: 'up', check: { passed: true, probe: 'serial:operator', detail } },
+  });
+  const probe = await staging.run('job', 'log', id, '--of', 'probe');
+  expect(probe.out).toContain('operator\nit is ********\n');
+  const line = connect(/UNIX-CONNECT:(\S+)$/.exec(job.access!.serial!)![1]!);
+  let said = '';
+  line.on('data', (data) => {
+    said += data.toString();
+  });
+  line.write('\r');
+  await waitFor('a login prompt for whoever comes next', () => /drilled login: $/.test(said), {
+    timeoutMs: BOOT_MS,
+  });
+  line.destroy();
+  const answers = await Promise.all([
+    staging.run('job', 'show', id, '--json'),
+    ...['job', 'console', 'qemu'].map((of) => staging.run('job', 'log', id, '--of', of)),
+  ]);
+  const files = readdirSync(job.folder).filter((name) => /\.(?:log|json)$|^log$/.test(name));
+  expect(files).toEqual(expect.arrayContaining(['console.log', 'job.json', 'log', 'probe.log']));
+  const kept = files.map((name) => readFileSync(join(job.folder, name), 'latin1'));
+  for (const text of [...kept, ...answers.map(({ out, err }) => out + err)]) {
+    expect(text).not.toContain(OPERATOR_PASSWORD);
+  }
+}
 
 /** `drill start --check --wait`, and all that it leaves behind. */
 async function checkOnce(staging: Staging, point: string): Promise<void> {

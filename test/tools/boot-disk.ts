@@ -3,7 +3,8 @@
  * for its root file system by label and gives up as Debian's does, and busybox as the system. It prints a
  * login prompt on the serial console, counts its boots on the disk, shuts down by its power button, and
  * answers HTTP on port 80, where small programs write rows, tell them, and look around (cgi-bin below),
- * and ssh on port 22 with the key beside the disk.
+ * and ssh on port 22 with the key beside the disk. On the serial console root needs no password; the
+ * operator has one.
  * Made once into test/.cache, by files alone: nothing is mounted, no loop device, about 10 s.
  *
  *   bios   GRUB in a bios_boot partition        uefi   GRUB in an EFI system partition, and nothing else
@@ -89,6 +90,14 @@ const inittab = `::sysinit:/etc/boot
 ttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100
 ::shutdown:/bin/umount -a -r
 `;
+/** Of the operator, who logs in on the serial console. */
+export const OPERATOR_PASSWORD = 'drill it';
+/** openssl passwd -6 -salt understudy */
+const OPERATOR_HASH =
+  '$6$understudy$OHvumLYBDnEqMwtISUkxCiFxRDsk4nr5d1FP6VKbU1rPEMXLuPnAnPjqGl3JDjG53eartAGeWXDzC5zOdRPCv.';
+const accounts = `root::0:0:root:/root:/bin/sh
+operator:${OPERATOR_HASH}:1000:1000:operator:/:/bin/sh
+`;
 const grubConfig = `set root=(hd0,gpt2)
 linux /boot/vmlinuz root=LABEL=drill-root console=tty0 console=ttyS0,115200
 initrd /boot/initrd
@@ -99,7 +108,7 @@ boot
 export function bootDisk(firmware: BootFirmware = 'bios'): string {
   const recipe = [
     ...[firmware, initramfsInit, bootScript, inittab, grubConfig, String(DISK_BYTES)],
-    CGI_HEAD,
+    ...[CGI_HEAD, accounts],
     JSON.stringify(programs),
   ].join('\0');
   const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
@@ -163,7 +172,7 @@ function installSsh(work: string, root: string): void {
   run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'a test', '-f', key);
   mkdirSync(join(root, 'root/.ssh'), { recursive: true, mode: 0o700 });
   copyFileSync(`${key}.pub`, join(root, 'root/.ssh/authorized_keys'));
-  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+  writeFileSync(join(root, 'etc/passwd'), accounts);
   writeFileSync(join(root, 'etc/shells'), '/bin/sh\n');
   run('dropbearkey', '-t', 'ed25519', '-f', join(root, 'etc/dropbear.key'));
   const needed = execFileSync('ldd', ['/usr/sbin/dropbear'], { encoding: 'utf8' });

@@ -68,7 +68,7 @@ export function readOptions(given: Readonly<Record<string, unknown>>): LaunchOpt
   const text = typeof given.plan === 'object' ? JSON.stringify(given.plan) : given.plan;
   const options = checkOptions(rules, { ...given, plan: text });
   if (options.plan === undefined) {
-    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'the target ec2 needs a plan');
+    throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'the target ec2 needs `plan`');
   }
   parsePlan(String(options.plan), 'plan');
   return options;

@@ -22,8 +22,10 @@ const stuck: readonly RegExp[] = [
   /UEFI Interactive Shell.*/,
   /No bootable device.*/,
 ];
-/** The kernel may say something behind the prompt, on the same line. */
-const login = /(?:^|[\n ])([^\n]*?\blogin: ?)(?:\n|$|\[ *\d+\.\d{6}\])/;
+/** The kernel, or systemd, may say something behind the prompt, on the same line. */
+const KERNEL = '\\[ *\\d+\\.\\d{6}\\]';
+const STATUS = '\\[(?:  OK  |FAILED|DEPEND| INFO | WARN | SKIP | TIME )\\]';
+const login = new RegExp(`(?:^|[\\n ])([^\\n]*?\\blogin: ?)(?:\\n|$|${KERNEL}|${STATUS})`);
 
 /** Escape sequences of terminals, and carriage returns. */
 const ESCAPE = String.fromCharCode(27);
@@ -31,15 +33,28 @@ const noise = new RegExp(`${ESCAPE}(?:\\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78c
 
 export const plainConsole = (text: string): string => text.replace(noise, '');
 
-const shown = (line: string): string => plain(line).trim().slice(0, 200);
+/** Titles and marks of a terminal, up to the sign that ends them. */
+const strings = new RegExp(`${ESCAPE}\\][^${ESCAPE}\\x07]*(?:\\x07|${ESCAPE}\\\\)`, 'g');
+const interruption = `(?:${KERNEL}(?:\\[ *[CT]\\d+\\])?|${STATUS}) [^\\n]*`;
+const interruptions = new RegExp(`${interruption}(?:\\n|$)`, 'g');
+const unfinished = new RegExp(`${interruption}$`);
+
+/** What programs have said on a terminal: without what the kernel and systemd say in between, wherever. */
+export const undisturbed = (text: string): string =>
+  plainConsole(text.replace(strings, '')).replace(interruptions, '');
+
+/** The kernel, or systemd, is in the middle of a line. */
+export const isInterrupted = (text: string): boolean => unfinished.test(plainConsole(text));
+
+export const shownLine = (line: string): string => plain(line).trim().slice(0, 200);
 
 /** `text`: what the console has said so far, or the end of it. */
 export function judgeConsole(text: string): ConsoleVerdict {
   const plain = plainConsole(text);
   for (const sign of stuck) {
     const found = sign.exec(plain);
-    if (found !== null) return { kind: 'stuck', line: shown(found[0]) };
+    if (found !== null) return { kind: 'stuck', line: shownLine(found[0]) };
   }
   const prompt = login.exec(plain);
-  return prompt === null ? { kind: 'waiting' } : { kind: 'login', line: shown(prompt[1]!) };
+  return prompt === null ? { kind: 'waiting' } : { kind: 'login', line: shownLine(prompt[1]!) };
 }

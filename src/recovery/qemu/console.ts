@@ -1,7 +1,8 @@
 /** The console log of a running machine: read as it grows, and kept from filling the disk. */
-import { closeSync, openSync, readSync, statSync, truncateSync } from 'node:fs';
+import { closeSync, openSync, readSync, truncateSync } from 'node:fs';
 import { diskError } from '../../base/node-disk.ts';
 import { MIB } from '../../base/units.ts';
+import { sizeOf } from './console-mask.ts';
 import { type ConsoleVerdict, judgeConsole } from './console-state.ts';
 
 const STEP_BYTES = 65_536;
@@ -28,20 +29,27 @@ export class ConsoleReader {
     return verdict;
   }
 
+  /** The end of what was read. */
+  get said(): string {
+    return this.tail;
+  }
+
+  /** What was said so far says nothing of the boot. */
+  forget(): void {
+    this.tail = '';
+    this.offset = sizeOf(this.path);
+  }
+
   /** True where the log had grown too large and was emptied. */
   trim(): boolean {
-    if (this.sizeBytes() < MAX_CONSOLE_BYTES) return false;
+    if (sizeOf(this.path) < MAX_CONSOLE_BYTES) return false;
     truncateSync(this.path, 0);
     this.offset = 0;
     return true;
   }
 
-  private sizeBytes(): number {
-    return statSync(this.path, { throwIfNoEntry: false })?.size ?? 0;
-  }
-
   private next(): string {
-    if (this.sizeBytes() <= this.offset) return '';
+    if (sizeOf(this.path) <= this.offset) return '';
     const bytes = Buffer.alloc(STEP_BYTES);
     try {
       const fd = openSync(this.path, 'r');

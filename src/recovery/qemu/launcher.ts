@@ -17,9 +17,11 @@ import { vmPaths } from './command.ts';
 import { hasWritten, isFailover } from './disks.ts';
 import { findFirmware } from './firmware.ts';
 import { identityOf } from './machine-identity.ts';
-import { probeOf, qemuOptions } from './options.ts';
+import { networkOf } from './network.ts';
+import { checkNetwork } from './network-check.ts';
+import { forwardsOf, type Probe, probeOf, qemuOptions } from './options.ts';
+import { probeFile, probePassword } from './probe-files.ts';
 import { runProgram } from './programs.ts';
-import { checkProbeKey } from './ssh-probe.ts';
 import {
   claimPorts,
   consolePath,
@@ -57,7 +59,7 @@ function readOptions(given: Readonly<Record<string, unknown>>, kind: LaunchKind)
   const options = qemuOptions(given, kind);
   const vnc = vncOf(options.vnc);
   if (vnc === null || (vnc.port >= 5900 && vnc.port <= 65_535)) return options;
-  throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'vnc must be HOST:PORT, port 5900 or above');
+  throw new UnderstudyError('ERR_LAUNCH_OPTIONS', '`vnc` must be HOST:PORT, port 5900 or above');
 }
 
 async function check(
@@ -68,14 +70,25 @@ async function check(
   await runProgram('qemu-system-x86_64', ['--version']);
   await runProgram('qemu-img', ['--version']);
   await runProgram('nbdkit', ['curl', '--version']);
+  checkNetwork(networkOf(String(options.network), forwardsOf(options)));
   await claimPorts(options);
-  const probe = probeOf(options);
-  if (probe.kind === 'ssh') await checkProbeKey(probe.key, means.probeKeys);
+  await checkMeans(probeOf(options), means);
   const { index, facts } = await bootDisk(point, openImage, options.firmware !== 'auto');
   const firmware = options.firmware === 'auto' ? facts.mode! : options.firmware!;
   if (firmware === 'uefi') findFirmware();
   const prepare = await means.preparation?.check(given, options);
   return { ...options, ...prepare, firmware, bootDisk: index, bootSeen: facts.seen };
+}
+
+/** What the probe needs on this machine. ERR_LAUNCH_OPTIONS, ERR_LAUNCH_PROGRAM. */
+async function checkMeans(probe: Probe, { probeKeys }: VmMeans): Promise<void> {
+  if (probe.kind === 'ssh') {
+    await probeFile(probe.key, probeKeys);
+    await runProgram('ssh', ['-V']);
+  }
+  if (probe.kind === 'serial' && probe.passwordFile !== null) {
+    await probePassword(probe.passwordFile, probeKeys);
+  }
 }
 
 /** The first volume that boots; where the firmware was told, the first one will do. */

@@ -39,7 +39,7 @@ export function parseForwards(text: string): PortForward[] {
       /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d{1,5}):(\d{1,5})$/.exec(word) ?? [];
     const [hostPort, guestPort] = [Number(host), Number(guest)];
     if (!isPort(hostPort) || !isPort(guestPort)) {
-      throw refuse(`a forward is [ADDRESS:]HOSTPORT:GUESTPORT, not "${word}"`);
+      throw refuse(`\`forward\` is [ADDRESS:]HOSTPORT:GUESTPORT, not "${word}"`);
     }
     return { host: address, hostPort, guestPort };
   });
@@ -52,7 +52,8 @@ export function networkOf(word: string, forwards: readonly PortForward[]): VmNet
   if (word === 'user' || word === 'isolated') {
     return { kind: 'user', isRestricted: word === 'isolated', forwards };
   }
-  if (forwards.length > 0) throw refuse(`ports are forwarded on the network user, not on ${word}`);
+  if (forwards.length > 0)
+    throw refuse(`\`forward\` needs \`network\` user or isolated, not ${word}`);
   if (word === 'none') return null;
   const [kind, name] = word.split(':');
   return { kind: kind as 'bridge' | 'tap', name: name! };

@@ -3,16 +3,20 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { GIB, MIB, TIB } from '../../base/units.ts';
 import { checkOptions, type OptionRule } from '../launch-options.ts';
 import type { LaunchOptions } from '../launcher.ts';
+import { plain } from '../plain-text.ts';
 import { prepareRules } from '../prepare-options.ts';
 import type { LaunchKind } from '../runner.ts';
 import { FORWARDS, NETWORK, networkOf, parseForwards } from './network.ts';
+import { MAX_COMMAND_BYTES, quoted } from './serial-state.ts';
 
-const SSH = 'ssh:(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?(?:\\d{1,5})?';
-const PROBE = new RegExp(`^(?:console|tcp:\\d{1,5}|http:(?:\\d{1,5})?/[\\x21-\\x7e]*|${SSH})$`);
+const USER = '[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}';
+const PORTS = `tcp:\\d{1,5}|http:(?:\\d{1,5})?/[\\x21-\\x7e]*|ssh:(?:${USER}@)?(?:\\d{1,5})?`;
+const PROBE = new RegExp(`^(?:console|serial:(?:${USER})?|${PORTS})$`);
+const FILE = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/;
 
 const rules = {
   ...prepareRules,
-  memoryBytes: { kind: 'count', least: 128 * MIB, most: TIB, standard: 2 * GIB },
+  memoryBytes: { kind: 'count', least: 128 * MIB, most: TIB, standard: 2 * GIB, unit: 'bytes' },
   cpus: { kind: 'count', least: 1, most: 255, standard: 2 },
   bus: { kind: 'choice', of: ['virtio', 'nvme'], standard: 'virtio' },
   card: { kind: 'choice', of: ['virtio', 'e1000e'], standard: 'virtio' },
@@ -24,16 +28,18 @@ const rules = {
   /** Address and port of this machine: "127.0.0.1:5901". */
   vnc: { kind: 'text', like: /^[0-9A-Za-z.:[\]-]+:\d{1,5}$/, shape: 'HOST:PORT' },
   /** 0: as fast as it goes. */
-  copyRateBytes: { kind: 'count', least: 0, most: TIB, standard: 0 },
+  copyRateBytes: { kind: 'count', least: 0, most: TIB, standard: 0, unit: 'bytes' },
   check: { kind: 'flag', standard: false },
   probe: {
     ...{ kind: 'text', like: PROBE },
-    shape: 'console, tcp:PORT, http:[PORT]/PATH or ssh:[USER@][PORT]',
+    shape: 'console, serial:[USER], tcp:PORT, http:[PORT]/PATH or ssh:[USER@][PORT]',
   },
-  /** Of ssh: a file in the probe-keys folder of the staging machine, and what it runs in the guest. */
-  probeKey: { kind: 'text', like: /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/, shape: 'a file name' },
+  /** Files in the probe-keys folder of the staging machine: of ssh a key, of serial a password. */
+  probeKey: { kind: 'text', like: FILE, shape: 'a file name' },
+  probePasswordFile: { kind: 'text', like: FILE, shape: 'a file name' },
+  /** What ssh or serial runs in the guest. */
   probeRun: { kind: 'text', like: /^[^\0]{1,4000}$/, shape: 'a command' },
-  timeoutMs: { kind: 'count', least: 1000, most: 24 * 3_600_000, standard: 600_000 },
+  timeoutMs: { kind: 'count', least: 1000, most: 24 * 3_600_000, standard: 600_000, unit: 'ms' },
   keepRunning: { kind: 'flag', standard: false },
   /** low: behind all else that this machine does. */
   priority: { kind: 'choice', of: ['normal', 'low'], standard: 'normal' },
@@ -53,25 +59,43 @@ export function qemuOptions(
   const options: LaunchOptions = { network, ...checkOptions({ ...rules, standAlone }, given) };
   const way = networkOf(String(options.network), forwardsOf(options));
   const probe = probeOf(options);
-  if (probe.kind !== 'console' && way?.kind !== 'user') {
-    throw refuse(`probe ${options.probe} needs the network isolated or user`);
+  if ('port' in probe && way?.kind !== 'user') {
+    throw refuse(`\`probe\` ${options.probe} needs \`network\` isolated or user`);
   }
-  checkSshProbe(options, probe);
+  checkCommand(options, probe);
   return options.probe === undefined ? options : { ...options, check: true };
 }
 
 export const forwardsOf = ({ forward }: LaunchOptions) =>
   forward === undefined ? [] : parseForwards(String(forward));
 
-function checkSshProbe({ probeKey, probeRun }: LaunchOptions, probe: Probe): void {
-  const isSsh = probe.kind === 'ssh';
-  if (isSsh && (probeKey === undefined || probeRun === undefined)) {
-    throw refuse('a probe by ssh needs a probe key and a command to run');
+function checkCommand(options: LaunchOptions, { kind }: Probe): void {
+  const runs = kind === 'ssh' || kind === 'serial';
+  if (runs && options.probeRun === undefined) {
+    throw refuse(`a probe by ${kind} needs \`probeRun\`: a command`);
   }
-  if (!isSsh && (probeKey ?? probeRun) !== undefined) {
-    throw refuse('a probe key and a command are for probes by ssh');
+  if (kind === 'ssh' && options.probeKey === undefined) {
+    throw refuse('a probe by ssh needs `probeKey`: a file of the probe-keys folder');
+  }
+  for (const [name, isMeant, whose] of [
+    ['probeRun', runs, 'ssh or serial'],
+    ['probeKey', kind === 'ssh', 'ssh'],
+    ['probePasswordFile', kind === 'serial', 'serial'],
+  ] as const) {
+    if (options[name] !== undefined && !isMeant)
+      throw refuse(`\`${name}\` is for probes by ${whose}`);
+  }
+  if (kind === 'serial' && !isTypeable(String(options.probeRun))) {
+    throw refuse(
+      `\`probeRun\` of a probe by serial is one line of at most ${MAX_COMMAND_BYTES} bytes; ` +
+        'more belongs in a script of the guest',
+    );
   }
 }
+
+/** A sign that a terminal acts on would be acted on. */
+const isTypeable = (command: string): boolean =>
+  Buffer.byteLength(quoted(command)) <= MAX_COMMAND_BYTES && plain(command) === command;
 
 export type Probe =
   | { readonly kind: 'console' }
@@ -83,17 +107,30 @@ export type Probe =
       readonly user: string;
       readonly key: string;
       readonly run: string;
+    }
+  | {
+      readonly kind: 'serial';
+      readonly user: string;
+      /** Null: none. */
+      readonly passwordFile: string | null;
+      readonly run: string;
     };
 
 const standardPorts: Readonly<Record<string, number>> = { http: 80, ssh: 22 };
 
-export function probeOf({ probe, probeKey, probeRun }: LaunchOptions): Probe {
+export function probeOf(options: LaunchOptions): Probe {
+  const { probe, probeKey, probeRun, probePasswordFile = null } = options;
   if (probe === undefined || probe === 'console') return { kind: 'console' };
+  const serial = /^serial:(.*)$/.exec(String(probe));
+  if (serial !== null) {
+    const passwordFile = probePasswordFile === null ? null : String(probePasswordFile);
+    return { kind: 'serial', user: serial[1] || 'root', passwordFile, run: String(probeRun) };
+  }
   const [, kind, user, port, path] = /^(tcp|http|ssh):(?:([^@/]*)@)?(\d*)(.*)$/.exec(
     String(probe),
   )!;
   const number = port === '' ? standardPorts[kind!]! : Number(port);
-  if (number < 1 || number > 65_535) throw refuse(`there is no port ${port}`);
+  if (number < 1 || number > 65_535) throw refuse(`\`probe\`: there is no port ${port}`);
   if (kind === 'tcp') return { kind, port: number };
   if (kind === 'http') return { kind, port: number, path: path! };
   const [key, run] = [String(probeKey), String(probeRun)];

@@ -27,11 +27,13 @@ export interface ProbeAnswer {
   /** One that is not good is asked for again, and told when the time is over. */
   readonly isGood: boolean;
   readonly detail: string;
+  /** It is not good, and no later one will be. */
+  readonly isLast?: boolean;
 }
 
 /** What answered, for people; null where nothing does (yet). */
 export async function tryProbe(
-  probe: Exclude<Probe, { kind: 'console' }>,
+  probe: Extract<Probe, { port: number }>,
   way: ProbeWay,
 ): Promise<ProbeAnswer | null> {
   if (probe.kind === 'ssh') {

@@ -4,11 +4,8 @@
  * reached through a port of this machine's own), and nothing of the caller's ssh settings is used.
  */
 import { spawn } from 'node:child_process';
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { UnderstudyError } from '../../base/errors.ts';
 import { plain } from '../plain-text.ts';
-import { missingProgram, runProgram } from './programs.ts';
+import { missingProgram } from './programs.ts';
 
 const LIMIT_MS = 30_000;
 const SHOWN_CHARACTERS = 200;
@@ -28,22 +25,6 @@ export interface SshAnswer {
   readonly isGood: boolean;
   readonly detail: string;
 }
-
-/** ERR_LAUNCH_OPTIONS where there is no such key, or one that others may read; ERR_LAUNCH_PROGRAM. */
-export async function checkProbeKey(key: string, folder: string | null): Promise<void> {
-  if (folder === null) throw refuse('this service has no folder for keys of probes');
-  const found = await stat(join(folder, key)).catch((cause: NodeJS.ErrnoException) => {
-    throw refuse(`the key ${join(folder, key)} cannot be used: ${cause.code}`, cause);
-  });
-  if (!found.isFile()) throw refuse(`the key ${join(folder, key)} is no file`);
-  if ((found.mode & 0o077) !== 0) {
-    throw refuse(`the key ${join(folder, key)} can be read by others: chmod 600`);
-  }
-  await runProgram('ssh', ['-V']);
-}
-
-const refuse = (message: string, cause?: unknown): UnderstudyError =>
-  new UnderstudyError('ERR_LAUNCH_OPTIONS', message, {}, cause);
 
 export const sshWords = ({ user, run, keyPath, hostPort }: SshQuestion): string[] => [
   ...['-F', 'none', '-T', '-i', keyPath, '-p', String(hostPort), '-l', user],

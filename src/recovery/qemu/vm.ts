@@ -34,7 +34,7 @@ export interface VmMeans {
    * open. Called once for the disks of a launch: not when they are found again.
    */
   readonly preparation: Preparation | null;
-  /** Where the keys of probes by ssh lie. */
+  /** Where the keys and passwords of probes lie. */
   readonly probeKeys: string | null;
 }
 
@@ -114,8 +114,7 @@ export async function startVm(launch: Launch, means: VmMeans): Promise<Vm> {
     clock,
   );
   await makeFolders(launch);
-  const probe = probeOf(options);
-  const probePort = probe.kind === 'console' ? 0 : await claimPort('127.0.0.1', 0);
+  const probePort = 'port' in probeOf(options) ? await claimPort('127.0.0.1', 0) : 0;
   const spec = await specOf(launch, accelerator, probePort);
   if (!isKept) await means.preparation?.prepare(launch, spec.disks, accelerator);
   await syncDisks(launch, spec.disks);
@@ -170,7 +169,7 @@ async function specOf(
   const { options, runFolder, jobId } = launch;
   const probe = probeOf(options);
   const forwards: PortForward[] = forwardsOf(options);
-  if (probe.kind !== 'console') {
+  if ('port' in probe) {
     forwards.push({ host: '127.0.0.1', hostPort: probePort, guestPort: probe.port });
   }
   return {

@@ -13,6 +13,7 @@ import { diskFolder, isFailover, serveAgain } from './disks.ts';
 import { probeOf } from './options.ts';
 import { type ProbeAnswer, tryProbe } from './probe.ts';
 import type { Qmp } from './qmp.ts';
+import { SerialProbe } from './serial-probe.ts';
 import { lookForTrouble } from './trouble.ts';
 import {
   consolePath,
@@ -35,6 +36,7 @@ export class Watch {
   private readonly launch: Launch;
   private readonly means: VmMeans;
   private readonly console: ConsoleReader;
+  private readonly serial: SerialProbe | null;
   private readonly copy: BackgroundCopy | null;
   private isCheckDue: boolean;
   private followedMs = Number.NEGATIVE_INFINITY;
@@ -47,11 +49,15 @@ export class Watch {
     this.launch = launch;
     this.means = means;
     this.console = new ConsoleReader(consolePath(launch));
+    const probe = probeOf(launch.options);
+    const paths = { consolePath: consolePath(launch), probeKeys: means.probeKeys };
+    this.serial = probe.kind === 'serial' ? new SerialProbe(probe, launch, paths) : null;
     this.copy = launch.options.standAlone === true ? new BackgroundCopy(launch) : null;
     this.isCheckDue = launch.options.check === true && launch.notes.isChecked !== true;
   }
 
   close(): void {
+    this.serial?.close();
     this.vm.qmp.close();
   }
 
@@ -182,8 +188,9 @@ export class Watch {
   private async answer(): Promise<ProbeAnswer | null> {
     const { launch, vm } = this;
     const probe = probeOf(launch.options);
+    const wasTalking = this.serial?.isTalking === true;
     const said = this.console.judge();
-    if (said.kind === 'stuck') {
+    if (said.kind === 'stuck' && !wasTalking) {
       await this.fail(`the console says: ${said.line}`);
       return null;
     }
@@ -192,9 +199,18 @@ export class Watch {
     }
     if (!isVmAlive(launch)) return null;
     const { probePort: hostPort, qmp } = vm;
+    if (probe.kind === 'serial') return this.askBySerial(this.serial!, wasTalking);
     const { probeKeys } = this.means;
     const signal = AbortSignal.any([launch.stop, launch.leave]);
     return tryProbe(probe, { hostPort, qmp, clock: launch.clock, probeKeys, signal });
+  }
+
+  private async askBySerial(serial: SerialProbe, wasTalking: boolean): Promise<ProbeAnswer | null> {
+    const answer = await serial.answer({ tail: this.console.said, qmp: this.vm.qmp });
+    // A word of the command, or of its output, is none of the boot.
+    if (wasTalking && !serial.isTalking) this.console.forget();
+    if (answer.isLast === true) await this.fail(answer.detail);
+    return answer;
   }
 
   /** Of a drill: throws. */
@@ -209,6 +225,7 @@ export class Watch {
     const { launch, vm } = this;
     const bootMs = this.bootMs();
     this.isCheckDue = false;
+    this.serial?.close();
     if (isVmAlive(launch)) {
       const name = await takeScreenshot(vm, launch).catch((error: Error) => error.message);
       launch.say(`screen: ${name}`);

@@ -5,7 +5,7 @@
  *   DATA/jobs/ID/job.json        record-file.ts, magic "understudy-job 1"
  *   DATA/jobs/ID/log             lines "TIME TEXT", only appended
  *   DATA/jobs/ID/scripts/...     runs of a plan's scripts (plans/script-folder.ts)
- *   DATA/jobs/ID/...             the launcher's evidence (console.log, screenshot.png, ...)
+ *   DATA/jobs/ID/...             the launcher's evidence (console.log, probe.log, screenshot.png, ...)
  *   DATA/boot-checks/POINT.json  record-file.ts, magic "understudy-boot-check 1"
  */
 import { rm } from 'node:fs/promises';
@@ -28,6 +28,11 @@ export interface BootCheck extends CheckResult {
   /** When, ISO 8601. */
   readonly time: string;
 }
+
+/** Longest part of a piece of evidence that is told. */
+const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
+const EVIDENCE =
+  /^(?:prepare(?:-console|-qemu)?|console|qemu|probe|disk\d+|screenshot)\.[jlp][a-z]+$/;
 
 const encoder = new TextEncoder();
 
@@ -91,6 +96,24 @@ export class JobFiles {
     const path = `${this.folder(id)}/log`;
     if (!(await this.disk.exists(path))) return '';
     return Buffer.from(await this.disk.readFile(path)).toString('utf8');
+  }
+
+  /** The end of it; null where there is none. */
+  async readEvidence(
+    id: string,
+    name: string,
+    mostBytes = MAX_EVIDENCE_BYTES,
+  ): Promise<Uint8Array | null> {
+    const path = `${this.folder(id)}/${name}`;
+    if (!EVIDENCE.test(name) || !(await this.disk.exists(path))) return null;
+    const file = await this.disk.open(path, 'read');
+    try {
+      const sizeBytes = await file.size();
+      const bytes = new Uint8Array(Math.min(sizeBytes, mostBytes));
+      return bytes.subarray(0, await file.read(bytes, sizeBytes - bytes.length));
+    } finally {
+      await file.close();
+    }
   }
 
   async saveCheck(check: BootCheck): Promise<void> {

@@ -77,9 +77,6 @@ export type ShownJob = Omit<Job, 'notes' | 'pointFacts'> & {
 
 /** Of jobs that are over so many are remembered; the oldest go first. */
 const KEPT_JOBS = 500;
-/** Longest part of a piece of evidence that is told. */
-const MAX_EVIDENCE_BYTES = 32 * 2 ** 20;
-const EVIDENCE = /^(?:prepare(?:-console|-qemu)?|console|qemu|disk\d+|screenshot)\.[jlp][a-z]+$/;
 
 const keepsData = (id: string): UnderstudyError =>
   new UnderstudyError('ERR_JOB_KEEPS', `job ${id} holds data that was written since it came up`);
@@ -257,14 +254,12 @@ export class Jobs {
     return this.files.readLog(id);
   }
 
-  /** "console.log", "screenshot.png", ...: ERR_JOB_NOT_FOUND where the job has none. */
-  async evidence(id: string, name: string): Promise<Uint8Array> {
+  /** The end of "console.log", "screenshot.png", ...: ERR_JOB_NOT_FOUND where the job has none. */
+  async evidence(id: string, name: string, mostBytes?: number): Promise<Uint8Array> {
     this.live(id);
-    const path = `${this.files.folder(id)}/${name}`;
-    if (!EVIDENCE.test(name) || !(await this.ports.disk.exists(path))) {
-      throw new UnderstudyError('ERR_JOB_NOT_FOUND', `job ${id} has no ${name}`);
-    }
-    return (await this.ports.disk.readFile(path)).subarray(-MAX_EVIDENCE_BYTES);
+    const bytes = await this.files.readEvidence(id, name, mostBytes);
+    if (bytes !== null) return bytes;
+    throw new UnderstudyError('ERR_JOB_NOT_FOUND', `job ${id} has no ${name}`);
   }
 
   /** The newest verdict of a boot check on a point; null where there was none. */

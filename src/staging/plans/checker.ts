@@ -257,7 +257,7 @@ function verdictOf({ check, outcome, error }: ShownJob): Verdict {
 export function checkedOptions(options: LaunchOptions): LaunchOptions {
   const foreign = NOT_OURS.find((name) => Object.hasOwn(options, name));
   if (foreign !== undefined) {
-    const message = `${foreign} is decided by the schedule of boot checks`;
+    const message = `\`${foreign}\` is decided by the schedule of boot checks`;
     throw new UnderstudyError('ERR_LAUNCH_OPTIONS', message);
   }
   const whole = { ...options, check: true, priority: 'low' };
