@@ -1,5 +1,6 @@
 /** What `drill start` and `failover start` share: which point, how it is launched, and the asking for it. */
 import { UnderstudyError } from '../base/errors.ts';
+import { imageFormats } from '../recovery/convert.ts';
 import type { ApiJob } from '../staging/api-types.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
@@ -7,7 +8,7 @@ import { planOption, pricesOption, readText, verifyOption } from './ec2-options.
 import { follow, isUp, noteWarnings, reportJob } from './jobs.ts';
 import { atOptions, type PointChoice, pointChoice } from './operator.ts';
 import type { OptionSpec } from './option.ts';
-import { prepareOptions, prepareSettings } from './prepare-options.ts';
+import { prepareOptions } from './prepare-options.ts';
 import type { RestClient } from './rest-client.ts';
 import type { Settings } from './settings.ts';
 
@@ -27,58 +28,95 @@ export const vmOptions = (standard: { network: string; copy: string }): readonly
   ...prepareOptions,
   {
     name: 'check',
+    field: 'check',
     type: 'flag',
     describe: 'qemu: wait for the login prompt on the serial console, and keep the evidence',
   },
   {
     name: 'probe',
+    field: 'probe',
     type: 'text',
     value: 'WHAT',
     describe:
-      'qemu: check by console, tcp:PORT, http:[PORT]/PATH or ssh:[USER@][PORT] of the guest (10.0.2.15, DHCP)',
+      'qemu: check by console, serial:[USER] (a command on the serial console), tcp:PORT, http:[PORT]/PATH ' +
+      'or ssh:[USER@][PORT] of the guest (10.0.2.15, DHCP)',
   },
   {
     name: 'probe-key',
+    field: 'probeKey',
     type: 'text',
     value: 'NAME',
     describe:
       'qemu: private key of a probe by ssh: a file of DATA/probe-keys on the staging machine',
   },
   {
+    name: 'probe-password-file',
+    field: 'probePasswordFile',
+    type: 'text',
+    value: 'NAME',
+    describe:
+      'qemu: password of a probe by serial: a file of DATA/probe-keys there; none where none is asked for',
+  },
+  {
     name: 'probe-run',
+    field: 'probeRun',
     type: 'text',
     value: 'COMMAND',
-    describe: 'qemu: what a probe by ssh runs in the guest; it has passed when that ends with 0',
+    describe:
+      'qemu: what a probe by ssh or serial runs in the guest; it has passed when that ends with 0',
   },
   {
     name: 'timeout',
+    field: 'timeoutMs',
     type: 'duration',
     value: 'TIME',
     describe: 'qemu: the check has failed after so long (10m)',
   },
-  { name: 'memory', type: 'size', value: 'SIZE', describe: 'qemu: memory of the machine (2GiB)' },
-  { name: 'cpus', type: 'count', value: 'N', describe: 'qemu: processors of the machine (2)' },
-  { name: 'bus', type: 'text', choices: ['virtio', 'nvme'], describe: 'qemu: disks as (virtio)' },
+  {
+    name: 'memory',
+    field: 'memoryBytes',
+    type: 'size',
+    value: 'SIZE',
+    describe: 'qemu: memory of the machine (2GiB)',
+  },
+  {
+    name: 'cpus',
+    field: 'cpus',
+    type: 'count',
+    value: 'N',
+    describe: 'qemu: processors of the machine (2)',
+  },
+  {
+    name: 'bus',
+    field: 'bus',
+    type: 'text',
+    choices: ['virtio', 'nvme'],
+    describe: 'qemu: disks as (virtio)',
+  },
   {
     name: 'card',
+    field: 'card',
     type: 'text',
     choices: ['virtio', 'e1000e'],
     describe: 'qemu: network card as (virtio)',
   },
   {
     name: 'firmware',
+    field: 'firmware',
     type: 'text',
     choices: ['auto', 'bios', 'uefi'],
     describe: 'qemu: auto looks at the partition table',
   },
   {
     name: 'accel',
+    field: 'accel',
     type: 'text',
     choices: ['auto', 'kvm', 'tcg'],
     describe: 'qemu: auto takes KVM where a timed test boot shows that it works, else TCG',
   },
   {
     name: 'network',
+    field: 'network',
     type: 'text',
     value: 'WHAT',
     describe:
@@ -87,50 +125,50 @@ export const vmOptions = (standard: { network: string; copy: string }): readonly
   },
   {
     name: 'forward',
+    field: 'forward',
     type: 'list',
     value: '[ADDRESS:]HOSTPORT:GUESTPORT',
     describe: 'qemu: a port of the staging machine (of 127.0.0.1) leads to one of the guest',
   },
   {
     name: 'stand-alone',
+    field: 'standAlone',
     type: 'text',
     choices: ['yes', 'no'],
     describe: `qemu: copy the point in the background until nothing of it is needed (${standard.copy})`,
   },
   {
     name: 'copy-rate',
+    field: 'copyRateBytes',
     type: 'rate',
     value: 'RATE',
     describe: 'qemu: copy at most so fast: 50MiB/s',
   },
   {
     name: 'vnc',
+    field: 'vnc',
     type: 'text',
     value: 'HOST:PORT',
     describe: 'qemu: show the screen there; VNC has no password, so 127.0.0.1:5901',
   },
 ];
 
-/** The options of a virtual machine that were given, by the names of the API. */
-export function vmSettings(settings: Settings): Record<string, unknown> {
-  const standAlone = settings.optionalText('stand-alone');
-  const forwards = settings.list('forward');
-  const options: Record<string, unknown> = {
-    memoryBytes: settings.optionalNumber('memory'),
-    cpus: settings.optionalNumber('cpus'),
-    timeoutMs: settings.optionalNumber('timeout'),
-    copyRateBytes: settings.optionalNumber('copy-rate'),
-    probeKey: settings.optionalText('probe-key'),
-    probeRun: settings.optionalText('probe-run'),
-    forward: forwards.length === 0 ? undefined : forwards.join(','),
-    standAlone: standAlone === undefined ? undefined : standAlone === 'yes',
-  };
-  for (const name of ['probe', 'bus', 'card', 'firmware', 'accel', 'network', 'vnc']) {
-    options[name] = settings.optionalText(name);
-  }
-  if (settings.flag('check')) options.check = true;
-  return { ...options, ...prepareSettings(settings) };
-}
+/** What else the launchers of a drill know. */
+export const drillOptions: readonly OptionSpec[] = [
+  {
+    name: 'keep-running',
+    field: 'keepRunning',
+    type: 'flag',
+    describe: 'qemu: leave the machine up after its check',
+  },
+  {
+    name: 'format',
+    field: 'format',
+    type: 'text',
+    choices: imageFormats,
+    describe: 'export: format of the files (raw)',
+  },
+];
 
 export const ec2LaunchOptions: readonly OptionSpec[] = [
   { ...planOption, describe: `ec2: ${planOption.describe}`, required: false },

@@ -11,6 +11,8 @@ export interface OptionSpec {
   readonly required?: boolean;
   readonly default?: string | number | boolean;
   readonly choices?: readonly string[];
+  /** The option of a launch that it is, by the name of the API. */
+  readonly field?: string;
 }
 
 export interface PositionalSpec {

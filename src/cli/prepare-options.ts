@@ -1,10 +1,10 @@
 /** Options about boot preparation: of the commands that launch points, and of the service. */
 import type { OptionSpec } from './option.ts';
-import type { Settings } from './settings.ts';
 
 export const prepareOptions: readonly OptionSpec[] = [
   {
     name: 'prepare',
+    field: 'prepare',
     type: 'text',
     choices: ['auto', 'none'],
     describe:
@@ -13,17 +13,12 @@ export const prepareOptions: readonly OptionSpec[] = [
   },
   {
     name: 'agent',
+    field: 'agent',
     type: 'text',
     choices: ['auto', 'on', 'off'],
     describe: 'The replicating agent in what is launched; auto: off in drills, on in failovers',
   },
 ];
-
-/** Those that were given, by the names of the API. */
-export const prepareSettings = (settings: Settings): Record<string, unknown> => ({
-  prepare: settings.optionalText('prepare'),
-  agent: settings.optionalText('agent'),
-});
 
 export const applianceOption: OptionSpec = {
   name: 'appliance-kernel',

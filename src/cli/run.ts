@@ -10,6 +10,7 @@ import { commandGroups } from './commands/index.ts';
 import { createContext, type Surroundings } from './context.ts';
 import { describeFailure } from './failure.ts';
 import { helpFor } from './guidance.ts';
+import { inTypedWords } from './launch-fields.ts';
 import { environmentName, parseConfig, type Settings, settleOptions } from './settings.ts';
 
 const knownOptions: ReadonlySet<string> = new Set(
@@ -63,6 +64,7 @@ export async function runCommandLine(
 ): Promise<number> {
   const { stdout, stderr } = surroundings;
   let verbose = words.includes('--verbose');
+  let options: CommandSpec['options'] = [];
   try {
     const invocation = await parseCommandLine(commandGroups, words, stdout.columns ?? 100);
     if (invocation.kind === 'text') {
@@ -70,12 +72,13 @@ export async function runCommandLine(
       return 0;
     }
     const { command, given } = invocation;
+    options = command.options;
     const settings = await settle(command, given, surroundings);
     verbose = settings.flag('verbose');
     return (await command.run(createContext(surroundings, verbose), settings)) ?? 0;
   } catch (error) {
-    const help = helpFor(commandGroups, words);
-    const failure = describeFailure(afterSignal(error, surroundings.stop), verbose, help);
+    const told = inTypedWords(options, afterSignal(error, surroundings.stop));
+    const failure = describeFailure(told, verbose, helpFor(commandGroups, words));
     stderr.write(`${failure.lines.join('\n')}\n`);
     return failure.exitCode;
   }

@@ -1,33 +1,20 @@
 /** `understudy drill ...`: recovery points made to run, beside everything else and leaving it alone. */
-import { imageFormats } from '../../recovery/convert.ts';
-import type { ApiJob } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
-import {
-  follow,
-  jobPath,
-  jobPositional,
-  ofKind,
-  printJobs,
-  reportEnded,
-  waitOption,
-} from '../jobs.ts';
+import { waitOption } from '../jobs.ts';
 import {
   ask,
+  drillOptions,
   ec2LaunchOptions,
   ec2LaunchSettings,
   launchPointOptions,
   vmOptions,
-  vmSettings,
   wantedPoint,
 } from '../launch.ts';
+import { launchFields } from '../launch-fields.ts';
+import { listCommand, stopCommand } from '../launched-jobs.ts';
 import { connect, findPoint, jsonOption, operatorOptions } from '../operator.ts';
-import type { Settings } from '../settings.ts';
 
-/** The options that were given, by the names of the API. */
-function launchOptions(settings: Settings): Record<string, unknown> {
-  const options = { ...vmSettings(settings), format: settings.optionalText('format') };
-  return settings.flag('keep-running') ? { ...options, keepRunning: true } : options;
-}
+const machineOptions = [...vmOptions({ network: 'isolated', copy: 'no' }), ...drillOptions];
 
 const start: CommandSpec = {
   path: ['drill', 'start'],
@@ -42,14 +29,7 @@ const start: CommandSpec = {
       describe: 'qemu: a virtual machine on the staging machine; export: files there; ec2: AWS',
       default: 'qemu',
     },
-    ...vmOptions({ network: 'isolated', copy: 'no' }),
-    { name: 'keep-running', type: 'flag', describe: 'qemu: leave the machine up after its check' },
-    {
-      name: 'format',
-      type: 'text',
-      choices: imageFormats,
-      describe: 'export: format of the files (raw)',
-    },
+    ...machineOptions,
     ...ec2LaunchOptions,
     waitOption,
     jsonOption,
@@ -69,6 +49,10 @@ const start: CommandSpec = {
       does: 'until that command ends with 0 in the guest',
     },
     {
+      line: "understudy drill start --probe serial:root --probe-password-file web1 --probe-run 'pg_isready'",
+      does: 'the same on its serial console: a guest without a network will do',
+    },
+    {
       line: 'understudy drill start --server web1 --target export --format qcow2 --wait',
       does: 'all its disks as files on the staging machine',
     },
@@ -86,48 +70,22 @@ const start: CommandSpec = {
       const planText = String(ec2.plan);
       return planJob(context, settings, { client, point, planText, kind: 'drill' });
     }
-    const body = { options: { ...launchOptions(settings), ...ec2 } };
+    const body = { options: { ...launchFields(machineOptions, settings), ...ec2 } };
     await ask(context, settings, { client, point, path: '/v1/drills', body });
     return 0;
   },
 };
 
-const list: CommandSpec = {
-  path: ['drill', 'list'],
+const list = listCommand('drill', {
   summary: 'List drills that are not over; with --all also those that are remembered',
-  options: [
-    ...operatorOptions,
-    { name: 'all', type: 'flag', describe: 'Those that are over, too' },
-    jsonOption,
-  ],
-  examples: [{ line: 'understudy drill list --all', does: 'every drill, and how it went' }],
-  async run(context, settings) {
-    const client = await connect(context, settings);
-    const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
-      query: { kind: 'drill', active: settings.flag('all') ? undefined : 'true', limit: 1000 },
-    });
-    printJobs(context, jobs, settings.flag('json'));
-    return 0;
-  },
-};
+  all: 'Those that are over, too',
+  example: { line: 'understudy drill list --all', does: 'every drill, and how it went' },
+});
 
-const stop: CommandSpec = {
-  path: ['drill', 'stop'],
+const stop = stopCommand('drill', {
   summary: 'End a drill: its machine is shut off, and what it wrote is thrown away',
-  positionals: [jobPositional],
-  options: [...operatorOptions, jsonOption],
-  examples: [
-    { line: 'understudy drill stop 20261121T153512Z-3fa9c1d2', does: 'returns when all is gone' },
-  ],
-  async run(context, settings) {
-    const client = await connect(context, settings);
-    const { id } = await ofKind(client, settings.text('job'), 'drill');
-    const asked = await client.call<ApiJob>('POST', `${jobPath(id)}/stop`);
-    const job = await follow(context, client, asked, () => false);
-    reportEnded(context, job, settings.flag('json'));
-    return 0;
-  },
-};
+  does: 'returns when all is gone',
+});
 
 export const drillGroup: CommandGroup = {
   word: 'drill',

@@ -5,15 +5,8 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import type { ApiJob, ApiServer } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
-import {
-  follow,
-  jobPath,
-  jobPositional,
-  ofKind,
-  printJobs,
-  reportEnded,
-  waitOption,
-} from '../jobs.ts';
+import { jobPath } from '../job-log.ts';
+import { jobPositional, ofKind, waitOption } from '../jobs.ts';
 import {
   ask,
   ec2LaunchOptions,
@@ -21,13 +14,15 @@ import {
   launchPointOptions,
   tellStarted,
   vmOptions,
-  vmSettings,
   wantedPoint,
 } from '../launch.ts';
+import { launchFields } from '../launch-fields.ts';
+import { listCommand, stopCommand } from '../launched-jobs.ts';
 import { connect, findPoint, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import type { RestClient } from '../rest-client.ts';
 import type { Settings } from '../settings.ts';
 
+const machineOptions = vmOptions({ network: 'user', copy: 'yes' });
 const JOB = '20261121T153512Z-3fa9c1d2';
 
 const start: CommandSpec = {
@@ -49,7 +44,7 @@ const start: CommandSpec = {
       describe: 'qemu: a virtual machine on the staging machine; ec2: AWS',
       default: 'qemu',
     },
-    ...vmOptions({ network: 'user', copy: 'yes' }),
+    ...machineOptions,
     ...ec2LaunchOptions,
     {
       ...yesOption,
@@ -87,7 +82,7 @@ const start: CommandSpec = {
       return planJob(context, settings, { client, point, planText, kind: 'failover' });
     }
     const yes = await agree(context, settings, client, point.server);
-    const body = { yes, options: { ...vmSettings(settings), ...ec2 } };
+    const body = { yes, options: { ...launchFields(machineOptions, settings), ...ec2 } };
     await ask(context, settings, { client, point, path: '/v1/failovers', body });
     return 0;
   },
@@ -138,33 +133,16 @@ async function startAgain(context: CommandContext, settings: Settings): Promise<
   return 0;
 }
 
-const list: CommandSpec = {
-  path: ['failover', 'list'],
+const list = listCommand('failover', {
   summary: 'List failovers that run or have kept disks; with --all also those that are over',
-  options: [
-    ...operatorOptions,
-    { name: 'all', type: 'flag', describe: 'Those that are over and have kept nothing, too' },
-    jsonOption,
-  ],
-  examples: [{ line: 'understudy failover list', does: 'what took over, and what it keeps' }],
-  async run(context, settings) {
-    const client = await connect(context, settings);
-    const { jobs } = await client.call<{ jobs: ApiJob[] }>('GET', '/v1/jobs', {
-      query: { kind: 'failover', limit: 1000 },
-    });
-    const isOpen = (job: ApiJob) => job.state !== 'cleaned' || (job.keeps && !job.isDiscarded);
-    const shown = settings.flag('all') ? jobs : jobs.filter(isOpen);
-    printJobs(context, shown, settings.flag('json'));
-    return 0;
-  },
-};
+  all: 'Those that are over and have kept nothing, too',
+  example: { line: 'understudy failover list', does: 'what took over, and what it keeps' },
+});
 
-const stop: CommandSpec = {
-  path: ['failover', 'stop'],
+const stop = stopCommand('failover', {
   summary: 'Shut a failover down in order; its disks are kept',
-  positionals: [jobPositional],
+  does: 'returns when it is down',
   options: [
-    ...operatorOptions,
     {
       name: 'timeout',
       type: 'duration',
@@ -172,23 +150,8 @@ const stop: CommandSpec = {
       describe: 'So long the guest may take to shut down; then it is cut off',
       default: '2m',
     },
-    jsonOption,
   ],
-  examples: [{ line: `understudy failover stop ${JOB}`, does: 'returns when it is down' }],
-  async run(context, settings) {
-    const client = await connect(context, settings);
-    const { id } = await ofKind(client, settings.text('job'), 'failover');
-    const asked = await client.call<ApiJob>('POST', `${jobPath(id)}/stop`, {
-      body: { timeoutMs: settings.number('timeout') },
-    });
-    const job = await follow(context, client, asked, () => false);
-    reportEnded(context, job, settings.flag('json'));
-    if (job.keeps && !settings.flag('json')) {
-      context.note(`to start it again: understudy failover start --again ${id}`);
-    }
-    return 0;
-  },
-};
+});
 
 const discard: CommandSpec = {
   path: ['failover', 'discard'],

@@ -3,6 +3,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, parseDuration } from '../../base/units.ts';
 import type { ApiServerCheck } from '../../staging/api-types.ts';
 import type { CommandSpec } from '../command.ts';
+import { launchFields } from '../launch-fields.ts';
 import { connect, jsonOption, operatorOptions } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
 import type { Settings } from '../settings.ts';
@@ -14,25 +15,72 @@ const LEAST_MS = 60_000;
 const howOptions: readonly OptionSpec[] = [
   {
     name: 'probe',
+    field: 'probe',
     type: 'text',
     value: 'WHAT',
     describe:
-      'What is waited for: console (the login prompt), tcp:PORT, http:[PORT]/PATH or ssh:[USER@][PORT]',
+      'What is waited for: console (the login prompt), serial:[USER] (a command there), tcp:PORT, ' +
+      'http:[PORT]/PATH or ssh:[USER@][PORT]',
   },
-  { name: 'probe-key', type: 'text', value: 'NAME', describe: 'Of ssh: the key (drill start)' },
-  { name: 'probe-run', type: 'text', value: 'CMD', describe: 'Of ssh: what is run in the guest' },
-  { name: 'timeout', type: 'duration', value: 'TIME', describe: 'It has failed after (10m)' },
-  { name: 'memory', type: 'size', value: 'SIZE', describe: 'Memory of the machine (2GiB)' },
-  { name: 'cpus', type: 'count', value: 'N', describe: 'Processors of the machine (2)' },
-  { name: 'bus', type: 'text', choices: ['virtio', 'nvme'], describe: 'Disks as (virtio)' },
+  {
+    name: 'probe-key',
+    field: 'probeKey',
+    type: 'text',
+    value: 'NAME',
+    describe: 'Of ssh: the key (drill start)',
+  },
+  {
+    name: 'probe-run',
+    field: 'probeRun',
+    type: 'text',
+    value: 'CMD',
+    describe: 'Of ssh and serial: what is run in the guest',
+  },
+  {
+    name: 'probe-password-file',
+    field: 'probePasswordFile',
+    type: 'text',
+    value: 'NAME',
+    describe: 'Of serial: the password (drill start)',
+  },
+  {
+    name: 'timeout',
+    field: 'timeoutMs',
+    type: 'duration',
+    value: 'TIME',
+    describe: 'It has failed after (10m)',
+  },
+  {
+    name: 'memory',
+    field: 'memoryBytes',
+    type: 'size',
+    value: 'SIZE',
+    describe: 'Memory of the machine (2GiB)',
+  },
+  {
+    name: 'cpus',
+    field: 'cpus',
+    type: 'count',
+    value: 'N',
+    describe: 'Processors of the machine (2)',
+  },
+  {
+    name: 'bus',
+    field: 'bus',
+    type: 'text',
+    choices: ['virtio', 'nvme'],
+    describe: 'Disks as (virtio)',
+  },
   {
     name: 'prepare',
+    field: 'prepare',
     type: 'text',
     choices: ['auto', 'none'],
     describe: 'Fit the disk to the machine first, as a failover does (auto)',
   },
   {
     name: 'accel',
+    field: 'accel',
     type: 'text',
     choices: ['auto', 'kvm', 'tcg'],
     describe: 'auto takes KVM where it works',
@@ -59,27 +107,10 @@ function parseEvery(text: string, name: string): number {
   throw new UnderstudyError('ERR_USAGE', `--${name} is at least 1m, or off`);
 }
 
-/** Those that were given, by the names of the API. */
-function optionsOf(settings: Settings, before = ''): Record<string, string | number> {
-  const given = {
-    probe: settings.optionalText(`${before}probe`),
-    probeKey: settings.optionalText(`${before}probe-key`),
-    probeRun: settings.optionalText(`${before}probe-run`),
-    timeoutMs: settings.optionalNumber(`${before}timeout`),
-    memoryBytes: settings.optionalNumber(`${before}memory`),
-    cpus: settings.optionalNumber(`${before}cpus`),
-    bus: settings.optionalText(`${before}bus`),
-    prepare: settings.optionalText(`${before}prepare`),
-    accel: settings.optionalText(`${before}accel`),
-  };
-  const told = Object.entries(given).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(told) as Record<string, string | number>;
-}
-
 /** For `staging run`. ERR_USAGE. */
 export const checksOf = (settings: Settings) => ({
   checkEveryMs: parseEvery(settings.text('check-every'), 'check-every'),
-  checkOptions: optionsOf(settings, 'check-'),
+  checkOptions: launchFields(checkServiceOptions, settings),
 });
 
 /** "passed 3h ago", "FAILED 2m ago (3 in a row)", "not yet", "-". */
@@ -141,7 +172,7 @@ export const check: CommandSpec = {
   ],
   async run(context, settings) {
     const every = settings.optionalText('every');
-    const options = optionsOf(settings);
+    const options = launchFields(howOptions, settings);
     const isSet = every !== undefined || Object.keys(options).length > 0;
     const isDefault = settings.flag('default');
     if (isSet && isDefault) {
