@@ -95,6 +95,8 @@ export interface PointQuery {
   readonly toMs?: number | undefined;
   readonly limit: number;
   readonly isHeld?: boolean;
+  /** Only those that have booted: a service knows. */
+  readonly isVerified?: boolean;
 }
 
 const PAGE_POINTS = 200;
@@ -109,6 +111,7 @@ export async function listPoints(client: RestClient, query: PointQuery): Promise
         server: query.server,
         from: isoTime(query.fromMs),
         to: isoTime(query.toMs),
+        verified: query.isVerified === true ? 'true' : undefined,
         limit: query.isHeld ? PAGE_POINTS : Math.min(PAGE_POINTS, query.limit - points.length),
         after,
       },

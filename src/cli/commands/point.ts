@@ -137,10 +137,12 @@ const list: CommandSpec = {
     },
     { name: 'limit', type: 'count', value: 'N', describe: 'At most so many', default: 50 },
     { name: 'held', type: 'flag', describe: 'Only points that are held' },
+    { name: 'verified', type: 'flag', describe: 'Only points that have booted in a boot check' },
     jsonOption,
   ],
   examples: [
     { line: 'understudy point list --server web1 --from 1h', does: 'points of the last hour' },
+    { line: 'understudy point list --verified --limit 1', does: 'the newest that has booted' },
     { line: 'understudy point list --json | jq -r .[0].id', does: 'id of the newest point' },
     {
       line: 'understudy point list --repo s3://backups/second',
@@ -154,7 +156,12 @@ const list: CommandSpec = {
       toMs: settings.optionalNumber('to'),
       limit: settings.number('limit'),
       isHeld: settings.flag('held'),
+      isVerified: settings.flag('verified'),
     };
+    if (query.isVerified && isOffline(settings)) {
+      const message = '--verified needs a service: a repository alone knows of no boot checks';
+      throw new UnderstudyError('ERR_USAGE', message);
+    }
     const points = isOffline(settings)
       ? await withRepository(context, settings, (repository) => listOffline(repository, query))
       : await listPoints(await connectRequired(context, settings), query);

@@ -11,7 +11,7 @@ const MAX_LIMIT = 1000;
 const DEFAULT_TIMEOUT_MS = 60_000;
 const MAX_TIMEOUT_MS = 3_600_000;
 
-function filterOf(query: URLSearchParams): PointFilter {
+function filterOf(query: URLSearchParams): PointFilter & { limit: number } {
   const server = query.get('server');
   const fromMs = timeOf(query.get('from'), 'from');
   const toMs = timeOf(query.get('to'), 'to');
@@ -52,13 +52,37 @@ async function listLast({ backend, query }: Call): Promise<ApiPoints> {
 
 async function list(call: Call): Promise<ApiPoints> {
   const { backend, query } = call;
-  if (query.get('latest') === 'true') return listLast(call);
+  const isVerified = query.get('verified') === 'true';
+  const isLast = query.get('latest') === 'true';
   const atMs = timeOf(query.get('at'), 'at');
+  if (isVerified && (isLast || atMs !== undefined)) {
+    throw new UnderstudyError('ERR_API_REQUEST', 'verified goes without latest and at');
+  }
+  if (isVerified) return listVerified(call);
+  if (isLast) return listLast(call);
   if (atMs !== undefined) return listAt(call, atMs);
   const filter = filterOf(query);
   const points = await backend.store.points(filter);
   const next = points.length === filter.limit ? points.at(-1)!.id : null;
   return { points: await withVerdicts(backend, points), next };
+}
+
+/** A page of those that have booted, however many lie between. */
+async function listVerified({ backend, query }: Call): Promise<ApiPoints> {
+  const { limit, ...filter } = filterOf(query);
+  const found: ApiPoint[] = [];
+  for (let { after } = filter; ; ) {
+    const page = await backend.store.points({
+      ...filter,
+      ...(after && { after }),
+      limit: MAX_LIMIT,
+    });
+    const verified = (await withVerdicts(backend, page)).filter((point) => point.isVerified);
+    found.push(...verified.slice(0, limit - found.length));
+    if (found.length === limit) return { points: found, next: found.at(-1)!.id };
+    if (page.length < MAX_LIMIT) return { points: found, next: null };
+    after = page.at(-1)!.id;
+  }
 }
 
 async function withVerdicts(
@@ -119,6 +143,11 @@ export const pointRoutes: readonly Route[] = [
       {
         name: 'partial',
         description: 'With `at`: points that lack volumes count, too',
+        schema: { type: 'boolean', default: false },
+      },
+      {
+        name: 'verified',
+        description: 'Only points whose boot check has passed; without `at` and `latest`',
         schema: { type: 'boolean', default: false },
       },
       {
