@@ -1,10 +1,11 @@
 /** What the commands about jobs share: options, following a job to a state, and a job as text. */
-import { stripVTControlCharacters } from 'node:util';
 import { sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
 import type { ApiJob } from '../staging/api-types.ts';
 import type { CommandContext } from './command.ts';
+import { jobPath, plainLog, readJobLog } from './job-log.ts';
+import { jobProgress } from './job-progress.ts';
 import type { OptionSpec, PositionalSpec } from './option.ts';
 import { renderSteps } from './plans.ts';
 import { errorFromService, type RestClient } from './rest-client.ts';
@@ -18,8 +19,6 @@ export const waitOption: OptionSpec = {
   type: 'flag',
   describe: 'Return when it is up, or has ended where it ends by itself; a failed one is an error',
 };
-
-export const jobPath = (id: string): string => `/v1/jobs/${encodeURIComponent(id)}`;
 
 const isOver = (job: ApiJob): boolean => job.state === 'cleaned' || job.cleanError !== null;
 /** Up, and nothing more is awaited of it. */
@@ -48,15 +47,14 @@ export async function follow(
   first: ApiJob,
   isReached: (job: ApiJob) => boolean,
 ): Promise<ApiJob> {
-  const label = first.target === '' ? first.kind : first.target;
-  const progress = context.progress(label, first.kind === 'plan' ? 'steps' : 'bytes');
+  const progress = jobProgress(context, client, first);
   let job = first;
   try {
     while (!isReached(job) && !isOver(job)) {
       await sleep(context.clock, POLL_MS);
       if (context.stop.aborted) throw stoppedWaiting(job);
       job = await client.call<ApiJob>('GET', jobPath(job.id));
-      if (job.progress !== null) progress.update(job.progress.done, job.progress.total, job.phase);
+      await progress.tell(job);
     }
   } catch (error) {
     throw context.stop.aborted ? stoppedWaiting(job, error) : error;
@@ -92,9 +90,7 @@ export async function noteWarnings(
   client: RestClient,
   { id }: ApiJob,
 ): Promise<void> {
-  const { text } = await client.call<{ text: string }>('GET', `${jobPath(id)}/log`, {
-    query: { of: 'job' },
-  });
+  const text = await readJobLog(client, id, { of: 'job' });
   const warnings = [...plainLog(text).matchAll(/^\S+ (?:\S+: )?WARNING (.+)$/gm)].map(
     ([, said]) => said!,
   );
@@ -206,10 +202,3 @@ export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJs
   else context.print(renderTable(jobs, jobColumns));
   if (!isJson) noteUncleaned(context, jobs);
 }
-
-/** A log for a terminal: lines and tabs, and nothing else that it would act on; a guest wrote some of it. */
-export const plainLog = (text: string): string =>
-  [...stripVTControlCharacters(text).replaceAll('\r\n', '\n')]
-    .filter((char) => /[\n\t]/.test(char) || (char >= ' ' && !(char >= '\x7f' && char < '\xa0')))
-    .join('')
-    .trimEnd();

@@ -8,7 +8,11 @@ import { formatDuration, formatSize } from '../base/units.ts';
 export interface Progress {
   /** `done` of `total` bytes (or items); `note` is shown behind the bar. */
   update(done: number, total: number, note?: string): void;
+  /** A line in the place of the bar, where nothing is counted. */
+  show(text: string): void;
   finish(): void;
+  /** Somebody sees it: what it costs to know more is worth it. */
+  readonly isSeen: boolean;
 }
 
 const BAR_CELLS = 20;
@@ -39,7 +43,9 @@ export function progressLine(
   return `${label} [${bar}]${percent} ${counted}${rate}${left}${behind}`;
 }
 
-export const silentProgress: Progress = { update: () => undefined, finish: () => undefined };
+export const silentProgress: Progress = {
+  ...{ update: () => undefined, show: () => undefined, finish: () => undefined, isSeen: false },
+};
 
 export function createProgress(
   label: string,
@@ -51,19 +57,27 @@ export function createProgress(
   let drawnMs = Number.NEGATIVE_INFINITY;
   let before: number | undefined;
   let state = { done: 0, total: 0, elapsedMs: 0, note: '', before: 0 };
+  let line = '';
+  const drawSometimes = (text: string): void => {
+    line = text;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - drawnMs < REDRAW_MS) return;
+    drawnMs = nowMs;
+    draw(text, false);
+  };
   return {
+    isSeen: true,
+    show: drawSometimes,
     update(done, total, note = '') {
       const nowMs = clock.monotonicMs();
       const isNewPart = done < state.done;
       if (isNewPart) startMs = nowMs;
       if (isNewPart || before === undefined) before = done;
       state = { done, total, elapsedMs: nowMs - startMs, note, before };
-      if (nowMs - drawnMs < REDRAW_MS) return;
-      drawnMs = nowMs;
-      draw(progressLine(label, state, unit), false);
+      drawSometimes(progressLine(label, state, unit));
     },
     finish() {
-      if (drawnMs > Number.NEGATIVE_INFINITY) draw(progressLine(label, state, unit), true);
+      if (drawnMs > Number.NEGATIVE_INFINITY) draw(line, true);
     },
   };
 }

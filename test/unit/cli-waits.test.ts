@@ -7,7 +7,11 @@ import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { UnderstudyError } from '../../src/base/errors.ts';
 import { createContext } from '../../src/cli/context.ts';
+import { waitingText } from '../../src/cli/job-progress.ts';
+import { follow, isUp } from '../../src/cli/jobs.ts';
+import { createRestClient } from '../../src/cli/rest-client.ts';
 import { createApiHandler } from '../../src/staging/api/handler.ts';
 import { runLine } from './support/command-line.ts';
 import { fakeBackend, fakeFailback, fakeJob } from './support/fake-backend.ts';
@@ -19,6 +23,8 @@ let environment: Record<string, string> = {};
 let job = fakeJob();
 let log = '';
 let uncleaned: ReturnType<typeof fakeJob>[] = [];
+let consoleText: string | null = null;
+let tails: (number | undefined)[] = [];
 let onAsk: () => void = () => undefined;
 
 beforeEach(async () => {
@@ -26,6 +32,7 @@ beforeEach(async () => {
   writeFileSync(join(folder, 'token'), 'secret\n');
   log = '';
   uncleaned = [];
+  [consoleText, tails] = [null, []];
   onAsk = () => undefined;
   const base = fakeBackend(Buffer.alloc(1));
   const failback = { ...fakeFailback(JOB), phase: 'replicating' as const };
@@ -33,10 +40,13 @@ beforeEach(async () => {
     {
       ...base,
       jobs: {
-        ...base.jobs,
-        find: () => job,
-        log: async () => log,
+        ...{ ...base.jobs, find: () => job, log: async () => log },
         ...{ list: () => uncleaned, uncleaned: () => uncleaned },
+        async evidence(id, name, mostBytes) {
+          tails.push(mostBytes);
+          if (consoleText !== null) return Buffer.from(consoleText);
+          throw new UnderstudyError('ERR_JOB_NOT_FOUND', `job ${id} has no ${name}`);
+        },
       },
       failbacks: { ...base.failbacks, list: () => [failback], find: () => failback },
     },
@@ -148,6 +158,57 @@ describe('ec2 status', () => {
   });
 });
 
+describe('a wait for a machine', () => {
+  /** A command that waits, on a terminal or not, until the job has been asked for so often. */
+  async function wait(isTTY: boolean, states: (typeof job)[]): Promise<string> {
+    job = states[0]!;
+    const { context, shown } = terminal(isTTY);
+    const client = await createRestClient({
+      url: environment.UNDERSTUDY_STAGING!,
+      tokenFile: environment.UNDERSTUDY_TOKEN_FILE!,
+      ...{ caFile: undefined, signal: context.stop },
+    });
+    let asked = 0;
+    onAsk = () => {
+      asked += 1;
+      job = states[Math.min(states.length - 1, Math.floor(asked / 3))]!;
+    };
+    await follow(context, client, job, isUp);
+    return shown();
+  }
+  const checking = fakeJob({ ...{ id: JOB, state: 'running', phase: 'checking' }, progress: null });
+  const up = fakeJob({ id: JOB, state: 'running', phase: 'up' });
+
+  it('tells what it does, how long, and what its console said last', async () => {
+    consoleText = 'one\r\n\x1b[32m[    2.345678] two\x1b[0m\x1b]0;title\x07\r\n\r\n';
+    const shown = await wait(true, [checking, checking, up]);
+    expect(shown).toContain('qemu: checking, 0 s: [    2.345678] two');
+    expect(shown.split('\r').join('')).not.toMatch(/title|32m/);
+    expect(shown.endsWith('\n')).toBe(true);
+    expect(new Set(tails)).toEqual(new Set([4096]));
+  });
+
+  it('tells it beside what is copied, and where there is no console yet', async () => {
+    const copying = { ...checking, progress: { done: 2 ** 20, total: 2 ** 21 } };
+    const shown = await wait(true, [copying, copying, up]);
+    expect(shown).toMatch(/qemu \[#+\.+\] +50% 1\.00 MiB of 2\.00 MiB.* checking, 0 s/);
+  });
+
+  it('is quiet where nobody looks, and asks for nothing that it does not show', async () => {
+    consoleText = 'one\n';
+    expect(await wait(false, [checking, up])).toBe('');
+    expect(tails).toEqual([]);
+  });
+
+  it.each([
+    ['checking', 0, '', 'checking, 0 s'],
+    ['checking', 59_999, 'x', 'checking, 59 s: x'],
+    ['starting the virtual machine', 61_700, '', 'starting the virtual machine, 1m 1s'],
+  ])('%s after %i ms', (phase, elapsedMs, line, text) => {
+    expect(waitingText(phase, elapsedMs, line)).toBe(text);
+  });
+});
+
 describe('failover start --again', () => {
   it('asks where the source runs, as the first start does', async () => {
     job = fakeJob({ id: JOB, kind: 'failover', state: 'cleaned', outcome: 'done' });
@@ -160,25 +221,25 @@ describe('failover start --again', () => {
   });
 });
 
-describe('a terminal', () => {
-  function terminal() {
-    let shown = '';
-    const stderr = Object.assign(
-      new Writable({
-        write(chunk, _encoding, done) {
-          shown += String(chunk);
-          done();
-        },
-      }),
-      { isTTY: true, columns: 80 },
-    );
-    const stdin = Object.assign(new PassThrough(), { isTTY: true });
-    const stdout = { write: () => true };
-    const stop = new AbortController().signal;
-    const outside = { stdout, stderr, stdin, environment: {}, clock: systemClock, stop };
-    return { context: createContext(outside, false), stdin, shown: () => shown };
-  }
+function terminal(isTTY = true) {
+  let shown = '';
+  const stderr = Object.assign(
+    new Writable({
+      write(chunk, _encoding, done) {
+        shown += String(chunk);
+        done();
+      },
+    }),
+    { isTTY, columns: 80 },
+  );
+  const stdin = Object.assign(new PassThrough(), { isTTY });
+  const stdout = { write: () => true };
+  const stop = new AbortController().signal;
+  const outside = { stdout, stderr, stdin, environment: {}, clock: systemClock, stop };
+  return { context: createContext(outside, false), stdin, shown: () => shown };
+}
 
+describe('a terminal', () => {
   it.each([
     ['^C', '\u0003'],
     ['^D', '\u0004'],

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { CommandContext } from '../../src/cli/command.ts';
 import { jobGroup } from '../../src/cli/commands/job.ts';
-import { plainLog } from '../../src/cli/jobs.ts';
+import { plainLog } from '../../src/cli/job-log.ts';
 import type { Settings } from '../../src/cli/settings.ts';
 import { askBySsh, type SshQuestion } from '../../src/recovery/qemu/ssh-probe.ts';
 

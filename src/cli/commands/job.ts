@@ -2,13 +2,12 @@
 import { jobKinds } from '../../recovery/runner.ts';
 import type { ApiJob } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
+import { jobPath, plainLog, readJobLog } from '../job-log.ts';
 import {
   follow,
   isSettled,
-  jobPath,
   jobPositional,
   noteWarnings,
-  plainLog,
   printJobs,
   renderJob,
   reportEnded,
@@ -113,7 +112,8 @@ const log: CommandSpec = {
       name: 'of',
       type: 'text',
       value: 'WHAT',
-      describe: 'job, console (what the guest printed), qemu, disk0, ...',
+      describe:
+        'job, console (what the guest printed), probe (what a command over serial said), qemu, disk0, ...',
       default: 'job',
     },
     jsonOption,
@@ -127,11 +127,7 @@ const log: CommandSpec = {
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
-    const { text } = await client.call<{ text: string }>(
-      'GET',
-      `${jobPath(settings.text('job'))}/log`,
-      { query: { of: settings.text('of') } },
-    );
+    const text = await readJobLog(client, settings.text('job'), { of: settings.text('of') });
     context.print(settings.flag('json') ? JSON.stringify({ text }) : plainLog(text));
     return 0;
   },

@@ -9,10 +9,10 @@ import type {
   ApiServer,
 } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
+import { jobPath } from '../job-log.ts';
 import {
   follow,
   isSettled,
-  jobPath,
   jobPositional,
   renderJob,
   reportEnded,

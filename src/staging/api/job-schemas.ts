@@ -16,7 +16,7 @@ import {
 
 const verdict = {
   passed: flag('It booted'),
-  probe: text('What was waited for: console, tcp:PORT, http:PORT/PATH'),
+  probe: text('What was waited for: console, serial:USER, tcp:PORT, http:PORT/PATH, ssh:USER@PORT'),
   bootMs: count('From the start of the machine to the verdict, milliseconds'),
   detail: text('The line of the console, or the answer, that decided'),
 };

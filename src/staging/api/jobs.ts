@@ -43,9 +43,13 @@ async function list({ backend, query }: Call): Promise<{ jobs: ApiJob[] }> {
 
 async function readLog({ backend, path, query }: Call): Promise<{ text: string }> {
   const of = query.get('of') ?? 'job';
-  if (of === 'job') return { text: await backend.jobs.log(path.job!) };
-  const bytes = await backend.jobs.evidence(path.job!, `${of}.log`);
-  return { text: Buffer.from(bytes.subarray(-MAX_LOG_BYTES)).toString('latin1') };
+  const tail = integerOf(query.get('tail'), 'tail', MAX_LOG_BYTES, MAX_LOG_BYTES);
+  if (of === 'job') {
+    const text = await backend.jobs.log(path.job!);
+    return { text: query.has('tail') ? text.slice(-tail) : text };
+  }
+  const bytes = await backend.jobs.evidence(path.job!, `${of}.log`, Math.max(1, tail));
+  return { text: Buffer.from(bytes).toString('latin1') };
 }
 
 async function sendEvidence({ backend, path, request, response }: Call): Promise<undefined> {
@@ -126,8 +130,14 @@ export const jobRoutes: readonly Route[] = [
     query: [
       {
         name: 'of',
-        description: 'job; console (of the guest), qemu, disk0, ...',
+        description:
+          'job; console (of the guest), probe (what a command over the serial line said), qemu, disk0, ...',
         schema: { type: 'string', default: 'job' },
+      },
+      {
+        name: 'tail',
+        description: 'So many bytes at its end',
+        schema: { type: 'integer', minimum: 1, maximum: MAX_LOG_BYTES },
       },
     ],
     responseSchema: 'JobLog',
@@ -137,7 +147,8 @@ export const jobRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/jobs/{job}/evidence/{name}',
-    summary: 'A file that a launch has left: console.log, screenshot.png, qemu.log, prepare.json.',
+    summary:
+      'A file that a launch has left: console.log, probe.log, screenshot.png, qemu.log, prepare.json.',
     responseSchema: null,
     status: 200,
     handle: sendEvidence,
