@@ -37,7 +37,7 @@ export function jobProgress(
         readMs = nowMs;
         line = await lastLine(client, job.id);
       }
-      const text = waitingText(job.phase, nowMs - startMs, line);
+      const text = waitingText(job.phase || job.state, nowMs - startMs, line);
       if (job.progress === null) progress.show(`${label}: ${text}`);
       else progress.update(job.progress.done, job.progress.total, text);
     },
