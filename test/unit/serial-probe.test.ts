@@ -79,7 +79,7 @@ afterEach(() => {
 });
 
 const until = (isSo: () => boolean) => expect.poll(isSo, { timeout: 20_000 }).toBe(true);
-const evidence = () => readFileSync(join(world.folder, 'probe.log'), 'utf8');
+const evidence = (): string => readFileSync(join(world.folder, 'probe.log'), 'utf8');
 
 /** Watches until the check has its verdict. */
 async function checked(changed: LaunchOptions = {}): Promise<void> {
@@ -140,8 +140,9 @@ describe('a probe over the serial line', () => {
     world.print('guest login: ');
     const flag = join(world.folder, 'flag');
     const ended = checked({ probeRun: `test -e ${flag} || { echo not yet; exit 4; }` });
-    await until(() => existsSync(join(world.folder, 'probe.log')));
-    expect(evidence()).toContain('the command ended with 4: not yet');
+    const path = join(world.folder, 'probe.log');
+    const isTold = () => evidence().includes('the command ended with 4: not yet\n\nnot yet\n');
+    await until(() => existsSync(path) && isTold());
     writeFileSync(flag, '');
     await ended;
     expect(world.check).toMatchObject({ passed: true, detail: 'the command has succeeded' });
@@ -162,7 +163,13 @@ describe('a probe over the serial line', () => {
 
   it.each([
     ['no prompt', 'Starting\r\n', {}, {}, /no good answer.*no login prompt on the serial console$/],
-    ['a refusal', 'guest login: ', { refusal: 'Login incorrect' }, {}, /op was refused: Login inc/],
+    [
+      'a refusal',
+      'guest login: ',
+      { refusal: 'Login incorrect' },
+      {},
+      /^the login of op was refused: Login inc/,
+    ],
     [
       'exit code 3',
       'guest login: ',

@@ -254,8 +254,9 @@ describe('however the words of the guest arrive', () => {
     fc.assert(
       fc.property(pieces, fc.constantFrom('~ # ', '$ ', 'guest login: ', ''), (how, prompt) => {
         const echo = (text: string) => `${text.replaceAll('\r', '\r\n')}${prompt}`;
-        const { answer } = talk(echo, question, (text) => disturbed(text, how));
+        const { answer, typed } = talk(echo, question, (text) => disturbed(text, how));
         expect(answer?.isGood).not.toBe(true);
+        expect(typed.join('')).not.toContain('begin');
       }),
       { numRuns: 150 },
     );
