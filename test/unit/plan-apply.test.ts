@@ -29,24 +29,24 @@ describe('the launches of a plan', () => {
   it.each([
     [
       { options: { memory: 5 } },
-      'groups[0].members[1] (b, as a drill): this target has no option memory',
+      'groups[0].members[1] (b, as a drill): this target has no option `memory`',
     ],
     [
       { drill: { options: { cpus: 0 } } },
-      'groups[0].members[1].drill (b, as a drill): cpus must be',
+      'groups[0].members[1].drill (b, as a drill): `cpus` must be',
     ],
     [
       { failover: { options: { network: 'moon' } } },
-      'groups[0].members[1].failover (b, as a failover): network must be',
+      'groups[0].members[1].failover (b, as a failover): `network` must be',
     ],
     [{ target: 'moon' }, 'groups[0].members[1] (b, as a drill): no target "moon"; there are qemu'],
-    [{ options: { vnc: '127.0.0.1:80' } }, 'vnc must be HOST:PORT, port 5900 or above'],
-    [{ options: { probe: 'ssh:22' } }, 'a probe by ssh needs a probe key'],
-    [{ target: 'ec2' }, 'the target ec2 needs a plan'],
+    [{ options: { vnc: '127.0.0.1:80' } }, '`vnc` must be HOST:PORT, port 5900 or above'],
+    [{ options: { probe: 'ssh:22' } }, 'a probe by ssh needs `probeRun`'],
+    [{ target: 'ec2' }, 'the target ec2 needs `plan`'],
     [{ target: 'ec2', plan: { ...ec2, colour: 'red' } }, 'colour'],
-    [{ plan: ec2 }, 'this target has no option plan'],
+    [{ plan: ec2 }, 'this target has no option `plan`'],
     [{ failover: { target: 'export' } }, 'a failover runs; files are made by drill start'],
-    [{ target: 'export', waitFor: 'check' }, 'this target has no option check'],
+    [{ target: 'export', waitFor: 'check' }, 'this target has no option `check`'],
   ])('%j are refused in one line, with the place in the file', async (member, said) => {
     const refused = checkFile(real, ofMember(member));
     await expect(refused).rejects.toMatchObject({ code: 'ERR_PLAN_FILE' });

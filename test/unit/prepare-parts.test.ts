@@ -274,7 +274,9 @@ describe('the option prepare', () => {
     expect(await check(kernelFolder(), {}, 'none')).toEqual({ ...plain, prepare: 'none' });
     const told = { prepare: 'none', agent: 'on', own: 1 };
     expect(await check('/nowhere', told)).toEqual({ ...told, checked: true });
-    await expect(check(kernelFolder(), { prepare: 'x' })).rejects.toThrow('prepare must be one of');
+    await expect(check(kernelFolder(), { prepare: 'x' })).rejects.toThrow(
+      '`prepare` must be one of',
+    );
   });
 
   it('that was asked for is an error where there is no kernel; else it goes without, and says so', async () => {
