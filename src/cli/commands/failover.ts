@@ -6,7 +6,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { ApiJob, ApiServer } from '../../staging/api-types.ts';
 import type { CommandContext, CommandGroup, CommandSpec } from '../command.ts';
 import { jobPath } from '../job-log.ts';
-import { jobPositional, ofKind, waitOption } from '../jobs.ts';
+import { jobPositional, ofKind, reportEnded, waitOption } from '../jobs.ts';
 import {
   ask,
   ec2LaunchOptions,
