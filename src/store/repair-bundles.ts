@@ -7,7 +7,7 @@
 import { type Core, temporaryPath } from './core.ts';
 import { writeObject } from './object-file.ts';
 import type { MapRepair } from './repair-maps.ts';
-import type { RepairWorld } from './repair-world.ts';
+import { type RepairWorld, removeDamaged } from './repair-world.ts';
 import { listPoints } from './repository.ts';
 
 export async function mendBundles(world: RepairWorld, maps: MapRepair): Promise<void> {
@@ -29,7 +29,7 @@ export async function mendBundles(world: RepairWorld, maps: MapRepair): Promise<
     return;
   }
   told('set aside: the other repository has given what was missing', true);
-  if (!isDryRun) for (const path of hidden) await setAside(core, path);
+  if (!isDryRun) for (const path of hidden) await setAside(world, path);
 }
 
 /** Paths, here and there, of the points that the other repository has and this one lacks. */
@@ -55,11 +55,12 @@ async function countOf(core: Core, ids: ReadonlySet<string>): Promise<number> {
   return count;
 }
 
-async function setAside(core: Core, path: string): Promise<void> {
+async function setAside(world: RepairWorld, path: string): Promise<void> {
+  const { core } = world;
   const { disk, paths } = core;
   const aside = `${paths.repo}/damaged/${path.slice(path.lastIndexOf('/') + 1)}`;
   const bytes = await disk.readFile(path);
   // By this name the temporary file is not sealed, as the bundle itself is not.
   await writeObject(disk, `${temporaryPath(core)}.bundle`, aside, [bytes]);
-  await disk.remove(path);
+  await removeDamaged(world, path, `${paths.repo}/bundles`);
 }

@@ -7,7 +7,7 @@ import { temporaryPath } from './core.ts';
 import { readHold } from './holds.ts';
 import { writeObject } from './object-file.ts';
 import { isDamage, isNotFound } from './object-header.ts';
-import type { RepairWorld } from './repair-world.ts';
+import { type RepairWorld, removeDamaged } from './repair-world.ts';
 import type { Finding } from './types.ts';
 
 export async function mendHolds(world: RepairWorld, findings: readonly Finding[]): Promise<void> {
@@ -41,8 +41,7 @@ export async function mendPolicies(
     } else if (object.startsWith(`${core.paths.copies}/`)) {
       steps.push({ object, action: 'it goes: the next copy writes another', isPossible: true });
       if (isDryRun) continue;
-      await core.disk.remove(object);
-      await core.disk.syncDirectory(core.paths.copies);
+      await removeDamaged(world, object, core.paths.copies);
     }
   }
 }

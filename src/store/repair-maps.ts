@@ -20,7 +20,14 @@ import { openBase, openDelta } from './maps.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
 import { PackWriter } from './pack-writer.ts';
 import { decodePointObject, type PointRecord } from './point-format.ts';
-import { isHeldRight, pieceFromDonor, type RepairWorld, replaceObject } from './repair-world.ts';
+import {
+  isHeldRight,
+  LOCKED,
+  pieceFromDonor,
+  type RepairWorld,
+  removeDamaged,
+  replaceObject,
+} from './repair-world.ts';
 import { listPoints, readNamedPoint } from './repository.ts';
 import type { Finding, VolumeEpoch } from './types.ts';
 
@@ -133,9 +140,7 @@ export class MapRepair {
     this.told(object, 'it goes: other maps lead to every point', true);
     if (this.world.isDryRun) return;
     const folder = object.slice(0, object.lastIndexOf('/'));
-    await this.core.files.drop(object);
-    await this.core.disk.remove(object);
-    await this.core.disk.syncDirectory(folder);
+    await removeDamaged(this.world, object, folder);
   }
 
   /** Takes the maps by which the other repository reaches a point's epoch, as far as they are not here. */
@@ -241,10 +246,10 @@ export class MapRepair {
     if (this.world.isDryRun) return null;
     const bytes = await this.world.donor!.disk.readFile(map.path);
     await this.core.files.drop(ours);
-    await replaceObject(this.core, ours, bytes, async (read) => {
+    const isDone = await replaceObject(this.core, ours, bytes, async (read) => {
       if (Buffer.compare(read, bytes) !== 0) throw damaged(ours, 'it reads differently');
     });
-    return null;
+    return isDone ? null : LOCKED;
   }
 
   /** What the map names and is not right here; returns how many contents nobody has. */
@@ -298,9 +303,8 @@ export class MapRepair {
       if (await this.leads(place, epoch, chainRoot)) continue;
       if (!(await this.reach({ ...place, epoch }, object))) return false;
     }
-    this.told(object, TAKEN, true);
-    if (!isDryRun) await replaceObject(this.core, object, bytes);
-    return true;
+    const isDone = isDryRun || (await replaceObject(this.core, object, bytes));
+    return this.told(object, isDone ? TAKEN : LOCKED, isDone);
   }
 
   private async readDonorPoint(

@@ -14,7 +14,12 @@ import { findInPack } from './pack-entries.ts';
 import { footerEntries } from './pack-format.ts';
 import type { PackInfo } from './pack-table.ts';
 import { PackWriter } from './pack-writer.ts';
-import { type FoundPiece, pieceFromDonor, type RepairWorld } from './repair-world.ts';
+import {
+  type FoundPiece,
+  pieceFromDonor,
+  type RepairWorld,
+  removeDamaged,
+} from './repair-world.ts';
 import { isRight, readStored } from './stored.ts';
 import type { Finding } from './types.ts';
 
@@ -190,10 +195,8 @@ export class PackRepair {
 
   /** Everything that is needed of it is durable elsewhere. */
   private async remove({ id, path, number }: PackInfo): Promise<void> {
-    const { disk, paths, packs, files } = this.core;
-    await files.drop(path);
-    await disk.remove(path);
-    await disk.syncDirectory(paths.packFolder(id));
+    const { disk, paths, packs } = this.core;
+    if (!(await removeDamaged(this.world, path, paths.packFolder(id)))) return;
     packs.remove(number);
     if (!(await disk.exists(paths.condemnedMark(id)))) return;
     await disk.remove(paths.condemnedMark(id));

@@ -7,8 +7,9 @@ import { compressSync } from 'lz4-napi';
 import { type Core, temporaryPath } from './core.ts';
 import type { TableEntry } from './digest-table.ts';
 import { STORE_OWNER } from './layout.ts';
-import { writeObject } from './object-file.ts';
+import { together, writeObject } from './object-file.ts';
 import { isDamage, isNotFound } from './object-header.ts';
+import { removeUnlessKept } from './removal.ts';
 
 export interface RepairStep {
   /** Path of the object that is damaged or missing. */
@@ -31,21 +32,40 @@ export interface RepairWorld {
 /**
  * Writes an object in the place of one that is damaged. In a bucket objects do not change: there the damaged
  * one goes in the same step, of a bundle in the same instant; cut short, what is missing is found missing.
+ * False where the object store keeps the damaged one for a time (Object Lock).
  */
 export async function replaceObject(
   core: Core,
   path: string,
   bytes: Uint8Array,
   verify?: (read: Uint8Array) => Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
   const { disk } = core;
   const write = () => writeObject(disk, temporaryPath(core), path, [bytes], verify);
-  if (disk.together === undefined) return write();
-  await disk.together(async () => {
-    if (await disk.exists(path)) await disk.remove(path);
-    await write();
+  let isFree = true;
+  await together(disk, async () => {
+    if (disk.together !== undefined) isFree = await removeUnlessKept(disk, path);
+    if (isFree) await write();
   });
+  return isFree;
 }
+
+/** Removes what is damaged, for good. False, and told, where the object store keeps it for a time. */
+export async function removeDamaged(
+  { core, steps }: RepairWorld,
+  path: string,
+  folder: string,
+): Promise<boolean> {
+  await core.files.drop(path);
+  if (await removeUnlessKept(core.disk, path)) {
+    await core.disk.syncDirectory(folder);
+    return true;
+  }
+  steps.push({ object: path, action: LOCKED, isPossible: false });
+  return false;
+}
+
+export const LOCKED = 'the object store keeps it for a time (Object Lock): again when that is over';
 
 /** A content, and how it is to be stored. */
 export interface FoundPiece {

@@ -31,7 +31,7 @@ import { type MendedFormat, mendFormat } from './repair-format.ts';
 import { mendHolds, mendPolicies } from './repair-holds.ts';
 import { MapRepair } from './repair-maps.ts';
 import { PackRepair } from './repair-packs.ts';
-import type { RepairStep, RepairWorld } from './repair-world.ts';
+import { type RepairStep, type RepairWorld, removeDamaged } from './repair-world.ts';
 import { clearTemporaries } from './repository.ts';
 import { takeLease } from './take-lease.ts';
 import type { Finding } from './types.ts';
@@ -209,10 +209,8 @@ async function mendIndex(world: RepairWorld, findings: readonly Finding[]): Prom
   for (const object of paths) {
     steps.push({ object, action: 'it goes: the footers of packs say the same', isPossible: true });
     if (isDryRun) continue;
-    await core.files.drop(object);
-    if (await core.disk.exists(object)) await core.disk.remove(object);
+    await removeDamaged(world, object, core.paths.index);
   }
-  if (paths.size > 0 && !isDryRun) await core.disk.syncDirectory(core.paths.index);
 }
 
 /** A mark without its time: the grace begins anew. */

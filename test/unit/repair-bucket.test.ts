@@ -136,6 +136,29 @@ describe('a repository in a bucket', () => {
   });
 });
 
+describe('a bucket that keeps its objects for a time', () => {
+  it('is repaired as far as that goes, and what is kept is told', async () => {
+    const world = new World();
+    await world.live();
+    const { held, locked } = world.life.objects;
+    const sound = new Map([...held].map(([name, object]) => [name, { ...object }]));
+    for (const name of held.keys()) if (!/^lease|^bundles.*1.bundle/.test(name)) locked.add(name);
+    for (const name of locked) {
+      if (/^(?:format|keys)/.test(name)) continue;
+      held.clear();
+      for (const [each, object] of sound) {
+        held.set(each, { ...object, bytes: Uint8Array.from(object.bytes) });
+      }
+      world.flip(name, Math.floor(held.get(name)!.bytes.length * 0.05));
+      const { steps } = await world.repair();
+      const kept = steps.filter(({ isPossible }) => !isPossible);
+      expect(kept.length, name).toBeGreaterThan(0);
+      expect(held.has(name)).toBe(true);
+      if (name.startsWith('packs/')) expect(await world.readable(), name).toEqual(world.ids);
+    }
+  });
+});
+
 describe('damage at many places', () => {
   it('is repaired as far as the copy goes: around a content that only a base put together', async () => {
     for (let n = 0, packs = 1; n < packs; n += 1) {
