@@ -154,7 +154,9 @@ remove_all() {
   [ -z "$root" ] || fail '--remove is for the machine that runs' 'remove the files from the tree by hand'
   systemctl disable --now "$service" || true
   if [ "$role" = agent ]; then
-    "$here/bin/understudy" agent detach --config "$config" --yes
+    # Whatever the config says by now: without its pins nothing is tracked any more.
+    "$here/bin/understudy" agent detach --config "$config" --yes || true
+    rm -rf /sys/fs/bpf/understudy
   fi
   rm -rf /opt/understudy
   rm -f /usr/local/bin/understudy "$completion" "/etc/systemd/system/$service.service"
