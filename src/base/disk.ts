@@ -27,6 +27,14 @@ export interface DiskFile {
 
 export type OpenMode = 'read' | 'create' | 'write';
 
+/** How a disk is read where every read is a request over a network: many of them are under way at a time. */
+export interface FarReads {
+  /** So many requests at a time ... */
+  readonly requests: number;
+  /** ... for so many bytes at most; a larger one goes by itself. */
+  readonly bytes: number;
+}
+
 export interface Disk {
   /** 'create' fails with ERR_DISK_EXISTS if the name is taken; 'write' makes the file if it is missing. */
   open(path: string, mode: OpenMode): Promise<DiskFile>;
@@ -48,4 +56,6 @@ export interface Disk {
   together?<T>(step: () => Promise<T>): Promise<T>;
   /** Where given: paths of what cannot be read and may hold files that are not listed. */
   hidden?(): readonly string[];
+  /** Where given: the disk is far away. Else reads that belong together are made one after the other. */
+  readonly far?: FarReads;
 }

@@ -1,6 +1,6 @@
 /** Options that say where a repository lies and how its bucket is used; the same for all commands. */
 import { UnderstudyError } from '../base/errors.ts';
-import { parseClasses, parseLock } from '../store/objects/s3-settings.ts';
+import { parseClasses, parseConnections, parseLock } from '../store/objects/s3-settings.ts';
 import type { PlaceOptions } from '../store/place.ts';
 import type { OptionSpec } from './option.ts';
 import type { Settings } from './settings.ts';
@@ -18,6 +18,12 @@ export const placeOptions: readonly OptionSpec[] = [
     type: 'rate',
     value: 'RATE',
     describe: 'At most so much to and from the bucket: 50MiB/s',
+  },
+  {
+    name: 's3-connections',
+    type: 'text',
+    value: 'N',
+    describe: 'So many requests at a time read from the bucket, with 1 MiB of memory each (16)',
   },
 ];
 
@@ -53,8 +59,10 @@ function parsed<T>(settings: Settings, name: string, parse: (text: string) => T)
 export function readerPlaceOf(settings: Settings): PlaceOptions {
   const endpoint = settings.optionalText('s3-endpoint');
   const bytesPerSecond = settings.optionalNumber('s3-max-rate');
+  const connections = parsed(settings, 's3-connections', parseConnections);
   return {
     ...(endpoint !== undefined && { endpoint: urlOf(endpoint) }),
+    ...(connections !== undefined && { connections }),
     ...(bytesPerSecond !== undefined && { bytesPerSecond }),
   };
 }

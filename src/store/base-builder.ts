@@ -14,7 +14,7 @@ import type { VolumeHead } from './catalog.ts';
 import { type Chain, openChain } from './chain.ts';
 import { equalBytes } from './checksum.ts';
 import { type Core, temporaryPath } from './core.ts';
-import { ChainImage } from './image.ts';
+import { ChainImage, ImageMemory } from './image.ts';
 import { STORE_OWNER } from './layout.ts';
 import { chunksInLeaf, isZeroLeaf, type Leaf, openLeaf } from './leaf.ts';
 import { mergedLeafNumbers } from './leaf-source.ts';
@@ -36,7 +36,10 @@ class BaseBuilder {
     this.chain = chain;
     this.packs = packs;
     this.owner = core.names.ownerTag(head.server);
-    this.image = new ChainImage(core, chain, { point: head.pointId, volume: head.volume });
+    this.image = new ChainImage(core, new ImageMemory(core, chain), {
+      point: head.pointId,
+      volume: head.volume,
+    });
   }
 
   /** Digest of the leaf's table; null for a leaf of zeros. */

@@ -5,10 +5,12 @@
  * base with its deltas, or the parts of a fold.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { inOrder } from '../base/in-order.ts';
 import { type ChainPlan, planChain, type Span } from '../model/fold-plan.ts';
 import type { Core, StagedMap } from './core.ts';
 import { type MapPlace, parseBaseName, parseDeltaName } from './layout.ts';
 import type { Leaf } from './leaf.ts';
+import type { LeafFile } from './leaf-file.ts';
 import { type LeafSource, readComposed } from './leaf-source.ts';
 import { openBase, openDelta } from './maps.ts';
 import { damaged, isDamage, isNotFound } from './object-header.ts';
@@ -198,10 +200,12 @@ class Ways {
         root = base.info.root;
         sizeBytes = base.info.sizeBytes;
       }
+      const open = ({ from, to, staged }: Link) =>
+        this.openLink(core.paths.delta(place, from, to), staged);
+      const files = inOrder(plan.deltas, this.parallel, open);
       for (const { from, to, staged } of plan.deltas) {
         names.push(core.paths.delta(place, from, to));
-        const path = names.at(-1)!;
-        const file = staged === undefined ? await openDelta(core, path) : null;
+        const file = (await files.next()).value ?? null;
         const info = file?.info ?? staged!.info;
         if (root !== null && info.previousRoot !== root) return broken('the chain is broken');
         root = info.root;
@@ -217,9 +221,18 @@ class Ways {
     return { sizeBytes, root: root!, sources };
   }
 
+  /** Null: the map has no file yet. */
+  private async openLink(path: string, staged?: StagedMap): Promise<LeafFile | null> {
+    return staged === undefined ? openDelta(this.core, path) : null;
+  }
+
+  private get parallel(): number {
+    return this.core.disk.far?.requests ?? 1;
+  }
+
   private async readLeaf({ sources, root }: Linked, leaf: number): Promise<Leaf | undefined> {
     try {
-      return await readComposed(sources, leaf);
+      return await readComposed(sources, leaf, this.parallel);
     } catch (error) {
       const map = damagedMap(error);
       if (map === null || this.wish.avoid?.has(map) === true) throw error;

@@ -4,6 +4,7 @@
  * need it (check-volume.ts), unless another copy of it is right; damage that hurts nothing is told too.
  */
 
+import { inOrder } from '../base/in-order.ts';
 import { chooseSubset, type Subset } from '../model/check-subset.ts';
 import { DIGEST_BYTES } from '../model/geometry.ts';
 import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
@@ -62,25 +63,57 @@ export async function checkPacks(
   const ids = await listPacks(core);
   const isRead = toRead(core, ids, options);
   progress.expect(ids.length);
-  for (const id of ids) {
-    const path = core.paths.pack(id);
-    try {
-      const entries = await openPack(core, path);
-      totals.pieces += entries.filter(({ isGrant }) => !isGrant).length;
-      findings.push(...(await lost(core, id, path, entries)));
-      if (isRead(id)) {
-        findings.push(...oddRecords(path, await readPieces(core, path, entries, places, totals)));
-      }
-    } catch (error) {
-      // Collected since it was listed: no object any more.
-      if (!isNotFound(error)) findings.push(findingOf(error, path, []));
-      silent.add(path);
+  const looks = inOrder(ids, packsAtATime(core, options), (id) => lookAt(core, id, isRead(id)));
+  for await (const look of looks) {
+    findings.push(...look.findings);
+    for (const [name, paths] of look.places) {
+      places.set(name, [...(places.get(name) ?? []), ...paths]);
     }
+    totals.pieces += look.totals.pieces;
+    totals.bytesRead += look.totals.bytesRead;
+    if (look.isSilent) silent.add(look.path);
     progress.advance(1);
   }
   const objects = ids.length + core.index.objects.all.length;
   findings.push(...(await checkIndex(core)), ...(await checkMarks(core)), ...checkKeys(core));
   return { findings, objects, damaged: await judge(core, places), silent, ...totals };
+}
+
+/** What one pack gives a check. */
+interface PackLook {
+  readonly path: string;
+  readonly findings: readonly Finding[];
+  readonly places: Places;
+  readonly totals: Totals;
+  readonly isSilent: boolean;
+}
+
+async function lookAt(core: CheckCore, id: string, isRead: boolean): Promise<PackLook> {
+  const path = core.paths.pack(id);
+  const findings: Finding[] = [];
+  const places: Places = new Map();
+  const totals: Totals = { pieces: 0, bytesRead: 0 };
+  const look = { path, findings, places, totals };
+  try {
+    const entries = await openPack(core, path);
+    totals.pieces += entries.filter(({ isGrant }) => !isGrant).length;
+    findings.push(...(await lost(core, id, path, entries)));
+    if (isRead) {
+      findings.push(...oddRecords(path, await readPieces(core, path, entries, places, totals)));
+    }
+    return { ...look, isSilent: false };
+  } catch (error) {
+    // Collected since it was listed: no object any more.
+    if (!isNotFound(error)) findings.push(findingOf(error, path, []));
+    return { ...look, isSilent: true };
+  }
+}
+
+/** Each takes memory where its contents are read. */
+function packsAtATime({ disk: { far } }: CheckCore, { readData }: { readonly readData: boolean }) {
+  if (far === undefined) return 1;
+  const most = readData ? Math.floor(far.bytes / READ_BYTES) : far.requests;
+  return Math.min(most, far.requests);
 }
 
 /** Reads a pack wholly; null where it is gone. `pace` is waited for before each read. */

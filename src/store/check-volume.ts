@@ -4,6 +4,7 @@
  * content that a map names is held at its right length.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { inOrder } from '../base/in-order.ts';
 import { decodeEntries } from '../model/entry-codec.ts';
 import { planChain, type Span } from '../model/fold-plan.ts';
 import { CHUNKS_PER_LEAF, leafCount } from '../model/geometry.ts';
@@ -49,6 +50,15 @@ interface Wanted {
   readonly length: number;
 }
 
+/** A map, and what kept it from being read wholly. */
+interface LookedAt {
+  readonly map: CheckedMap;
+  readonly error: unknown;
+}
+
+/** Where reading takes long; each takes memory for what is looked up. */
+const MAPS_AT_A_TIME = 4;
+
 /** So many contents are looked up at a time. */
 const LOOKUPS = 65_536;
 
@@ -79,7 +89,11 @@ export class CheckVolume {
     if (this.volume.points.length === 0) return; // all dropped meanwhile
     await this.openAll();
     const bad: BadPiece[] = [];
-    for (const map of this.maps) bad.push(...(await this.checkPieces(map)));
+    const checked = inOrder([...this.maps], this.parallel, (map) => this.checkPieces(map));
+    for await (const found of checked) {
+      bad.push(...found.bad);
+      if (found.error !== null) this.fail(found.map, found.error);
+    }
     for (const [map, error] of this.failures) this.reportFailure(map, error);
     for (const point of this.volume.points) this.checkChain(point);
     await this.reportPieces(await this.heldNowhere(bad));
@@ -117,9 +131,14 @@ export class CheckVolume {
 
   private async openAll(): Promise<void> {
     const { place, bases, deltas, staged } = this.volume;
-    for (const epoch of bases) await this.open(this.core.paths.base(place, epoch), epoch, epoch);
-    for (const { from, to } of deltas) {
-      await this.open(this.core.paths.delta(place, from, to), from, to);
+    const { paths } = this.core;
+    const named = [
+      ...bases.map((epoch) => ({ path: paths.base(place, epoch), from: epoch, to: epoch })),
+      ...deltas.map(({ from, to }) => ({ path: paths.delta(place, from, to), from, to })),
+    ];
+    for await (const { map, error } of inOrder(named, this.parallel, (one) => this.open(one))) {
+      this.maps.push(map);
+      if (error !== null) this.fail(map, error);
     }
     for (const map of staged) {
       const { from, to } = map.info;
@@ -128,16 +147,19 @@ export class CheckVolume {
     }
   }
 
-  private async open(path: string, from: number, to: number): Promise<void> {
+  private get parallel(): number {
+    return this.core.disk.far === undefined ? 1 : MAPS_AT_A_TIME;
+  }
+
+  private async open({ path, from, to }: Span & { readonly path: string }): Promise<LookedAt> {
     try {
-      this.maps.push(
-        from === to ? await this.openBase(path, to) : await this.openDelta(path, from, to),
-      );
+      const isBase = from === to;
+      const map = isBase ? await this.openBase(path, to) : await this.openDelta(path, from, to);
+      return { map, error: null };
     } catch (error) {
       const isBase = from === to;
       const map = { name: path, from, to, isBase, source: null, previousRoot: null, root: '' };
-      this.maps.push(map);
-      this.fail(map, error);
+      return { map, error };
     }
   }
 
@@ -208,9 +230,9 @@ export class CheckVolume {
   }
 
   /** Every leaf of a map: total where the chain begins with it, and every content held. */
-  private async checkPieces(map: CheckedMap): Promise<BadPiece[]> {
-    if (map.source === null) return [];
+  private async checkPieces(map: CheckedMap): Promise<LookedAt & { readonly bad: BadPiece[] }> {
     const bad: BadPiece[] = [];
+    if (map.source === null) return { map, bad, error: null };
     try {
       const { sizeBytes } = this.volume.points[0]!.volumes.find(
         ({ volume }) => volume === this.volume.place.volume,
@@ -231,10 +253,10 @@ export class CheckVolume {
         wanted = [];
       }
       bad.push(...(await this.lookUp(map, wanted)));
+      return { map, bad, error: null };
     } catch (error) {
-      this.fail(map, error);
+      return { map, bad, error };
     }
-    return bad;
   }
 
   /** In the order of the index, so that each of its pages is read once for many contents. */

@@ -15,7 +15,7 @@ import { CheckVolume } from './check-volume.ts';
 import type { Core, StagedMap } from './core.ts';
 import { isNotFound } from './object-header.ts';
 import type { PointRecord } from './point-format.ts';
-import { listPoints, readNamedPoint } from './repository.ts';
+import { listPoints, type NamedPoint, readNamedPoints } from './repository.ts';
 import type { CheckReport, Finding } from './types.ts';
 
 const MAX_TRIES = 5;
@@ -40,15 +40,15 @@ async function readPoints(
   const points = [...staged.points];
   const findings: Finding[] = [];
   let objects = 0;
-  for await (const { id, path } of listPoints(core)) {
+  const named: NamedPoint[] = [];
+  for await (const point of listPoints(core)) named.push(point);
+  for await (const { id, path, record, error } of readNamedPoints(core, named)) {
     objects += 1;
-    try {
-      const record = await readNamedPoint(core, path);
-      if (core.terms.isStale(record.sequence)) continue;
+    if (record === null) {
+      // Dropped since it was listed: nothing to tell.
+      if (!isNotFound(error)) findings.push(findingOf(error, path, [id]));
+    } else if (!core.terms.isStale(record.sequence)) {
       if (!points.some((point) => point.id === id)) points.push(record);
-    } catch (error) {
-      if (isNotFound(error)) continue; // dropped since it was listed
-      findings.push(findingOf(error, path, [id]));
     }
   }
   return { points, objects, findings };

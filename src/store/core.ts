@@ -25,6 +25,7 @@ import type { PackTable } from './pack-table.ts';
 import type { PieceIndex } from './piece-index.ts';
 import type { PieceReader } from './piece-reader.ts';
 import type { PointRecord } from './point-format.ts';
+import type { AheadUnits } from './read-ahead.ts';
 import type { Removal } from './removal.ts';
 import type { Reservations } from './reservations.ts';
 import type { Terms } from './terms.ts';
@@ -159,6 +160,8 @@ export interface Core {
   readonly packs: PackTable;
   readonly index: PieceIndex;
   readonly reader: PieceReader;
+  /** Null where the repository is near. */
+  readonly aheadUnits: AheadUnits | null;
   readonly copies: Copies;
   readonly removal: Removal;
   /** Contents that are damaged, and volumes that must be scanned again for it. */

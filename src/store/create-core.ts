@@ -27,6 +27,7 @@ import { Pace } from './pace.ts';
 import { PackTable } from './pack-table.ts';
 import { PieceIndex } from './piece-index.ts';
 import { PieceReader } from './piece-reader.ts';
+import { AheadUnits } from './read-ahead.ts';
 import { Removal } from './removal.ts';
 import { RunShelf } from './replay.ts';
 import { loadNewPacks } from './repository.ts';
@@ -90,11 +91,17 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     if (isReadOnly) await loadNewPacks({ disk, log, paths, files, packs, index });
   };
   const copies = new Copies({ files, packs, log, refresh });
+  const far = disk.far ?? null;
   return {
     ...{ disk, clock, log, randomBytes, paths, catalog, files, packs, isReadOnly, vault, names },
     settings,
     pace: new Pace(clock, settings),
-    ...{ index, copies, reader: new PieceReader({ files, packs, index, copies, log, damage }) },
+    aheadUnits: far === null ? null : new AheadUnits(clock),
+    ...{
+      index,
+      copies,
+      reader: new PieceReader({ files, packs, index, copies, log, damage, far }),
+    },
     damage,
     removal,
     reservations: new Reservations(),

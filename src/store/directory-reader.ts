@@ -11,7 +11,7 @@ import { type CheckOptions, checkRepository, stagedOf } from './check.ts';
 import type { CopyNotes } from './copy-notes.ts';
 import type { Core } from './core.ts';
 import type { DamageNotes } from './damage-notes.ts';
-import { ChainImage } from './image.ts';
+import { ChainImage, ImageMemory } from './image.ts';
 import { compareImage } from './image-compare.ts';
 import { imageDifferences } from './image-differences.ts';
 import { shownPoint } from './point-format.ts';
@@ -42,8 +42,13 @@ export const listed = (
   ...(damage.isHurt(record.id) ? { isDamaged: true } : {}),
 });
 
+/** Of so many images what was learnt is kept, when they are closed as well. */
+const KEPT_MEMORIES = 4;
+
 export class DirectoryReader {
   protected readonly core: Core;
+  /** By point, volume and root; the one that was asked for last is last. */
+  private readonly memories = new Map<string, Promise<ImageMemory>>();
 
   constructor(core: Core) {
     this.core = core;
@@ -125,9 +130,28 @@ export class DirectoryReader {
     };
     const release = hold(this.core, pointId);
     try {
-      return new ChainImage(this.core, await open(), { point: pointId, volume }, { open, release });
+      const memory = await this.memoryOf(`${pointId} ${volume} ${found.chainRoot}`, open);
+      return new ChainImage(this.core, memory, { point: pointId, volume }, { open, release });
     } catch (error) {
       release();
+      throw error;
+    }
+  }
+
+  /** Where it takes long to open maps: an image may be opened for each request that reads a range of it. */
+  private async memoryOf(key: string, open: () => Promise<Chain>): Promise<ImageMemory> {
+    if (this.core.disk.far === undefined) return new ImageMemory(this.core, await open());
+    const known = this.memories.get(key);
+    const memory = known ?? open().then((chain) => new ImageMemory(this.core, chain));
+    this.memories.delete(key);
+    this.memories.set(key, memory);
+    if (this.memories.size > KEPT_MEMORIES) {
+      this.memories.delete(this.memories.keys().next().value!);
+    }
+    try {
+      return await memory;
+    } catch (error) {
+      if (this.memories.get(key) === memory) this.memories.delete(key);
       throw error;
     }
   }

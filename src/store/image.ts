@@ -4,6 +4,7 @@
  * is bounded by the leaves kept and by the window that one read works on.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { inOrder } from '../base/in-order.ts';
 import type { ChunkEntry, Piece } from '../model/entry.ts';
 import {
   BLOCK_BYTES,
@@ -22,10 +23,13 @@ import { chunksInLeaf, isZeroLeaf, type Leaf, type OpenLeaf, openLeaf } from './
 import { LeafFile } from './leaf-file.ts';
 import { type LeafSource, mergedLeafNumbers } from './leaf-source.ts';
 import { isDamage, isNotFound } from './object-header.ts';
+import { ReadAhead, UNIT_BYTES } from './read-ahead.ts';
 import type { ImageReader } from './types.ts';
 
-/** A read works on so many chunks at a time: 4 MiB. */
-const WINDOW_CHUNKS = 64;
+/** A read works on so much at a time. */
+const WINDOW_BYTES = 64 * CHUNK_BYTES;
+/** On a disk that is far away on so many units. */
+const FAR_PARTS = 4;
 const CACHED_LEAVES = 16;
 
 export interface ImageOf {
@@ -49,34 +53,43 @@ interface Part {
   readonly copies: { readonly from: number; readonly to: number; readonly length: number }[];
 }
 
+/** What images of the same content share: maps that are open, leaves, and what was read ahead. */
+export class ImageMemory {
+  chain: Chain;
+  /** Null: the leaf is all zero. */
+  readonly leaves = new Map<number, Promise<OpenLeaf | null>>();
+  /** 1 for each leaf of which a map over the base knows something; made when it is first needed. */
+  touched: Uint8Array | null = null;
+  /** Null where reading takes no time. */
+  readonly ahead: ReadAhead | null;
+
+  constructor(core: Pick<Core, 'aheadUnits'>, chain: Chain) {
+    this.chain = chain;
+    this.ahead = core.aheadUnits === null ? null : new ReadAhead(core.aheadUnits);
+  }
+}
+
+type ImageCore = Pick<Core, 'reader' | 'aheadUnits'>;
+
 export class ChainImage implements ImageReader {
   readonly sizeBytes: number;
   readonly etag: string;
-  private readonly core: Pick<Core, 'reader'>;
-  private chain: Chain;
+  private readonly core: ImageCore;
+  private readonly memory: ImageMemory;
   private readonly of: ImageOf;
   private readonly life: ImageLife | null;
   private isClosed = false;
   /** The maps that this image does without, and one that does without the base as well. */
   private avoid: ReadonlySet<string> = new Set();
   private withoutBase: ChainImage | null = null;
-  /** Null: the leaf is all zero. */
-  private readonly leaves = new Map<number, OpenLeaf | null>();
-  /** 1 for each leaf of which a map over the base knows something; made when it is first needed. */
-  private touched: Uint8Array | null = null;
 
-  constructor(
-    core: Pick<Core, 'reader'>,
-    chain: Chain,
-    of: ImageOf,
-    life: ImageLife | null = null,
-  ) {
+  constructor(core: ImageCore, memory: ImageMemory, of: ImageOf, life: ImageLife | null = null) {
     this.core = core;
-    this.chain = chain;
+    this.memory = memory;
     this.of = of;
     this.life = life;
-    this.sizeBytes = chain.sizeBytes;
-    this.etag = chain.root;
+    this.sizeBytes = memory.chain.sizeBytes;
+    this.etag = memory.chain.root;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -91,22 +104,54 @@ export class ChainImage implements ImageReader {
     }
     this.assertOpen();
     const output = new Uint8Array(length);
-    const window = WINDOW_CHUNKS * CHUNK_BYTES;
-    for (let at = offset; at < offset + length; ) {
-      const end = Math.min(offset + length, (Math.floor(at / window) + 1) * window);
-      await this.fill(output.subarray(at - offset, end - offset), at);
-      at = end;
-    }
+    const { ahead } = this.memory;
+    ahead?.note(this, offset, offset + length);
+    const window = ahead === null ? WINDOW_BYTES : UNIT_BYTES;
+    const parts = splitAt(offset, offset + length, window).map((span) => ({
+      ...span,
+      // Asked for at once: what was read ahead makes room for what follows.
+      ready: ahead?.get(Math.floor(span.at / window)) ?? null,
+    }));
+    const fill = async ({ at, end, ready }: (typeof parts)[number]) => {
+      const bytes = await ready;
+      const part = output.subarray(at - offset, end - offset);
+      if (bytes === null) await this.fill(part, at);
+      else part.set(bytes.subarray(at % window, (at % window) + part.length));
+    };
+    for await (const _ of inOrder(parts, ahead === null ? 1 : FAR_PARTS, fill));
     return output;
+  }
+
+  /** A unit of reading ahead. */
+  async loadUnit(unit: number): Promise<Uint8Array> {
+    const at = unit * UNIT_BYTES;
+    const output = new Uint8Array(Math.min(UNIT_BYTES, this.sizeBytes - at));
+    await this.fill(output, at);
+    return output;
+  }
+
+  async dataAt(offset: number, end: number): Promise<number | null> {
+    return (await this.findData(offset, end))?.offset ?? null;
   }
 
   async nextData(offset: number): Promise<{ offset: number; length: number } | null> {
     this.assertOpen();
+    const found = await this.findData(offset, this.sizeBytes);
+    this.memory.ahead?.skip(offset, found?.offset ?? this.sizeBytes);
+    return found;
+  }
+
+  /** As `nextData`, of the data that begins before `end`. */
+  private async findData(
+    offset: number,
+    end: number,
+  ): Promise<{ offset: number; length: number } | null> {
     const chunks = chunkCount(this.sizeBytes);
+    const last = chunkCount(end);
     let start = -1;
     for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk < chunks; chunk += 1) {
       if (start < 0) chunk = Math.max(chunk, this.firstKnown(chunk));
-      if (chunk >= chunks) break;
+      if (chunk >= (start < 0 ? last : chunks)) break;
       const leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
       const entries = await this.leaf(leaf);
       const entry = entries?.[chunk - leaf * CHUNKS_PER_LEAF];
@@ -133,7 +178,7 @@ export class ChainImage implements ImageReader {
 
   /** What tells of a leaf, oldest first: the same things tell the same, in any image. */
   tellers(leaf: number): unknown[] {
-    return this.chain.sources.flatMap((source): unknown[] => {
+    return this.memory.chain.sources.flatMap((source): unknown[] => {
       if (source instanceof Base) return [toHex(source.table[leaf] ?? new Uint8Array())];
       if (!source.has(leaf)) return [];
       return [source instanceof LeafFile ? source.path : source];
@@ -149,37 +194,51 @@ export class ChainImage implements ImageReader {
     return { offset, length: Math.min(end * CHUNK_BYTES, this.sizeBytes) - offset };
   }
 
-  private async leaf(leaf: number): Promise<OpenLeaf | null> {
-    const known = this.leaves.get(leaf);
+  private leaf(leaf: number): Promise<OpenLeaf | null> {
+    const { leaves } = this.memory;
+    const known = leaves.get(leaf);
     if (known !== undefined) return known;
+    const opened = this.openLeaf(leaf);
+    if (leaves.size >= CACHED_LEAVES) leaves.delete(leaves.keys().next().value!);
+    leaves.set(leaf, opened);
+    opened.catch(() => {
+      if (leaves.get(leaf) === opened) leaves.delete(leaf); // to be tried again
+    });
+    return opened;
+  }
+
+  private async openLeaf(leaf: number): Promise<OpenLeaf | null> {
     const bytes = await this.readLeaf(leaf);
     if (bytes === undefined) throw this.hurt('a leaf of the map is missing', leaf);
     const isZero = isZeroLeaf(bytes, chunksInLeaf(leaf, this.sizeBytes));
-    const open = isZero ? null : openLeaf(bytes);
-    if (this.leaves.size >= CACHED_LEAVES) this.leaves.delete(this.leaves.keys().next().value!);
-    this.leaves.set(leaf, open);
-    return open;
+    return isZero ? null : openLeaf(bytes);
   }
 
   /** The first chunk, from `chunk` on, of which the base alone does not say that it is zero. */
   private firstKnown(chunk: number): number {
-    const [first, ...later] = this.chain.sources;
+    const { memory } = this;
+    const [first, ...later] = memory.chain.sources;
     if (!(first instanceof Base)) return chunk;
-    this.touched ??= bitmapOf(later, first.table.length);
+    memory.touched ??= bitmapOf(later, first.table.length);
     let leaf = Math.floor(chunk / CHUNKS_PER_LEAF);
     const { table } = first;
-    while (leaf < table.length && table[leaf] === null && this.touched[leaf] === 0) leaf += 1;
+    while (leaf < table.length && table[leaf] === null && memory.touched[leaf] === 0) leaf += 1;
     return leaf * CHUNKS_PER_LEAF;
   }
 
   private async readLeaf(leaf: number): Promise<Leaf | undefined> {
+    const { memory } = this;
+    const { chain } = memory;
     try {
-      return await this.chain.read(leaf);
+      return await chain.read(leaf);
     } catch (error) {
       if (!isNotFound(error) || this.life === null) throw error;
-      this.chain = await this.life.open(this.avoid);
-      this.touched = null;
-      return this.chain.read(leaf);
+      // Another read may have opened them meanwhile.
+      if (memory.chain === chain) {
+        memory.chain = await this.life.open(this.avoid);
+        memory.touched = null;
+      }
+      return memory.chain.read(leaf);
     }
   }
 
@@ -203,7 +262,7 @@ export class ChainImage implements ImageReader {
    * such way.
    */
   private async fillWithoutBase(output: Uint8Array, at: number): Promise<boolean> {
-    const [first] = this.chain.sources;
+    const [first] = this.memory.chain.sources;
     if (this.life === null || !(first instanceof Base)) return false;
     try {
       this.withoutBase ??= await this.avoiding(this.life, new Set([...this.avoid, first.path]));
@@ -216,7 +275,8 @@ export class ChainImage implements ImageReader {
   }
 
   private async avoiding(life: ImageLife, avoid: ReadonlySet<string>): Promise<ChainImage> {
-    const image = new ChainImage(this.core, await life.open(avoid), this.of, life);
+    const memory = new ImageMemory(this.core, await life.open(avoid));
+    const image = new ChainImage(this.core, memory, this.of, life);
     image.avoid = avoid;
     return image;
   }
@@ -309,6 +369,17 @@ function bitmapOf(sources: readonly LeafSource[], leaves: number): Uint8Array {
   const map = new Uint8Array(leaves);
   for (const leaf of mergedLeafNumbers(sources)) map[leaf] = 1;
   return map;
+}
+
+/** [offset, end), cut at multiples of `size`. */
+function splitAt(offset: number, end: number, size: number): { at: number; end: number }[] {
+  const spans: { at: number; end: number }[] = [];
+  for (let at = offset; at < end; ) {
+    const until = Math.min(end, (Math.floor(at / size) + 1) * size);
+    spans.push({ at, end: until });
+    at = until;
+  }
+  return spans;
 }
 
 const isAllZero = ({ whole, blocks }: ChunkEntry): boolean =>

@@ -2,6 +2,7 @@
  * Anything that holds leaves of one map: memory, a delta, a run of an open epoch, a base. Sources lie
  * over each other, oldest first, and are read leaf by leaf, so that no map is ever in memory as a whole.
  */
+import { inOrder } from '../base/in-order.ts';
 import { composeAll, type Leaf } from './leaf.ts';
 
 export interface LeafSource {
@@ -45,12 +46,16 @@ export function* mergedLeafNumbers(sources: readonly LeafSource[]): Generator<nu
   }
 }
 
+/** `parallel`: so many of the sources are asked at a time. */
 export async function readComposed(
   sources: readonly LeafSource[],
   leaf: number,
+  parallel = 1,
 ): Promise<Leaf | undefined> {
+  const asked = sources.filter((source) => source.has(leaf));
   const layers: (Leaf | undefined)[] = [];
-  for (const source of sources) if (source.has(leaf)) layers.push(await source.read(leaf));
+  const read = (source: LeafSource) => source.read(leaf);
+  for await (const layer of inOrder(asked, parallel, read)) layers.push(layer);
   return composeAll(layers);
 }
 

@@ -50,6 +50,7 @@ export function leasedDisk(disk: Disk, repo: string, lease: Pick<Lease, 'confirm
     },
     syncDirectory: (path) => disk.syncDirectory(path),
     ...(disk.hidden !== undefined && { hidden: () => disk.hidden!() }),
+    ...(disk.far !== undefined && { far: disk.far }),
     ...(disk.together !== undefined && {
       together: (step) => together(disk, () => askedAgain(step)),
     }),

@@ -1,9 +1,13 @@
 /**
  * Reads pieces back: neighbours in a pack with one call, every content checked against its digest (P3).
+ * On a disk that is far away many calls are under way at a time, and what lies farther apart is joined, up
+ * to a bound on the memory; contents are handed out, and damage is told, in the order of one after the other.
  * A hostile or damaged length never allocates: the length before LZ4 data must equal the raw length that
  * the index knows, which is at most a chunk.
  */
+import type { FarReads } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { inOrder } from '../base/in-order.ts';
 import type { Log } from '../base/log.ts';
 import { toHex } from './checksum.ts';
 import type { Copies } from './copies.ts';
@@ -15,11 +19,17 @@ import { isDamage, isNotFound } from './object-header.ts';
 import type { PackTable } from './pack-table.ts';
 import { openPiece, unsealPiece } from './piece.ts';
 import type { PieceIndex } from './piece-index.ts';
+import { ReadGate } from './read-gate.ts';
 import { PIECE_HEADER_BYTES } from './record.ts';
 
-/** Holes up to this size are read along; runs are no longer than this. */
-const MAX_GAP_BYTES = 32 * 1024;
-const MAX_RUN_BYTES = 2 * 1024 * 1024;
+/** Holes up to `gap` are read along; runs are no longer than `run`. */
+interface Joining {
+  readonly gap: number;
+  readonly run: number;
+}
+const NEAR: Joining = { gap: 32 * 1024, run: 2 * 1024 * 1024 };
+/** A unit of reading ahead with the headers of its records is one request. */
+const FAR: Joining = { gap: 128 * 1024, run: (2 * 1024 + 64) * 1024 };
 
 interface Run {
   readonly pack: number;
@@ -34,8 +44,18 @@ interface ReadRun {
   readonly seal: PackSeal;
 }
 
+/** A run that was read. No bytes, and the error, where the pack cannot be read. */
+interface TriedRun extends ReadRun {
+  readonly run: Run;
+  readonly failure: UnderstudyError | null;
+  /** To be called once the bytes are used. */
+  readonly release: () => void;
+}
+
+const nothingRead = { bytes: new Uint8Array(0), seal: plainSeal, failure: null };
+
 /** Groups places of pieces into runs that are read with one call each; `lead`: bytes before a body. */
-function planRuns(places: readonly TableEntry[], lead: number): Run[] {
+function planRuns(places: readonly TableEntry[], lead: number, { gap, run: most }: Joining): Run[] {
   const order = places.map((_, i) => i);
   order.sort((a, b) => {
     const left = places[a]!;
@@ -49,10 +69,7 @@ function planRuns(places: readonly TableEntry[], lead: number): Run[] {
     const end = offset + storedLength;
     const run = runs.at(-1);
     const joins =
-      run !== undefined &&
-      run.pack === pack &&
-      start <= run.end + MAX_GAP_BYTES &&
-      end - run.start <= MAX_RUN_BYTES;
+      run !== undefined && run.pack === pack && start <= run.end + gap && end - run.start <= most;
     if (joins) {
       run.end = Math.max(run.end, end);
       run.members.push(i);
@@ -70,6 +87,8 @@ export class PieceReader {
   private readonly copies: Copies;
   private readonly log: Log;
   private readonly damage: DamageNotes;
+  private readonly far: FarReads | null;
+  private readonly gate: ReadGate;
 
   constructor(given: {
     readonly files: FileCache;
@@ -78,6 +97,7 @@ export class PieceReader {
     readonly copies: Copies;
     readonly log: Log;
     readonly damage: DamageNotes;
+    readonly far: FarReads | null;
   }) {
     this.files = given.files;
     this.packs = given.packs;
@@ -85,6 +105,8 @@ export class PieceReader {
     this.copies = given.copies;
     this.log = given.log;
     this.damage = given.damage;
+    this.far = given.far;
+    this.gate = new ReadGate(given.far);
   }
 
   /** Where each content lies; null where no pack has it, whatever the index says. */
@@ -106,17 +128,18 @@ export class PieceReader {
     places: readonly TableEntry[],
     use: (index: number, content: Uint8Array) => void,
   ): Promise<void> {
-    for (const run of planRuns(places, this.lead)) {
-      const read = await this.tryRun(run);
-      const { failure } = read;
-      for (const i of run.members) {
-        const place = places[i]!;
-        const content = this.opened(read, run.start, place);
-        const right = content ?? (await this.fromElsewhere(place));
-        if (right === null && failure === null) this.damage.note(place.pack, place.digest);
-        if (right === null) throw failure ?? this.damaged(place);
-        use(i, right);
-      }
+    const runs = planRuns(places, this.lead, this.far === null ? NEAR : FAR);
+    const call = { isOver: false };
+    const tried = inOrder(
+      runs,
+      this.far?.requests ?? 1,
+      (run) => this.inTurn(run, call),
+      ({ release }) => release(),
+    );
+    try {
+      for await (const read of tried) await this.useRun(read, places, use);
+    } finally {
+      call.isOver = true;
     }
   }
 
@@ -125,6 +148,38 @@ export class PieceReader {
     return (await this.readOne(place)) !== null;
   }
 
+  private async useRun(
+    read: TriedRun,
+    places: readonly TableEntry[],
+    use: (index: number, content: Uint8Array) => void,
+  ): Promise<void> {
+    const { run, failure } = read;
+    try {
+      for (const i of run.members) {
+        const place = places[i]!;
+        const content = this.opened(read, run.start, place);
+        const right = content ?? (await this.fromElsewhere(place));
+        if (right === null && failure === null) this.damage.note(place.pack, place.digest);
+        if (right === null) throw failure ?? this.damaged(place);
+        use(i, right);
+      }
+    } finally {
+      read.release();
+    }
+  }
+
+  /** Reads a run when there is room for it; not where the call has failed meanwhile. */
+  private async inTurn(run: Run, call: { readonly isOver: boolean }): Promise<TriedRun> {
+    const release = await this.gate.take(run.end - run.start);
+    try {
+      return { run, release, ...(call.isOver ? nothingRead : await this.tryRun(run)) };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Waits for no room: whoever has come so far may hold what others wait for. */
   private async readOne(place: TableEntry): Promise<Uint8Array | null> {
     const { pack, offset, storedLength } = place;
     const run = { pack, start: offset - this.lead, end: offset + storedLength, members: [0] };
@@ -166,12 +221,12 @@ export class PieceReader {
   }
 
   /** No bytes, and the error, where the pack cannot be read. */
-  private async tryRun(run: Run): Promise<ReadRun & { failure: UnderstudyError | null }> {
+  private async tryRun(run: Run): Promise<Omit<TriedRun, 'run' | 'release'>> {
     try {
       return { ...(await this.readRun(run)), failure: null };
     } catch (error) {
       if (!isDamage(error) && !isNotFound(error)) throw error;
-      return { bytes: new Uint8Array(0), seal: plainSeal, failure: error };
+      return { ...nothingRead, failure: error };
     }
   }
 

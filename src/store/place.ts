@@ -16,7 +16,13 @@ import { BucketDisk } from './objects/bucket-disk.ts';
 import { BundledObjects, type Confirm } from './objects/bundled-objects.ts';
 import { DirectoryObjects } from './objects/directory-objects.ts';
 import { type ObjectStore, sourceOf } from './objects/object-store.ts';
-import { defaultS3, isS3Place, parseS3Place, type S3Settings } from './objects/s3-settings.ts';
+import {
+  defaultS3,
+  farReadsOf,
+  isS3Place,
+  parseS3Place,
+  type S3Settings,
+} from './objects/s3-settings.ts';
 
 /** How a bucket is used; `defaultS3` has what is left out. */
 export type PlaceOptions = Partial<Omit<S3Settings, 'bucket' | 'prefix'>>;
@@ -82,7 +88,7 @@ export async function openServicePlace(
     throw error;
   }
   const mirror = join(resolve(data), 'mirror');
-  const disk = diskOver(objects, given, mirror, world);
+  const disk = diskOver(objects, { given, mirror, options }, world);
   return {
     ...{ disk, repo: objects.place, objects },
     async alone(term, confirm) {
@@ -96,10 +102,10 @@ export async function openServicePlace(
 /** In a bucket, where each request costs, small objects share bundles; in a directory each is a file. */
 function diskOver(
   objects: ObjectStore,
-  given: string,
-  mirror: string,
+  of: { readonly given: string; readonly mirror: string; readonly options: PlaceOptions },
   { clock, log }: PlaceWorld,
 ): BucketDisk {
+  const { given, mirror, options } = of;
   const common = { local: nodeDisk, root: objects.place, mirror, clock };
   if (!isS3Place(given)) return new BucketDisk({ ...common, objects });
   const at = (name: string) => `${objects.place}/${name}`;
@@ -109,7 +115,8 @@ function diskOver(
     onLeft: (name, error) =>
       log.warn('a bundle that is replaced stays', { path: at(name), error: error.message }),
   });
-  return new BucketDisk({ ...common, objects: bundles, bundles });
+  const far = farReadsOf(options.connections ?? defaultS3.connections);
+  return new BucketDisk({ ...common, objects: bundles, bundles, far });
 }
 
 /** For readers without a service: nothing is changed. */
@@ -121,7 +128,7 @@ export async function openReaderPlace(
   if (!isS3Place(given)) return local(resolve(given));
   const objects = await openObjects(given, options, world);
   const mirror = join(tmpdir(), `understudy-${randomName()}`);
-  const disk = diskOver(objects, given, mirror, world);
+  const disk = diskOver(objects, { given, mirror, options }, world);
   return {
     ...{ disk, repo: objects.place, objects, scratch: `${mirror}-scratch` },
     alone: async () => undefined,

@@ -4,6 +4,7 @@
  */
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { inOrder } from '../base/in-order.ts';
 import { decodeBase } from './base.ts';
 import type { VolumeHead } from './catalog.ts';
 import { loadCondemned } from './condemned.ts';
@@ -72,17 +73,21 @@ export async function loadPacks(
   await loadCondemned(core);
   const held = await listPacks(core);
   const uncovered = await core.index.objects.open(new Set(held));
-  for (const id of uncovered) {
-    await loadPack(core, id);
+  for await (const enter of inOrder(uncovered, packsAtATime(core), (id) => readPack(core, id))) {
+    enter();
     if (core.index.publishedCount > maxInMemory) await flush();
   }
 }
+
+/** Footers take memory. */
+const packsAtATime = ({ disk: { far } }: ReadCore): number =>
+  far === undefined ? 1 : Math.min(far.requests, 4);
 
 /** Enters what has got its name since; a pack that was a segment has another path now. */
 export async function loadNewPacks(core: ReadCore): Promise<void> {
   for (const id of await listPacks(core)) {
     const known = core.packs.byId(id);
-    if (known === null) await loadPack(core, id);
+    if (known === null) (await readPack(core, id))();
     else if (!known.isPublished) {
       core.packs.update(known.number, { path: core.paths.pack(id), isPublished: true });
     }
@@ -90,23 +95,26 @@ export async function loadNewPacks(core: ReadCore): Promise<void> {
 }
 
 /**
- * Enters a pack into the tables, by its footer; where that is damaged, by its records, as far as they go.
- * Check reports it.
+ * Reads what a pack has, by its footer; where that is damaged, by its records, as far as they go. Check
+ * reports it. The function enters it into the tables.
  */
-async function loadPack(core: ReadCore, id: string): Promise<void> {
+async function readPack(core: ReadCore, id: string): Promise<() => void> {
   const path = core.paths.pack(id);
   try {
     const { contents, isWhole } = await findInPack(core.files, path, (error) =>
       core.log.error('a pack is damaged; its records are read instead', { path, error }),
     );
     const { footer, ...sums } = contents;
-    const { number } = core.packs.enter({ id, path, isPublished: true, ...sums });
-    if (isWhole) core.index.addPublished(number, footerEntries(footer));
-    else core.index.addSalvaged(number, footerEntries(footer));
+    return () => {
+      const { number } = core.packs.enter({ id, path, isPublished: true, ...sums });
+      if (isWhole) core.index.addPublished(number, footerEntries(footer));
+      else core.index.addSalvaged(number, footerEntries(footer));
+    };
   } catch (error) {
-    if (isNotFound(error)) return; // collected beside an offline reader
+    if (isNotFound(error)) return () => undefined; // collected beside an offline reader
     if (!isDamage(error)) throw error;
     core.log.error('a pack cannot be read', { path, error: error.message });
+    return () => undefined;
   }
 }
 
@@ -140,6 +148,26 @@ export const pointsOf = (
 
 type PointCore = Pick<Core, 'disk' | 'paths'>;
 
+type ReadPoint<Named> = Named &
+  (
+    | { readonly record: PointRecord; readonly error: null }
+    | { readonly record: null; readonly error: unknown }
+  );
+
+/** Each with its record, or the error that reading it met, in the order given. */
+export function readNamedPoints<Named extends NamedPoint>(
+  core: PointCore,
+  named: readonly Named[],
+): AsyncGenerator<ReadPoint<Named>> {
+  return inOrder(named, core.disk.far?.requests ?? 1, async (point): Promise<ReadPoint<Named>> => {
+    try {
+      return { ...point, record: await readNamedPoint(core, point.path), error: null };
+    } catch (error) {
+      return { ...point, record: null, error };
+    }
+  });
+}
+
 /** The point of a file that was listed. ERR_OBJECT_DAMAGED, also where it has another one's name. */
 export async function readNamedPoint(
   { disk, paths }: PointCore,
@@ -161,22 +189,25 @@ export const readPoint = (core: PointCore, server: string, id: string): Promise<
 export async function matchPoints(core: Core, isRollbackAccepted = true): Promise<void> {
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
   const stale: string[] = [];
-  for await (const { folder, id, path } of listPoints(core)) {
+  const unread: (NamedPoint & { readonly isKnown: boolean })[] = [];
+  for await (const named of listPoints(core)) {
+    const { id, folder } = named;
     const point = known.get(id);
     known.delete(id);
     const isKnown = point !== undefined && core.names.serverFolder(point.server) === folder;
-    if (isKnown && point.state === 'sealed') continue;
-    try {
-      const record = await readNamedPoint(core, path);
+    if (!isKnown || point.state !== 'sealed') unread.push({ ...named, isKnown });
+  }
+  for await (const { id, path, isKnown, record, error } of readNamedPoints(core, unread)) {
+    if (record !== null) {
       if (core.terms.isStale(record.sequence)) stale.push(id);
       else await core.catalog.putPoint(record, 'sealed');
-    } catch (error) {
-      if (isNotFound(error)) continue; // it was dropped beside an offline reader
-      if (!isDamage(error)) throw error;
-      core.log.error('a point is damaged', { path, point: id, error: error.message });
-      // It has its name in the repository: so it was sealed.
-      if (isKnown) await core.catalog.setSealed([id]);
+      continue;
     }
+    if (isNotFound(error)) continue; // it was dropped beside an offline reader
+    if (!isDamage(error)) throw error;
+    core.log.error('a point is damaged', { path, point: id, error: error.message });
+    // It has its name in the repository: so it was sealed.
+    if (isKnown) await core.catalog.setSealed([id]);
   }
   if (stale.length > 0) core.log.error('points do not count: they are stale', { points: stale });
   const gone = [...known.values()].filter(({ state }) => state === 'sealed').map(({ id }) => id);

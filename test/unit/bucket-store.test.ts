@@ -6,7 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import { type ErrorCode, UnderstudyError } from '../../src/base/errors.ts';
 import { Random } from '../simulation/random.ts';
-import { BucketLife } from './support/bucket-life.ts';
+import { BucketLife, bucketKinds } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import type { Request } from './support/memory-objects.ts';
 import { outcomeOf, readableOf, readsAs } from './support/store-life.ts';
@@ -39,13 +39,10 @@ async function expectOffline(life: BucketLife, what = ''): Promise<void> {
   await offline.close();
 }
 
-describe.each([
-  ['object by object', false],
-  ['with bundles', true],
-])('a repository in a bucket, %s', (_, hasBundles) => {
+describe.each(bucketKinds)('a repository in a bucket, %s', (_, hasBundles, far) => {
   it('lives as one on a disk does', async () => {
     for (const seed of SEEDS) {
-      const life = new BucketLife(new FaultyDisk(), seed, hasBundles);
+      const life = new BucketLife(new FaultyDisk(), seed, hasBundles, far);
       await life.run();
       const left = life.disk.files('/data').filter((path) => !path.startsWith('/data/mirror/'));
       expect(left).toEqual(['/data/journal/repository', '/data/journal/watermark']);
@@ -61,11 +58,11 @@ describe.each([
 
   it('has every acknowledged point after a power cut at any call', async () => {
     for (const seed of SEEDS) {
-      const whole = new BucketLife(new FaultyDisk(), seed, hasBundles);
+      const whole = new BucketLife(new FaultyDisk(), seed, hasBundles, far);
       await whole.run();
       for (let call = 1 + (seed % STRIDE); call < whole.disk.calls; call += STRIDE) {
         const disk = new FaultyDisk();
-        const life = new BucketLife(disk, seed, hasBundles);
+        const life = new BucketLife(disk, seed, hasBundles, far);
         disk.cutPowerAt(call);
         await expect(life.run()).rejects.toThrow();
         const what = `seed ${seed}, call ${call} (${disk.lastCall})`;
@@ -88,11 +85,11 @@ describe.each([
     'loses nothing where a request fails %s its effect',
     async (when) => {
       for (const seed of SEEDS) {
-        const whole = new BucketLife(new FaultyDisk(), seed, hasBundles);
+        const whole = new BucketLife(new FaultyDisk(), seed, hasBundles, far);
         await whole.run();
         const count = whole.objects.requests.length;
         for (let n = 1 + (seed % STRIDE); n < count; n += STRIDE) {
-          const life = new BucketLife(new FaultyDisk(), seed, hasBundles);
+          const life = new BucketLife(new FaultyDisk(), seed, hasBundles, far);
           let what = '';
           life.objects[when] = (kind: Request, name: string, at: number) => {
             if (at !== n) return;
@@ -119,7 +116,7 @@ describe.each([
   it.each<ErrorCode>(['ERR_OBJECTS_UNAVAILABLE', 'ERR_OBJECTS_DENIED', 'ERR_OBJECTS_NO_BUCKET'])(
     'goes on receiving while the bucket is away (%s), and seals when it is back',
     async (code) => {
-      const life = new BucketLife(new FaultyDisk(), 3, hasBundles);
+      const life = new BucketLife(new FaultyDisk(), 3, hasBundles, far);
       await life.open(large);
       const ingest = await life.connect();
       await life.writeAndCommit(ingest);
@@ -144,7 +141,7 @@ describe.each([
   );
 
   it('keeps what is locked, goes on around it, and lets go afterwards', async () => {
-    const life = new BucketLife(new FaultyDisk(), 4, hasBundles);
+    const life = new BucketLife(new FaultyDisk(), 4, hasBundles, far);
     await life.open();
     const ingest = await life.connect();
     for (let i = 0; i < 6; i += 1) await life.writeAndCommit(ingest);
@@ -178,7 +175,7 @@ describe.each([
   });
 
   it('is not taken over by a fresh data directory, but where that is asked for', async () => {
-    const life = new BucketLife(new FaultyDisk(), 5, hasBundles);
+    const life = new BucketLife(new FaultyDisk(), 5, hasBundles, far);
     await life.open();
     const ingest = await life.connect();
     await life.writeAndCommit(ingest);
@@ -195,7 +192,7 @@ describe.each([
   });
 
   it('is refused where the journal belongs to another one', async () => {
-    const life = new BucketLife(new FaultyDisk(), 6, hasBundles);
+    const life = new BucketLife(new FaultyDisk(), 6, hasBundles, far);
     await life.open();
     await life.store!.close();
     life.objects.held.delete('format.json');
@@ -204,7 +201,7 @@ describe.each([
   });
 
   it('costs a bounded number of requests for each point, and no listing', async () => {
-    const life = new BucketLife(new FaultyDisk(), 7, hasBundles);
+    const life = new BucketLife(new FaultyDisk(), 7, hasBundles, far);
     await life.open(large);
     const ingest = await life.connect();
     await life.writeAndCommit(ingest);

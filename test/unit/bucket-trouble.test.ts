@@ -5,21 +5,18 @@
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { Random } from '../simulation/random.ts';
-import { BucketLife } from './support/bucket-life.ts';
+import { BucketLife, bucketKinds } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { expectAcknowledged, outcomeOf, readsAs } from './support/store-life.ts';
 
 const STRIDE = Number(process.env.STORE_CRASH_STRIDE ?? 37);
 
-describe.each([
-  ['object by object', false],
-  ['with bundles', true],
-])('trouble of a repository in a bucket, %s', (_, hasBundles) => {
+describe.each(bucketKinds)('trouble of a repository in a bucket, %s', (_, hasBundles, far) => {
   it('no room on the local disk, for any call, costs nothing that was acknowledged', async () => {
-    const quiet = new BucketLife(new FaultyDisk(), 4, hasBundles);
+    const quiet = new BucketLife(new FaultyDisk(), 4, hasBundles, far);
     await quiet.run();
     for (let call = 24; call < quiet.disk.calls; call += STRIDE) {
-      const life = new BucketLife(new FaultyDisk(), 4, hasBundles);
+      const life = new BucketLife(new FaultyDisk(), 4, hasBundles, far);
       life.disk.failAt(call, 'ERR_DISK_FULL');
       const error = await outcomeOf(life);
       const what = `call ${call}`;
@@ -34,7 +31,7 @@ describe.each([
   });
 
   it('a byte that is turned, in any object, is told and never handed out', async () => {
-    const life = new BucketLife(new FaultyDisk(), 4, hasBundles);
+    const life = new BucketLife(new FaultyDisk(), 4, hasBundles, far);
     await life.run();
     const random = new Random(8);
     let told = 0;

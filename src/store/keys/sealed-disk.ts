@@ -60,5 +60,6 @@ export function sealedDisk(
     syncDirectory: (path) => disk.syncDirectory(path),
     ...(disk.together !== undefined && { together: (step) => together(disk, step) }),
     ...(disk.hidden !== undefined && { hidden: () => disk.hidden!() }),
+    ...(disk.far !== undefined && { far: disk.far }),
   };
 }

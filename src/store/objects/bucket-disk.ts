@@ -12,7 +12,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { dirname } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import type { Disk, DiskFile, OpenMode } from '../../base/disk.ts';
+import type { Disk, DiskFile, FarReads, OpenMode } from '../../base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
 import { BlockCache, readingOf } from './block-cache.ts';
 import { BucketListing, type Child } from './bucket-listing.ts';
@@ -31,6 +31,8 @@ export interface BucketDiskOptions {
   readonly mirror: string;
   /** The same objects, where small ones share bundles. */
   readonly bundles?: BundledObjects;
+  /** Where requests take long: how many there may be. */
+  readonly far?: FarReads;
 }
 
 /** What one `together` has done so far. */
@@ -58,6 +60,7 @@ const failed = (code: ErrorCode, path: string, syscall: string, detail: string) 
 export class BucketDisk implements Disk {
   readonly objects: ObjectStore;
   readonly together?: <T>(step: () => Promise<T>) => Promise<T>;
+  readonly far?: FarReads;
   private readonly bundles: BundledObjects | null;
   private readonly batches = new AsyncLocalStorage<Batch>();
   private readonly local: Disk;
@@ -73,15 +76,16 @@ export class BucketDisk implements Disk {
   /** Sizes of all that was listed. */
   private seen = new BucketListing();
 
-  constructor({ local, root, objects, clock, mirror, bundles }: BucketDiskOptions) {
+  constructor({ local, root, objects, clock, mirror, bundles, far }: BucketDiskOptions) {
     this.bundles = bundles ?? null;
+    if (far !== undefined) this.far = far;
     if (bundles !== undefined) this.together = (step) => this.run(bundles, step);
     this.local = local;
     this.root = root;
     this.objects = objects;
     this.clock = clock;
     this.cache = new BlockCache(objects);
-    this.mirror = new Mirror(local, mirror, objects);
+    this.mirror = new Mirror(local, mirror, objects, far !== undefined);
   }
 
   /**

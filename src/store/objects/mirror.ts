@@ -5,19 +5,24 @@
  */
 import { basename, dirname } from 'node:path';
 import type { Disk, DiskFile } from '../../base/disk.ts';
+import { inOrder } from '../../base/in-order.ts';
 import { discard } from '../object-file.ts';
 import type { ObjectStore } from './object-store.ts';
 
 const COPY_BYTES = 4 * 2 ** 20;
+/** So many parts are read at a time where that takes long. */
+const FAR_PARTS = 4;
 
 export class Mirror {
   private readonly local: Disk;
   private readonly folder: string;
   private readonly objects: ObjectStore;
+  private readonly isFar: boolean;
   private readonly copying = new Map<string, Promise<void>>();
 
-  constructor(local: Disk, folder: string, objects: ObjectStore) {
+  constructor(local: Disk, folder: string, objects: ObjectStore, isFar: boolean) {
     this.local = local;
+    this.isFar = isFar;
     this.folder = folder;
     this.objects = objects;
   }
@@ -79,8 +84,15 @@ export class Mirror {
     await discard(local, partial);
     const file = await local.open(partial, 'create');
     try {
-      for (let at = 0; at < bytes; at += COPY_BYTES) {
-        await file.write([await this.objects.read(name, at, COPY_BYTES)], at);
+      const starts = Array.from(
+        { length: Math.ceil(bytes / COPY_BYTES) },
+        (_, i) => i * COPY_BYTES,
+      );
+      const read = (at: number) => this.objects.read(name, at, COPY_BYTES);
+      let written = 0;
+      for await (const part of inOrder(starts, this.isFar ? FAR_PARTS : 1, read)) {
+        await file.write([part], written);
+        written += part.length;
       }
       await file.sync();
     } finally {

@@ -11,7 +11,8 @@ import { BadAnswer, type Meaning, meaningOf, objectsError } from './s3-errors.ts
 import type { S3Settings } from './s3-settings.ts';
 
 const CONNECT_MS = 10_000;
-const MAX_SOCKETS = 16;
+/** Beside those that read: for what is put, listed and renewed meanwhile. */
+const OTHER_SOCKETS = 8;
 
 export interface Asked {
   /** A verb for messages: `put`. */
@@ -42,6 +43,7 @@ export class S3Connection {
     this.world = world;
     this.clock = world.clock;
     this.rate = new RateLimit(settings.bytesPerSecond, world.clock);
+    const maxSockets = settings.connections + OTHER_SOCKETS;
     this.client = new S3Client({
       ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
       ...regionFor(endpoint),
@@ -53,8 +55,8 @@ export class S3Connection {
       responseChecksumValidation: 'WHEN_REQUIRED',
       requestHandler: {
         connectionTimeout: CONNECT_MS,
-        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+        httpAgent: { keepAlive: true, maxSockets },
+        httpsAgent: { keepAlive: true, maxSockets },
       },
     });
   }

@@ -1,4 +1,5 @@
 /** How a bucket is used: where it is, how fast, in which classes, kept for how long. Pure. */
+import type { FarReads } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { parseDuration } from '../../base/units.ts';
 import { defaultRetry, type RetryPolicy } from './retry.ts';
@@ -16,6 +17,8 @@ export interface S3Settings {
   readonly endpoint?: string | undefined;
   /** Up and down together; 0: no limit. */
   readonly bytesPerSecond: number;
+  /** So many requests at a time read what belongs together. */
+  readonly connections: number;
   /** By kind: the first part of an object's name. Others get the bucket's default. */
   readonly classes: ReadonlyMap<string, string>;
   /** New objects are kept so long by Object Lock. */
@@ -31,6 +34,7 @@ export interface S3Settings {
 
 export const defaultS3 = {
   bytesPerSecond: 0,
+  connections: 16,
   classes: new Map<string, string>(),
   lock: null,
   partBytes: 8 * 2 ** 20,
@@ -39,6 +43,14 @@ export const defaultS3 = {
   slowestBytesPerSecond: 16 * 1024,
   retry: defaultRetry,
 };
+
+/** What is read at a time takes memory: so much for each request, on average. */
+const CONNECTION_BYTES = 2 ** 20;
+
+export const farReadsOf = (connections: number): FarReads => ({
+  requests: connections,
+  bytes: connections * CONNECTION_BYTES,
+});
 
 const usage = (message: string): UnderstudyError => new UnderstudyError('ERR_USAGE', message);
 
@@ -74,6 +86,13 @@ export function parseClasses(text: string): ReadonlyMap<string, string> {
     classes.set(kind!, name!);
   }
   return classes;
+}
+
+/** "16". ERR_USAGE. */
+export function parseConnections(text: string): number {
+  const count = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > 256) throw usage(`not a number of requests: "${text}" (1 to 256)`);
+  return count;
 }
 
 /** "30d" or "30d:compliance". ERR_USAGE. */

@@ -1,5 +1,5 @@
 /** A life of the store whose repository lies in an object store, which outlives kills and power cuts. */
-import type { Disk } from '../../../src/base/disk.ts';
+import type { Disk, FarReads } from '../../../src/base/disk.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { StoreOptions } from '../../../src/store/create-core.ts';
 import { BucketDisk } from '../../../src/store/objects/bucket-disk.ts';
@@ -11,14 +11,25 @@ import { MemoryObjects } from './memory-objects.ts';
 import { StoreLife } from './store-life.ts';
 
 export const BUCKET = 's3://bucket/prefix';
+export const FAR: FarReads = { requests: 16, bytes: 16 * 2 ** 20 };
+
+/** Ways to keep a repository in an object store. */
+export const bucketKinds = [
+  ['object by object', false, undefined],
+  ['with bundles', true, undefined],
+  ['with bundles and many reads at a time', true, FAR],
+] as const;
 
 export class BucketLife extends StoreLife {
   readonly objects = new MemoryObjects();
   private readonly hasBundles: boolean;
+  private readonly far: FarReads | undefined;
 
-  constructor(disk: FaultyDisk, seed: number, hasBundles: boolean) {
+  /** `far`: many reads are under way at a time. */
+  constructor(disk: FaultyDisk, seed: number, hasBundles: boolean, far?: FarReads) {
     super(disk, seed);
     this.hasBundles = hasBundles;
+    this.far = far;
   }
 
   /** `told`: of bundles that are damaged; without it they must not be. */
@@ -28,7 +39,8 @@ export class BucketLife extends StoreLife {
     told?: (name: string) => void,
   ): BucketDisk {
     const { objects, clock } = this;
-    const common = { local, root: BUCKET, clock, mirror };
+    const { far } = this;
+    const common = { local, root: BUCKET, clock, mirror, ...(far !== undefined && { far }) };
     if (!this.hasBundles) return new BucketDisk({ ...common, objects });
     const failed = (name: string, error: Error) => {
       if (told !== undefined) told(name);
