@@ -8,7 +8,9 @@
  *
  * Times are the source servers'. A source clock that ran ahead must cost no good point: "newest" means the
  * newest by time and also the last that was committed; and a point of the future is taken to be of the
- * time when it was committed by our own clock, where that is known and past, and stays otherwise.
+ * time when it was committed by our own clock, where that is known and past, and stays otherwise. Nor must one
+ * that was set back: a point that was committed after one of a later time is of that time, too, or what a server
+ * does now would be thinned as if it were old, until its clock has come to where it was.
  */
 import { formatKeepRule, type KeepRule } from './keep-rules.ts';
 
@@ -50,6 +52,8 @@ export type RulesOf = (server: string) => readonly KeepRule[] | null;
 const byTime = (a: RetainedPoint, b: RetainedPoint): number =>
   a.timeMs - b.timeMs || (a.id < b.id ? -1 : 1);
 
+const byCommit = (a: RetainedPoint, b: RetainedPoint): number => a.sequence - b.sequence;
+
 export function planRetention(
   points: readonly RetainedPoint[],
   rules: readonly KeepRule[] | RulesOf,
@@ -66,7 +70,7 @@ export function planRetention(
     note(idsOf(own.filter(({ isDoubted }) => isDoubted === true)), 'damage');
     const known = rulesOf(server);
     if (known === null) note(idsOf(own), 'policy unknown');
-    const aged = own.map((point) => ({ ...point, timeMs: ageTime(point, nowMs) })).sort(byTime);
+    const aged = agedPoints(own, nowMs).sort(byTime);
     for (const rule of known ?? []) note(keptBy(rule, aged, nowMs), formatKeepRule(rule));
     note(idsOf(aged.filter(({ timeMs }) => timeMs > nowMs)), 'future');
   }
@@ -92,9 +96,18 @@ function byServer(points: readonly RetainedPoint[]): Map<string, RetainedPoint[]
   return servers;
 }
 
-/** The time that a point's age counts from. */
-const ageTime = ({ timeMs, receivedMs = timeMs }: RetainedPoint, nowMs: number): number =>
-  timeMs > nowMs ? receivedMs : timeMs;
+/** With the times that their ages count from. */
+function agedPoints(own: readonly RetainedPoint[], nowMs: number): RetainedPoint[] {
+  let latestMs = Number.NEGATIVE_INFINITY;
+  return [...own].sort(byCommit).map((point) => {
+    const { timeMs, receivedMs = timeMs } = point;
+    const isBehind = timeMs < latestMs;
+    latestMs = Math.max(latestMs, timeMs);
+    if (timeMs > nowMs) return { ...point, timeMs: receivedMs };
+    // A point is received after its cut: where our own clock says otherwise, that one was set back.
+    return isBehind ? { ...point, timeMs: Math.max(timeMs, receivedMs) } : point;
+  });
+}
 
 /**
  * What always stays: of each server the newest point and the newest whole one, by time, and the last ones
@@ -102,10 +115,7 @@ const ageTime = ({ timeMs, receivedMs = timeMs }: RetainedPoint, nowMs: number):
  */
 export function lastPoints(points: readonly RetainedPoint[]): Set<string> {
   const last = new Map<string, string>();
-  const orders = { time: byTime, commit: (a, b) => a.sequence - b.sequence } satisfies Record<
-    string,
-    typeof byTime
-  >;
+  const orders = { time: byTime, commit: byCommit };
   for (const [order, compare] of Object.entries(orders)) {
     for (const { id, server, isPartial } of [...points].sort(compare)) {
       last.set(JSON.stringify([server, order, 'any']), id);

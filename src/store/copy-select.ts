@@ -1,7 +1,7 @@
 /**
  * Which points a copy takes: those of the source that are sealed and asked for, that the destination lacks
- * and that its own rules of retention would not drop at once. Oldest first, so that each finds the one
- * before it at the destination.
+ * and that its own rules of retention would not drop at once. In the order of their commits, whatever the
+ * clocks said, so that each finds the one before it at the destination, and the newest are the last.
  */
 import { type KeepRule, planRetention, type RetainedPoint } from '../model/retention.ts';
 import type { Core } from './core.ts';
@@ -13,12 +13,12 @@ export interface Selection {
   readonly server?: string | undefined;
   /** Not older, ms since 1970. */
   readonly sinceMs?: number | undefined;
-  /** Only so many of each server, the newest. */
+  /** Only so many of each server, those that were committed last. */
   readonly newest?: number | undefined;
 }
 
 export interface Selected {
-  /** Oldest first. */
+  /** In the order of their commits. */
   readonly points: readonly { readonly id: string; readonly server: string }[];
   /** Points that were asked for and are not sealed yet: the next copy takes them. */
   readonly unsealed: number;
@@ -65,10 +65,11 @@ async function askedFor(
     after = page.at(-1)?.record.id;
     if (page.length < PAGE) break;
   }
+  sealed.sort((a, b) => a.sequence - b.sequence);
   return { sealed: newest === undefined ? sealed : newestOf(sealed, newest), unsealed };
 }
 
-/** The last so many of each server; the list is oldest first, and stays so. */
+/** The last so many of each server; the list is in the order of commits, and stays so. */
 function newestOf(points: readonly RetainedPoint[], count: number): RetainedPoint[] {
   const left = new Map<string, number>();
   const found: RetainedPoint[] = [];

@@ -112,14 +112,19 @@ export class ChainImage implements ImageReader {
       // Asked for at once: what was read ahead makes room for what follows.
       ready: ahead?.get(Math.floor(span.at / window)) ?? null,
     }));
+    let isWanted = true;
     const fill = async ({ at, end, ready }: (typeof parts)[number]) => {
       const bytes = await ready;
       const part = output.subarray(at - offset, end - offset);
-      if (bytes === null) await this.fill(part, at);
+      if (bytes === null) await this.fill(part, at, () => isWanted);
       else part.set(bytes.subarray(at % window, (at % window) + part.length));
     };
-    for await (const _ of inOrder(parts, ahead === null ? 1 : FAR_PARTS, fill));
-    return output;
+    try {
+      for await (const _ of inOrder(parts, ahead === null ? 1 : FAR_PARTS, fill));
+      return output;
+    } finally {
+      isWanted = false; // where a part has failed, the others need not be read
+    }
   }
 
   /** A unit of reading ahead. */
@@ -248,9 +253,9 @@ export class ChainImage implements ImageReader {
   }
 
   /** Fills `output` with the bytes of the volume from `at` on. */
-  private async fill(output: Uint8Array, at: number): Promise<void> {
+  private async fill(output: Uint8Array, at: number, isWanted?: () => boolean): Promise<void> {
     try {
-      await this.fillByMaps(output, at);
+      await this.fillByMaps(output, at, isWanted);
     } catch (error) {
       if (!isDamage(error) || !(await this.fillWithoutBase(output, at))) throw error;
     }
@@ -281,7 +286,11 @@ export class ChainImage implements ImageReader {
     return image;
   }
 
-  private async fillByMaps(output: Uint8Array, at: number): Promise<void> {
+  private async fillByMaps(
+    output: Uint8Array,
+    at: number,
+    isWanted?: () => boolean,
+  ): Promise<void> {
     const parts: Part[] = [];
     const end = at + output.length;
     for (let chunk = Math.floor(at / CHUNK_BYTES); chunk * CHUNK_BYTES < end; chunk += 1) {
@@ -302,7 +311,7 @@ export class ChainImage implements ImageReader {
     };
     const use = (i: number, content: Uint8Array) => copy(parts[i]!, content);
     try {
-      await this.core.reader.read(await this.locate(parts), use);
+      await this.core.reader.read(await this.locate(parts), use, isWanted);
     } catch (error) {
       throw this.placed(error, parts);
     }

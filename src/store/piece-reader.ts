@@ -122,18 +122,19 @@ export class PieceReader {
   /**
    * Hands each content to `use` (with the index of its place), in no given order. One that is not what
    * its digest says is taken from another place. ERR_PIECE_DAMAGED, with {digest, path}, where there is
-   * none, or the error that reading had met.
+   * none, or the error that reading had met. Once `isWanted` says no, no more is read, and this rejects.
    */
   async read(
     places: readonly TableEntry[],
     use: (index: number, content: Uint8Array) => void,
+    isWanted: () => boolean = () => true,
   ): Promise<void> {
     const runs = planRuns(places, this.lead, this.far === null ? NEAR : FAR);
     const call = { isOver: false };
     const tried = inOrder(
       runs,
       this.far?.requests ?? 1,
-      (run) => this.inTurn(run, call),
+      (run) => this.inTurn(run, call, isWanted),
       ({ release }) => release(),
     );
     try {
@@ -169,9 +170,14 @@ export class PieceReader {
   }
 
   /** Reads a run when there is room for it; not where the call has failed meanwhile. */
-  private async inTurn(run: Run, call: { readonly isOver: boolean }): Promise<TriedRun> {
+  private async inTurn(
+    run: Run,
+    call: { readonly isOver: boolean },
+    isWanted: () => boolean,
+  ): Promise<TriedRun> {
     const release = await this.gate.take(run.end - run.start);
     try {
+      if (!isWanted()) throw new UnderstudyError('ERR_STORE_CLOSED', 'it is not wanted any more');
       return { run, release, ...(call.isOver ? nothingRead : await this.tryRun(run)) };
     } catch (error) {
       release();

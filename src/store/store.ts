@@ -4,6 +4,7 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { ServerId } from '../model/replication.ts';
+import type { CatalogPoint, VolumeHead } from './catalog.ts';
 import type { CheckOptions } from './check.ts';
 import { type Collected, collectGarbage } from './collect.ts';
 import { copyPoints } from './copy.ts';
@@ -77,19 +78,30 @@ export class DirectoryStore extends DirectoryReader implements Store {
     servers.sort((a, b) => (a.server < b.server ? -1 : 1));
     const result = [];
     for (const { server, volumes } of servers) {
-      const [newest] = await this.core.catalog.points({ server, limit: 1 });
       const heads = [...volumes.values()].map(({ head }) => head).filter((head) => head !== null);
       if (heads.length === 0) continue;
+      const newest = await this.lastPoint(server, heads);
       heads.sort((a, b) => (a.volume < b.volume ? -1 : 1));
       result.push({
         server,
         volumes: heads.map(({ volume, sizeBytes, sectorBytes, generation, epoch }) => ({
           ...{ volume, sizeBytes, sectorBytes, generation, epoch },
         })),
-        newestPoint: newest === undefined ? null : listed(newest, this.core),
+        newestPoint: newest === null ? null : listed(newest, this.core),
       });
     }
     return result;
+  }
+
+  /** The one that was committed last, as the volumes' positions have it; else the newest by time. */
+  private async lastPoint(
+    server: string,
+    heads: readonly VolumeHead[],
+  ): Promise<CatalogPoint | null> {
+    const { catalog } = this.core;
+    const [{ pointId }] = [...heads].sort((a, b) => b.sequence - a.sequence) as [VolumeHead];
+    const last = pointId === '' ? null : await catalog.point(pointId);
+    return last ?? (await catalog.points({ server, limit: 1 }))[0] ?? null;
   }
 
   async seal(id: string): Promise<void> {

@@ -29,7 +29,7 @@ class Source {
   readonly name: string;
   readonly volume: SourceVolume;
   private ingest: Awaited<ReturnType<Store['beginIngest']>> | null = null;
-  private timeMs = 1e12;
+  timeMs = 1e12;
 
   constructor(name: string, blocks: number) {
     this.name = name;
@@ -116,6 +116,14 @@ const count = (call: string) => world.double.calls.filter((name) => name === cal
 const headOf = (server: string) => of(server)!.volumes[0]!.snapshotId!;
 const snapshots = () => [...world.double.ebs.snapshots.keys()];
 
+/** Opens a chain that has come to the server's first point. */
+async function isReadyAt(server: string, source: Source): Promise<void> {
+  const first = await source.point(store);
+  await open();
+  await isAt(server, first);
+  await settled(server);
+}
+
 /** A drill of a point as staging makes it, up to the instance; then it is stopped and cleaned up. */
 async function drill(point: string, server: string): Promise<void> {
   const root = mkdtempSync(join(tmpdir(), 'understudy-prestage-'));
@@ -168,6 +176,17 @@ describe('a chain', () => {
     const puts = count('PutSnapshotBlock');
     await drill(held, 'web1');
     expect(count('PutSnapshotBlock')).toBe(puts);
+  });
+
+  it('follows the point that was committed last, though the clock of its machine was set back', async () => {
+    const web = new Source('web1', 4);
+    await isReadyAt('web1', web);
+    web.timeMs -= HOUR;
+    const last = await web.point(store, 10);
+    await prestage!.run('web1');
+    await isAt('web1', last);
+    await settled('web1');
+    expect(web.holds(headOf('web1'))).toBe(true);
   });
 
   it('holds its point against retention, also after a restart, and lets go of the former one', async () => {

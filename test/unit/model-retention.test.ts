@@ -110,6 +110,29 @@ describe('retention', () => {
     ]);
   });
 
+  it('a source clock that was set back costs no point of what came after', () => {
+    // Three hours of a point a minute; then the clock goes back by two hours, and a quarter of an hour more.
+    const MINUTE = 60_000;
+    const before = Array.from({ length: 180 }, (_, i) => ({
+      ...{ id: `before${i}`, server: 'a', isPartial: false, sequence: i + 1 },
+      ...{ timeMs: NOW - (195 - i) * MINUTE, receivedMs: NOW - (195 - i) * MINUTE },
+    }));
+    const after = Array.from({ length: 15 }, (_, i) => ({
+      ...{ id: `after${i}`, server: 'a', isPartial: false, sequence: 1000 + i },
+      ...{ timeMs: NOW - (135 - i) * MINUTE, receivedMs: NOW - (15 - i) * MINUTE },
+    }));
+    const points = [...before, ...after];
+    const strict = parseKeepRules('all=1h,10m=1d');
+    const { keep } = planRetention(points, strict, NOW);
+    for (const { id } of after) expect(keep).toContain(id);
+    // What came before is thinned by its own times, and not by who shares them now.
+    const alone = planRetention(before, strict, NOW).keep;
+    for (const id of alone) expect(keep).toContain(id);
+    // In the end they are thinned as well, the oldest of each interval of ours first.
+    const later = planRetention(points, strict, NOW + 2 * HOUR).keep;
+    expect(later.filter((id) => id.startsWith('after'))).toEqual(['after2', 'after12', 'after14']);
+  });
+
   it('tells by which rule a point stays, and goes by the policy of its server', () => {
     const point = (server: string, hours: number, isHeld = false) => ({
       ...{ id: `${server}${hours}`, server, isPartial: false, isHeld },

@@ -72,6 +72,22 @@ describe('a copy', () => {
     await world.life.store!.close();
   });
 
+  it('goes by the order of commits where the clock of the server was set back', async () => {
+    const world = new CopyWorld(4);
+    await world.commit(3);
+    world.life.timeMs -= 3_600_000;
+    await world.commit(2);
+    const { acknowledged, store } = world.life;
+    const last = acknowledged.at(-1)!;
+    expect((await store!.points({ limit: 1 }))[0]!.id).not.toBe(last.id);
+    expect((await store!.servers())[0]!.newestPoint!.id).toBe(last.id);
+    expect((await world.copy({ newest: 1 })).points).toBe(1);
+    expect(await expectWhole(world.far, acknowledged)).toEqual([last.id]);
+    expect((await world.copy()).points).toBe(4);
+    await expectWhole(world.far, acknowledged);
+    await store!.close();
+  });
+
   it('is known at the source, also after its catalog is lost', async () => {
     const world = new CopyWorld(5);
     await world.commit(2);

@@ -6,7 +6,10 @@ import type { PrestagePlan } from '../../recovery/ec2/prestage-turn.ts';
 import type { PutQuota } from '../../recovery/ec2/put-quota.ts';
 import type { Store } from '../../store/types.ts';
 
-type PrestageStore = Pick<Store, 'servers' | 'points' | 'point' | 'openImage' | 'differences'>;
+type PrestageStore = Pick<
+  Store,
+  'servers' | 'points' | 'lastCommitted' | 'point' | 'openImage' | 'differences'
+>;
 
 export interface PrestagePorts {
   readonly clock: Clock;

@@ -254,6 +254,9 @@ export class ServerChain {
   }
 
   private async newestWhole(): Promise<ListedPoint | null> {
+    // By the order of commits: the clock of the machine may have been set back.
+    const last = await this.ports.store.lastCommitted(this.server);
+    if (last === null || isWhole(last)) return last;
     const newest = await this.ports.store.points({ server: this.server, limit: LOOKED_AT });
     return newest.find(isWhole) ?? null;
   }

@@ -44,7 +44,8 @@ export class StoreLife {
   /** Points that were told to go: they may be there or not. */
   readonly dropping = new Set<string>();
   store: Store | null = null;
-  private timeMs = 1_700_000_000_000;
+  /** The clock of the source server. */
+  timeMs = 1_700_000_000_000;
 
   constructor(disk: FaultyDisk, seed: number) {
     this.disk = disk;
