@@ -1,7 +1,7 @@
 /**
  * Reading a repository in a bucket that is 30 ms away: time, requests and bytes of each way to read, before a
  * real S3 server of the tests and a proxy with the delay (slow-proxy.ts). The repository has one volume of
- * 256 MiB, half of it random and half text, and twenty points that have changed 64 KiB and 4 KiB here and there.
+ * 128 MiB, half of it random and half text, and twenty points that have changed 64 KiB and 4 KiB here and there.
  * Rows of a table on standard output. Its folder is named on the command line.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -24,10 +24,10 @@ import { startS3 } from '../../test/tools/s3-server.ts';
 import { commit, drain, SourceVolume, sync } from '../../test/unit/support/store-world.ts';
 
 const MIB = 2 ** 20;
-const SIZE = 256 * MIB;
+const SIZE = 128 * MIB;
 const DELAY_MS = Number(process.env.DELAY_MS ?? 30);
 const POINTS = 20;
-const RANGES = 256;
+const RANGES = 128;
 const work = process.argv[2]!;
 const data = `${work}/data`;
 const main = process.env.BENCH_MAIN ?? resolve(import.meta.dirname, '../../src/cli/main.ts');
@@ -142,7 +142,7 @@ async function restored(given: string): Promise<string> {
   return 'written, read back, bytes compared';
 }
 
-await measured('`repo restore` of 256 MiB', () => restored(bucket));
+await measured('`repo restore` of 128 MiB', () => restored(bucket));
 await measured('`repo check --read-data`', () =>
   withRepository(bucket, async (repository) => {
     const { findings, bytesRead } = await repository.check({ readData: true });
@@ -187,7 +187,7 @@ await measured('the image, whole, over HTTP', async () => {
     at += part.length;
   }
   if (at !== SIZE) throw new Error(`${at} bytes`);
-  return 'one request, 256 MiB';
+  return 'one request, 128 MiB';
 });
 await measured('ranges of 256 KiB in sequence', async () => {
   for (let i = 0; i < RANGES; i += 1) await range(i * 256 * 1024, 256 * 1024);
@@ -201,7 +201,7 @@ await measured('ranges of 64 KiB at random', async () => {
   await Promise.all(Array.from({ length: 4 }, reader));
   return `${RANGES} requests, 4 at a time`;
 });
-await measured('`image export` of 256 MiB', async () => {
+await measured('`image export` of 128 MiB', async () => {
   const out = `${work}/exported`;
   const words = ['image', 'export', '--staging', url, '--token-file', `${data}/token`];
   const child = spawn(

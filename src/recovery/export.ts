@@ -1,8 +1,8 @@
 /**
  * Writes an image into a file: sparse, resumable, verified (P3). The bytes go to OUT.partial; what an
  * earlier try left there is kept where its digests match. When all is written and synced, the file is
- * read back and every piece compared with the digests that the source tells anew; only then it gets its
- * name. Where the source's bytes come from (a service, a repository) and the formats of other hypervisors
+ * read back and every piece compared with the digests that the source tells anew, or, where nothing lies between
+ * source and file, with those of what was read: then the source is read once. Only then it gets its name. Where the source's bytes come from (a service, a repository) and the formats of other hypervisors
  * are left to others.
  */
 import { dirname } from 'node:path';
@@ -18,6 +18,7 @@ import {
 } from '../store/image-digests.ts';
 import type { ImageReader } from '../store/types.ts';
 import { gapsOf, type ImageSource, imagePages, type Page, runsOf, type Span } from './pages.ts';
+import { ToldPieces } from './told-pieces.ts';
 
 export type { ImageSource } from './pages.ts';
 
@@ -44,6 +45,8 @@ export interface ExportOptions {
 const RUN_BYTES = 8 * MIB;
 const RUNS_IN_FLIGHT = 3;
 const SPARSE_BYTES = 65536;
+/** Digests of so large an image are kept in memory: 40 MiB. */
+const MAX_TOLD_BYTES = 2 ** 40;
 
 export const imageSourceOf = (
   reader: Pick<ImageReader, 'sizeBytes' | 'read' | 'nextData'> & Partial<ImageReader>,
@@ -51,6 +54,7 @@ export const imageSourceOf = (
   sizeBytes: reader.sizeBytes,
   digests: (offset) => digestPieces(reader, offset),
   read: (offset, length) => reader.read(offset, length),
+  nextData: (offset) => reader.nextData(offset),
 });
 
 /** Writes `source` to `out`. Throws ERR_EXPORT_EXISTS, ERR_EXPORT_MISMATCH and what source and disk throw. */
@@ -88,6 +92,8 @@ class ImageCopy {
   private readonly options: ExportOptions;
   private dataBytes = 0;
   private fetchedBytes = 0;
+  /** What was written, where the source is read once. */
+  private told: ToldPieces | null = null;
 
   constructor(source: ImageSource, file: DiskFile, isResumed: boolean, options: ExportOptions) {
     this.source = source;
@@ -97,6 +103,64 @@ class ImageCopy {
   }
 
   async write(): Promise<ExportReport> {
+    const isOnce = this.source.nextData !== undefined && !this.isResumed;
+    if (isOnce && this.source.sizeBytes <= MAX_TOLD_BYTES) await this.writeOnce();
+    else await this.writeTold();
+    const { dataBytes, fetchedBytes } = this;
+    const { sizeBytes } = this.source;
+    return { sizeBytes, diskBytes: sizeBytes, dataBytes, fetchedBytes };
+  }
+
+  async verify(): Promise<void> {
+    for await (const { pieces } of this.told === null
+      ? this.pages('verifying')
+      : this.toldPages()) {
+      for (const piece of pieces) {
+        if (!(await this.isAsTold(piece))) throw this.mismatch(piece.offset, 'was written wrong');
+      }
+    }
+  }
+
+  private async writeOnce(): Promise<void> {
+    const { source } = this;
+    const { stop, onProgress } = this.options;
+    const told = new ToldPieces();
+    for (let at = 0; at < source.sizeBytes; ) {
+      stop.throwIfAborted();
+      const data = await source.nextData!(at);
+      if (data === null) break;
+      const start = data.offset - (data.offset % PIECE_BYTES);
+      const end = Math.ceil((data.offset + data.length) / PIECE_BYTES) * PIECE_BYTES;
+      const length = Math.min(end - start, source.sizeBytes - start, RUN_BYTES);
+      const bytes = await source.read(start, length);
+      this.fetchedBytes += length;
+      for (let from = 0; from < length; from += PIECE_BYTES) {
+        const content = bytes.subarray(from, from + PIECE_BYTES);
+        if (isZeroFilled(content)) continue;
+        const offset = start + from;
+        told.add({ offset, length: content.length, digest: digestOf(content) });
+        this.dataBytes += content.length;
+        await this.writePiece(offset, content);
+      }
+      at = start + length;
+      onProgress('writing', at, source.sizeBytes);
+    }
+    onProgress('writing', source.sizeBytes, source.sizeBytes);
+    this.told = told;
+  }
+
+  private *toldPages(): Generator<{ pieces: readonly PieceDigest[] }> {
+    const { stop, onProgress } = this.options;
+    const { sizeBytes } = this.source;
+    for (const piece of this.told!) {
+      stop.throwIfAborted();
+      yield { pieces: [piece] };
+      onProgress('verifying', piece.offset + piece.length, sizeBytes);
+    }
+    onProgress('verifying', sizeBytes, sizeBytes);
+  }
+
+  private async writeTold(): Promise<void> {
     for await (const page of this.pages('writing')) {
       const wanted: PieceDigest[] = [];
       for (const piece of page.pieces) {
@@ -105,17 +169,6 @@ class ImageCopy {
       }
       await inParallel(runsOf(wanted, RUN_BYTES), (run) => this.copyRun(run));
       for (const gap of this.isResumed ? gapsOf(page) : []) await this.clear(gap);
-    }
-    const { dataBytes, fetchedBytes } = this;
-    const { sizeBytes } = this.source;
-    return { sizeBytes, diskBytes: sizeBytes, dataBytes, fetchedBytes };
-  }
-
-  async verify(): Promise<void> {
-    for await (const page of this.pages('verifying')) {
-      for (const piece of page.pieces) {
-        if (!(await this.isAsTold(piece))) throw this.mismatch(piece.offset, 'was written wrong');
-      }
     }
   }
 

@@ -9,6 +9,11 @@ export interface ImageSource {
   /** Digests of the pieces that are not zero, from `offset` on. */
   digests(offset: number): Promise<PieceDigests>;
   read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Where given, what is read has been checked right there: nothing on the way must be proved by digests that are
+   * told. The next range that is not known to be zero; null: there is none.
+   */
+  nextData?(offset: number): Promise<Span | null>;
 }
 
 export interface Span {

@@ -65,6 +65,13 @@ const write = (source: ImageSource, over: Partial<Parameters<typeof exportImage>
     ...over,
   });
 
+/** As a service gives it: on its way something may happen to the bytes. */
+function remoteOf(content: Buffer): ImageSource & { bytesRead: number } {
+  const source = sourceOf(content);
+  delete source.nextData;
+  return source;
+}
+
 /** 5 MiB and a bit: data, a hole of 2 MiB, data at the very end. */
 function sample(): Buffer {
   const content = Buffer.alloc(5 * PIECE_BYTES + 4096 * 3 + 512);
@@ -75,14 +82,20 @@ function sample(): Buffer {
 }
 
 describe('exportImage', () => {
-  it('writes an equal, sparse file and leaves nothing beside it', async () => {
-    const content = sample();
-    const report = await write(sourceOf(content));
-    expect(readFileSync(out).equals(content)).toBe(true);
-    expect(statSync(out).blocks * 512).toBeLessThan(2 * PIECE_BYTES);
-    expect(existsSync(`${out}.partial`)).toBe(false);
-    expect(report).toMatchObject({ sizeBytes: content.length, fetchedBytes: report.dataBytes });
-  });
+  it.each([
+    ['here', sourceOf],
+    ['at a service', remoteOf],
+  ])(
+    'writes an equal, sparse file and leaves nothing beside it, the source being %s',
+    async (_, of) => {
+      const content = sample();
+      const report = await write(of(content));
+      expect(readFileSync(out).equals(content)).toBe(true);
+      expect(statSync(out).blocks * 512).toBeLessThan(2 * PIECE_BYTES);
+      expect(existsSync(`${out}.partial`)).toBe(false);
+      expect(report).toMatchObject({ sizeBytes: content.length, fetchedBytes: report.dataBytes });
+    },
+  );
 
   it('equals any image', async () => {
     const piece = fc.constantFrom('zero', 'random', 'edge');
@@ -95,8 +108,11 @@ describe('exportImage', () => {
           return part;
         });
         const content = Buffer.concat([...parts, Buffer.alloc(tail + 1, 7)]);
-        await write(sourceOf(content), { replace: true });
-        return readFileSync(out).equals(content);
+        for (const of of [sourceOf, remoteOf]) {
+          await write(of(content), { replace: true });
+          if (!readFileSync(out).equals(content)) return false;
+        }
+        return true;
       }),
       { numRuns: 25 },
     );
@@ -115,6 +131,26 @@ describe('exportImage', () => {
     expect(report.dataBytes - report.fetchedBytes).toBe(PIECE_BYTES);
   });
 
+  it('reads a source that is here once, and proves the file by what was read', async () => {
+    const content = sample();
+    const source = sourceOf(content);
+    let asked = 0;
+    source.digests = () => {
+      asked += 1;
+      throw new Error('not asked for');
+    };
+    const stages: string[] = [];
+    const report = await write(source, {
+      onProgress: (stage, done, total) => {
+        if (done === total) stages.push(stage);
+      },
+    });
+    expect(readFileSync(out).equals(content)).toBe(true);
+    expect(source.bytesRead).toBe(report.dataBytes);
+    expect(asked).toBe(0);
+    expect(stages).toEqual(expect.arrayContaining(['writing', 'verifying']));
+  });
+
   it('refuses to replace a file unless told to', async () => {
     writeFileSync(out, 'precious');
     await expect(write(sourceOf(sample()))).rejects.toMatchObject({ code: 'ERR_EXPORT_EXISTS' });
@@ -124,7 +160,7 @@ describe('exportImage', () => {
   });
 
   it('never names a file whose bytes arrived wrong', async () => {
-    const source = sourceOf(sample());
+    const source = remoteOf(sample());
     const read = source.read;
     source.read = async (offset, length) => {
       const bytes = Buffer.from(await read(offset, length));
@@ -150,10 +186,13 @@ describe('exportImage', () => {
         return file;
       },
     };
-    await expect(write(sourceOf(sample()), { disk })).rejects.toMatchObject({
-      code: 'ERR_EXPORT_MISMATCH',
-    });
-    expect(existsSync(out)).toBe(false);
+    for (const of of [sourceOf, remoteOf]) {
+      await expect(write(of(sample()), { disk })).rejects.toMatchObject({
+        code: 'ERR_EXPORT_MISMATCH',
+      });
+      expect(existsSync(out)).toBe(false);
+      rmSync(`${out}.partial`);
+    }
   });
 
   it('stops when told, keeping what it has for the next try', async () => {
