@@ -1,9 +1,10 @@
 /**
  * Writes an image into a file: sparse, resumable, verified (P3). The bytes go to OUT.partial; what an
  * earlier try left there is kept where its digests match. When all is written and synced, the file is
- * read back and every piece compared with the digests that the source tells anew, or, where nothing lies between
- * source and file, with those of what was read: then the source is read once. Only then it gets its name. Where the source's bytes come from (a service, a repository) and the formats of other hypervisors
- * are left to others.
+ * read back and every piece compared with the digests that the source tells anew, or, where nothing lies
+ * between source and file, with those of what was read: then the source is read once. Only then it gets
+ * its name. Where the source's bytes come from (a service, a repository) and the formats of other
+ * hypervisors are left to others.
  */
 import { dirname } from 'node:path';
 import type { Disk, DiskFile } from '../base/disk.ts';
