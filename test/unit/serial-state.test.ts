@@ -18,6 +18,9 @@ const question: SerialQuestion = {
 };
 const guestKind: GuestKind = { start: 'login', user: 'op', password: PASSWORD };
 
+/** Among the pieces that arrive: none does, for a while. */
+const SILENCE = '\0';
+
 interface Talk {
   readonly answer: SerialAnswer | null;
   readonly typed: string[];
@@ -49,8 +52,9 @@ function talk(
   tell({ type: 'open' });
   while (answer === null && nowMs < 600_000) {
     const text = coming.shift();
-    nowMs += text === undefined ? 250 : 20;
-    tell(text === undefined ? { type: 'time' } : { type: 'heard', text });
+    const isSilent = text === undefined || text === SILENCE;
+    nowMs += isSilent ? 250 : 20;
+    tell(isSilent ? { type: 'time' } : { type: 'heard', text });
   }
   return { answer, typed, tookMs: nowMs };
 }
@@ -135,6 +139,25 @@ describe('a talk over the serial line', () => {
     expect(more).toMatchObject({
       ...{ isLast: true, detail: 'the login of op asks for more: New password:' },
     });
+  });
+
+  it('takes no line of a login script for a question', () => {
+    const guest = new SerialGuest(guestKind);
+    const slowly = (text: string) => {
+      const said = guest.type(text);
+      const pause = ['', '', '', '', '', ''];
+      return text.startsWith(PASSWORD)
+        ? ['\r\nLoading modules:', ...pause, ` done${said}`]
+        : [said];
+    };
+    let pieces: string[] = [];
+    const type = (text: string) => {
+      pieces = slowly(text);
+      return pieces.join('');
+    };
+    // A piece without words is a while of silence.
+    const { answer } = talk(type, question, () => pieces.flatMap((piece) => piece || SILENCE));
+    expect(answer).toMatchObject({ isGood: true });
   });
 
   it('is not quoted with the password, wherever the guest shows it', () => {

@@ -77,6 +77,8 @@ const INTERRUPT = '\x03';
 const SETTLE_MS = 800;
 /** A prompt stands in a line of its own; without one, so long a silence counts as one. */
 const STILL_MS = 10_000;
+/** Behind the password a question counts after so long a silence. */
+const ASKS_MS = 4000;
 const ASK_AGAIN_MS = 5000;
 export const RUN_MS = 60_000;
 const limitMs: Readonly<Record<Step, number>> = {
@@ -191,7 +193,9 @@ function giveName(state: SerialState, nowMs: number): SerialTurn {
 function answered(state: SerialState, said: string, nowMs: number): SerialTurn | null {
   const line = lineOf(said);
   if (LOGIN.test(line)) return backAtLogin(state, said, nowMs);
-  if (ASKS.test(line)) return asked(state, line, nowMs);
+  // A script of the login may say "Loading modules:" and go on.
+  const isPatient = state.step !== 'user' && nowMs - state.heardMs < ASKS_MS;
+  if (ASKS.test(line)) return isPatient ? null : asked(state, line, nowMs);
   if (state.step === 'shell') return askAgain(state, nowMs);
   return hasPrompt(state, said, nowMs) ? askForSign({ ...state, isOurs: true }, nowMs) : null;
 }
