@@ -59,27 +59,61 @@ export function readPartitionTable(head: Uint8Array, sectorBytes?: number): Part
   return { kind: types.length > 0 ? 'mbr' : 'none', sectorBytes: null, ...seen, types };
 }
 
+export interface PartitionName {
+  /** As in PARTUUID=: a GUID in lower case, or of an MBR "<signature>-<number>". */
+  readonly uuid: string;
+  /** As in PARTLABEL=; '' where it has none. */
+  readonly label: string;
+}
+
+const MBR_SIGNATURE_AT = 440;
+const GPT_NAME_BYTES = 72;
+
+/** Of the partition `number` (from 1) of the disk that begins with `head`; null where that cannot be told. */
+export function partitionName(head: Uint8Array, number: number): PartitionName | null {
+  const bytes = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
+  const { kind, sectorBytes } = readPartitionTable(head);
+  if (kind === 'mbr') {
+    const signature = bytes.readUInt32LE(MBR_SIGNATURE_AT);
+    const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
+    return signature === 0 ? null : { uuid: `${hex(signature, 8)}-${hex(number, 2)}`, label: '' };
+  }
+  if (kind !== 'gpt') return null;
+  const entry = gptEntries(bytes, sectorBytes!)?.find((each) => each.number === number)?.bytes;
+  if (entry === undefined || entry.length < 56 + GPT_NAME_BYTES) return null;
+  const name = entry.toString('utf16le', 56, 56 + GPT_NAME_BYTES).replace(/\0.*$/s, '');
+  return { uuid: guidText(entry.subarray(16, 32)), label: name };
+}
+
 function mbrTypes(bytes: Buffer): string[] {
   const types = [0, 1, 2, 3].map((index) => bytes[MBR_ENTRIES_AT + index * 16 + 4]!);
   return types.filter((type) => type !== 0).map((type) => type.toString(16).padStart(2, '0'));
 }
 
 /** Null where no header lies there. */
-function gptTypes(bytes: Buffer, sectorBytes: number): string[] | null {
+const gptTypes = (bytes: Buffer, sectorBytes: number): string[] | null =>
+  gptEntries(bytes, sectorBytes)?.map((entry) => guidText(entry.bytes)) ?? null;
+
+/** Those in use; null where no header lies there. */
+function gptEntries(
+  bytes: Buffer,
+  sectorBytes: number,
+): { number: number; bytes: Buffer }[] | null {
   const header = bytes.subarray(sectorBytes, sectorBytes + HEADER_BYTES);
   if (header.length < HEADER_BYTES || header.toString('latin1', 0, 8) !== 'EFI PART') return null;
   const start = Number(header.readBigUInt64LE(72)) * sectorBytes;
   const count = Math.min(header.readUInt32LE(80), MAX_ENTRIES);
   const entryBytes = header.readUInt32LE(84);
-  const types: string[] = [];
-  if (entryBytes < LEAST_ENTRY_BYTES || entryBytes > MOST_ENTRY_BYTES) return types;
+  const entries: { number: number; bytes: Buffer }[] = [];
+  if (entryBytes < LEAST_ENTRY_BYTES || entryBytes > MOST_ENTRY_BYTES) return entries;
   for (let index = 0; index < count; index += 1) {
     const at = start + index * entryBytes;
     if (at + 16 > bytes.length) break;
-    const type = bytes.subarray(at, at + 16);
-    if (type.some((byte) => byte !== 0)) types.push(guidText(type));
+    const entry = bytes.subarray(at, at + entryBytes);
+    const isUsed = entry.subarray(0, 16).some((byte) => byte !== 0);
+    if (isUsed) entries.push({ number: index + 1, bytes: entry });
   }
-  return types;
+  return entries;
 }
 
 /** The first three fields of a GUID lie with their low byte first. */

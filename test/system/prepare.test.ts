@@ -2,7 +2,16 @@
  * Boot preparation, on real virtual machines: a physical server's disk whose initramfs knows only SATA does
  * not boot on NVMe as it is, and boots when it is prepared; its fstab, console, network and agent fit.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -15,7 +24,7 @@ import type { PrepareReport } from '../../src/recovery/prepare/report.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
 import { runProgram, startProgram } from '../../src/recovery/qemu/programs.ts';
 import { kernelPackage } from '../tools/kernel-package.ts';
-import { type OldServer, oldServer, ROOT_UUID } from '../tools/old-server.ts';
+import { type OldServer, oldServer, ROOT_PART, ROOT_UUID } from '../tools/old-server.ts';
 import { LaunchRecord, type LaunchWorld, launchOf } from '../unit/support/launcher-suite.ts';
 import { launchWorld } from './helpers/launch-world.ts';
 import { waitFor } from './helpers/wait.ts';
@@ -143,14 +152,37 @@ it('a server whose UEFI knew its loader by an entry boots where there is none', 
   ]);
 });
 
+it('a server of one unified image, named by its partition, boots when it is prepared', async () => {
+  const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'unified' }));
+  const { error, said, report } = await launched(disk, {});
+  expect(error).toBeNull();
+  expect(said).toContain(`fstab: PARTUUID=${ROOT_PART} / ext4 defaults 0 1`);
+  expect(said).toContain('told: console=ttyS0,115200');
+  expect(changes(report!, 'boot-loader')[0]).toMatch(/^a copy of systemd\/systemd-bootx64.efi/);
+  expect(changes(report!, 'unified-image')[0]).toMatch(/nvme.*: taken apart/);
+  expect(changes(report!, 'initramfs')[0]).toMatch(/nvme.* appended/);
+});
+
 it('an export that is prepared boots as it is', async () => {
   const disk = readFileSync(oldServer({ fileSystem: 'ext4', label: 'gpt' }));
   expect((await exported(disk, {})).equals(disk)).toBe(true);
   const file = await exported(disk, { prepare: 'auto' });
+  expect(labelOf(file, '/etc/understudy/recovered.json')).toBe('system_u:object_r:etc_t:s0');
   const { error, said } = await launched(file, { prepare: 'none' });
   expect(error).toBeNull();
   expect(said).toContain('told: console=ttyS0,115200');
 });
+
+/** The SELinux label of a file in the root of a GPT disk. */
+function labelOf(disk: Buffer, path: string): string {
+  const root = join(data, 'root.ext4');
+  writeFileSync(root, disk.subarray(2 * 2 ** 20));
+  const words = ['-R', `ea_get -V ${path} security.selinux`, root];
+  return execFileSync('/usr/sbin/debugfs', words, { encoding: 'latin1', stdio: 'pipe' }).replace(
+    /\0.*$/s,
+    '',
+  );
+}
 
 /** Prepares the disk of a failover `times` times, one after another over one overlay. */
 async function prepared(server: OldServer, times: number): Promise<PrepareReport[]> {

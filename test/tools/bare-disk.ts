@@ -19,13 +19,26 @@ const CORE_SECTOR = 2048;
 const GRUB = '/usr/lib/grub';
 const ESP_BYTES = 8 * MIB;
 
+/** Of an efi disk. */
+export interface EfiLayout {
+  readonly espBytes: number;
+  /** GUID of the partition with the root. */
+  readonly rootPart?: string;
+}
+
 /**
  * `label`: gpt has a BIOS boot partition in front, efi (a GPT, too) an EFI system partition, and the root is
  * the second one; of mbr the first.
  */
-export function makeDisk(disk: string, label: 'gpt' | 'efi' | 'mbr', fileSystem: string): void {
+export function makeDisk(
+  disk: string,
+  label: 'gpt' | 'efi' | 'mbr',
+  fileSystem: string,
+  { espBytes, rootPart }: EfiLayout = { espBytes: ESP_BYTES },
+): void {
   const content = readFileSync(fileSystem);
-  const start = label === 'efi' ? MIB + ESP_BYTES : 2 * MIB;
+  const start = label === 'efi' ? MIB + espBytes : 2 * MIB;
+  const uuid = rootPart === undefined ? '' : `, uuid=${rootPart}`;
   sized(disk, start + content.length + MIB);
   const rootSectors = content.length / SECTOR;
   const lines =
@@ -34,7 +47,7 @@ export function makeDisk(disk: string, label: 'gpt' | 'efi' | 'mbr', fileSystem:
       : [
           'label: gpt',
           `start=${CORE_SECTOR}, size=${start / SECTOR - CORE_SECTOR}, type=${bootTypes[label]}`,
-          `start=${start / SECTOR}, size=${rootSectors}, type=L`,
+          `start=${start / SECTOR}, size=${rootSectors}, type=L${uuid}`,
         ];
   execFileSync('sfdisk', ['-q', disk], { input: `${lines.join('\n')}\n` });
   place(disk, content, start);
@@ -62,15 +75,29 @@ export function installEfiGrub(
 ): void {
   const configPath = join(work, 'grub-core.cfg');
   const image = join(work, 'grub.efi');
-  const partition = join(work, 'esp.fat');
   writeFileSync(configPath, config);
   const folder = join(GRUB, 'x86_64-efi');
   const words = ['-O', 'x86_64-efi', '-d', folder, '-o', image, '-c', configPath, '-p', prefix];
   run('grub-mkimage', ...words, 'part_gpt', 'linux', 'boot', ...modules);
-  sized(partition, ESP_BYTES);
+  placeEsp(work, disk, { [`EFI/${to}`]: image });
+}
+
+/** An EFI system partition with these files: where they go, and where they are. */
+export function placeEsp(
+  work: string,
+  disk: string,
+  files: Readonly<Record<string, string>>,
+  espBytes = ESP_BYTES,
+): void {
+  const partition = join(work, 'esp.fat');
+  sized(partition, espBytes);
   run('mkfs.vfat', '-n', 'ESP', partition);
-  run('mmd', '-i', partition, '::/EFI', `::/EFI/${dirname(to)}`);
-  run('mcopy', '-i', partition, image, `::/EFI/${to}`);
+  const folders = new Set<string>();
+  for (const path of Object.keys(files)) {
+    for (let at = dirname(path); at !== '.'; at = dirname(at)) folders.add(at);
+  }
+  for (const folder of [...folders].sort()) run('mmd', '-i', partition, `::/${folder}`);
+  for (const [to, from] of Object.entries(files)) run('mcopy', '-i', partition, from, `::/${to}`);
   place(disk, readFileSync(partition), CORE_SECTOR * SECTOR);
 }
 

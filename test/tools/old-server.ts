@@ -25,7 +25,7 @@ import { dirname, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { parseDependencies, withNeeds } from '../../src/recovery/prepare/kernel-modules.ts';
 import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-archive.ts';
-import { installEfiGrub, installGrub, MIB, makeDisk, run, sized } from './bare-disk.ts';
+import { installEfiGrub, installGrub, MIB, makeDisk, placeEsp, run, sized } from './bare-disk.ts';
 import { type KernelPackage, kernelPackage, unpackedPackage } from './kernel-package.ts';
 
 const cache = resolve(import.meta.dirname, '../.cache');
@@ -33,9 +33,15 @@ export const ROOT_UUID = '0b1e7c5a-6d41-4f0e-9a55-1f2e3d4c5b6a';
 
 export interface OldServer {
   readonly fileSystem: 'ext4' | 'xfs' | 'btrfs';
-  /** efi: its loader lies in a folder of its own, and its firmware had an entry that is not on the disk. */
-  readonly label: 'gpt' | 'mbr' | 'efi';
+  /**
+   * efi: its loader lies in a folder of its own, and its firmware had an entry that is not on the disk.
+   * unified: kernel, initramfs and command line are one program beside systemd-boot; /boot is empty, partitions
+   * are named by their own ids, and nothing says where the EFI system partition is mounted.
+   */
+  readonly label: 'gpt' | 'mbr' | 'efi' | 'unified';
 }
+export const ROOT_PART = '6b0d3f6c-2f7d-4f57-9d0b-3f0a4f2d9c11';
+const UNIFIED_ESP_BYTES = 64 * MIB;
 
 const onDisk = [
   ...['ahci', 'sd_mod', 'ext4', 'xfs', 'btrfs', 'crc32c_generic', 'crc32c_intel'],
@@ -53,12 +59,17 @@ for word in $(cat /proc/cmdline); do case $word in root=*) root=\${word#root=};;
 for try in 1 2 3 4 5 6 7 8 9 10; do
   case $root in
     /*) [ -b $root ] && device=$root;;
+    PARTUUID=*) for each in /sys/class/block/*; do
+        id=$(blkid -p -o value -s PART_ENTRY_UUID /dev/\${each##*/} 2>/dev/null)
+        [ "$id" = "\${root#PARTUUID=}" ] && device=/dev/\${each##*/}
+      done;;
     *) device=$(findfs $root 2>/dev/null);;
   esac
   [ -n "$device" ] && break
   sleep 0.5
 done
 if [ -z "$device" ]; then
+  cat /proc/partitions /proc/modules >/dev/ttyS0
   echo "ALERT!  $root does not exist.  Dropping to a shell!" >/dev/ttyS0
   exec sh </dev/console >/dev/console 2>&1
 fi
@@ -83,12 +94,15 @@ const inittab = `::sysinit:/etc/boot
 ttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100
 `;
 
+const rootSpec = (label: OldServer['label']): string =>
+  label === 'unified' ? `PARTUUID=${ROOT_PART}` : `/dev/sda${label === 'mbr' ? 1 : 2}`;
+
 const files = (version: string, { fileSystem, label }: OldServer): Record<string, string> => ({
   'etc/passwd': 'root:x:0:0:root:/root:/bin/sh\n',
   'etc/os-release': 'PRETTY_NAME="Old Server 1"\n',
   'etc/fstab': [
     '# made by hand',
-    `/dev/sda${label === 'mbr' ? 1 : 2} / ${fileSystem} defaults 0 1`,
+    `${rootSpec(label)} / ${fileSystem} defaults 0 1`,
     ...(label === 'efi' ? ['/dev/sda1 /boot/efi vfat umask=0077 0 1'] : []),
     '/dev/sdb1 /srv xfs defaults 0 2\n',
   ].join('\n'),
@@ -99,18 +113,21 @@ const files = (version: string, { fileSystem, label }: OldServer): Record<string
   'etc/systemd/system/understudy-agent.service':
     '[Service]\nExecStart=/usr/bin/understudy agent run\n',
   'etc/inittab': inittab,
-  'boot/grub/grub.cfg': `set timeout=0
+  'etc/selinux/config': 'SELINUX=enforcing\n',
+  ...(label === 'unified' ? {} : { 'boot/grub/grub.cfg': grubConfig(version, label) }),
+});
+
+const grubConfig = (version: string, label: OldServer['label']): string => `set timeout=0
 menuentry 'Old Server' {
 	linux /boot/vmlinuz-${version} root=${label === 'mbr' ? '/dev/sda1' : `UUID=${ROOT_UUID}`} ro quiet
 	initrd /boot/initrd.img-${version}
 }
-`,
-});
+`;
 
 /** The path of the disk; it must not be written to. */
 export function oldServer(server: OldServer): string {
   const kernel = kernelPackage('generic');
-  const parts = [initramfsInit, bootScript, JSON.stringify(files(kernel.version, server)), 'v1'];
+  const parts = [initramfsInit, bootScript, JSON.stringify(files(kernel.version, server)), 'v2'];
   const recipe = [...parts, onDisk.join(), inInitramfs.join(), JSON.stringify(server)].join('\0');
   const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
   const path = join(cache, `old-server-${key}.raw`);
@@ -140,6 +157,11 @@ function build(work: string, server: OldServer, kernel: KernelPackage): void {
     run('mkfs.xfs', '-q', '-m', `uuid=${ROOT_UUID}`, '-p', join(work, 'proto'), image);
   }
   const disk = join(work, 'disk');
+  if (server.label === 'unified') {
+    makeDisk(disk, 'efi', image, { espBytes: UNIFIED_ESP_BYTES, rootPart: ROOT_PART });
+    installUnified(work, disk, kernel);
+    return;
+  }
   makeDisk(disk, server.label, image);
   const part = server.label === 'mbr' ? 'msdos1' : 'gpt2';
   const fileSystem = { ext4: 'ext2', xfs: 'xfs', btrfs: 'btrfs' }[server.fileSystem];
@@ -149,6 +171,33 @@ function build(work: string, server: OldServer, kernel: KernelPackage): void {
   };
   if (server.label === 'efi') installEfiGrub(work, disk, grub, 'acme/grubx64.efi');
   else installGrub(work, disk, grub);
+}
+
+/** As ukify does it: the parts are added to a program of systemd's that starts them. */
+function installUnified(work: string, disk: string, kernel: KernelPackage): void {
+  const loaders = join(unpackedPackage('systemd-boot-efi'), 'usr/lib/systemd/boot/efi');
+  const [image, words, menu] = ['unified.efi', 'words', 'loader.conf'].map((name) =>
+    join(work, name),
+  );
+  writeFileSync(words!, `root=PARTUUID=${ROOT_PART} ro quiet`);
+  writeFileSync(menu!, 'timeout 0\n');
+  const initrd = join(work, 'initrd');
+  writeFileSync(initrd, initramfs(join(work, 'initramfs'), kernel));
+  const sections = {
+    '.cmdline': [words!, '0x30000'],
+    '.linux': [kernel.image, '0x2000000'],
+    '.initrd': [initrd, '0x3000000'],
+  };
+  const added = Object.entries(sections).flatMap(([name, [path, at]]) => [
+    ...['--add-section', `${name}=${path}`, '--change-section-vma', `${name}=${at}`],
+  ]);
+  run('objcopy', ...added, join(loaders, 'linuxx64.efi.stub'), image!);
+  const files = {
+    'EFI/systemd/systemd-bootx64.efi': join(loaders, 'systemd-bootx64.efi'),
+    [`EFI/Linux/old-${kernel.version}.efi`]: image!,
+    'loader/loader.conf': menu!,
+  };
+  placeEsp(work, disk, files, UNIFIED_ESP_BYTES);
 }
 
 function layOut(root: string, server: OldServer, kernel: KernelPackage): void {
@@ -168,6 +217,11 @@ function layOut(root: string, server: OldServer, kernel: KernelPackage): void {
   for (const name of ['init', 'getty']) symlinkSync('/bin/busybox', join(root, 'sbin', name));
   modulesInto(join(root, 'lib/modules'), kernel, onDisk);
   copyFileSync(kernel.image, join(root, `boot/vmlinuz-${kernel.version}`));
+  if (server.label === 'unified') {
+    mkdirSync(join(root, 'efi'));
+    rmSync(join(root, `boot/vmlinuz-${kernel.version}`));
+    return;
+  }
   const made = initramfs(join(root, '..', 'initramfs'), kernel);
   writeFileSync(join(root, `boot/initrd.img-${kernel.version}`), made);
 }
@@ -196,8 +250,12 @@ function modulesInto(folder: string, kernel: KernelPackage, names: readonly stri
 function initramfs(work: string, kernel: KernelPackage): Buffer {
   modulesInto(join(work, 'lib/modules'), kernel, inInitramfs);
   const kmod = join(unpackedPackage('kmod'), 'bin/kmod');
-  const told = execFileSync('ldd', [kmod], { encoding: 'utf8' });
-  const libraries = [...told.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map((match) => match[1]!);
+  // Busybox knows no PARTUUID.
+  const blkid = '/sbin/blkid';
+  const told = execFileSync('ldd', [kmod, blkid], { encoding: 'utf8' });
+  const libraries = [
+    ...new Set([...told.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map((match) => match[1]!)),
+  ];
   const file = (path: string, content: Buffer | string, mode = 0o100755): ArchiveEntry => ({
     ...{ path, mode, content: Buffer.from(content) },
   });
@@ -214,6 +272,7 @@ function initramfs(work: string, kernel: KernelPackage): Buffer {
     file('conf/modules', '', 0o100644),
     file('bin/busybox', readFileSync('/bin/busybox')),
     file('sbin/kmod', readFileSync(kmod)),
+    file('sbin/blkid', readFileSync(blkid)),
     link('sbin/modprobe', 'kmod'),
     ...tools.map((name) => link(`bin/${name}`, 'busybox')),
     ...libraries.map((path) => file(path.replace(/^\/(?:usr\/)?/, 'usr/'), readFileSync(path))),

@@ -141,6 +141,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 const root: Device = {
   ...{ name: 'vda1', sizeBytes: 2 ** 30, partition: 1, volume: 0, mapped: '' },
   content: { type: 'ext4', uuid: 'aaaa-root', label: '' },
+  ...{ partUuid: 'p-1', partLabel: '' },
 };
 const disks: Disks = { devices: [root], volumes: ['/dev/sda'] };
 const drill: PrepareWish = {
@@ -367,16 +368,6 @@ describe('a root file system', () => {
     server();
     tree.put('/etc/netplan/1.yaml', `eth0:\n  macaddress: x\n${'#'.repeat(70_000)}`);
     expect(texts(await fixed(), 'changed').join()).not.toContain('a card of any name');
-  });
-
-  it('of SELinux is told that what was added has no label', async () => {
-    server();
-    tree.put('/etc/selinux/config', 'SELINUX=permissive\n');
-    expect(texts(await fixed(), 'warning').join()).not.toContain('enforcing');
-    server();
-    tree.put('/etc/selinux/config', '# how\nSELINUX=enforcing\n');
-    expect(texts(await fixed(), 'warning').join()).toContain('network: enforcing: if the network');
-    expect(texts(await fixed(), 'warning').join()).not.toContain('enforcing');
   });
 
   it('that is nearly empty is prepared as far as it goes', async () => {

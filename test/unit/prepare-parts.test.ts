@@ -110,6 +110,7 @@ describe('answers of the virtual machine', () => {
   it('about two roots and no word of a boot loader are an error that names them', async () => {
     const files: Record<string, string> = { 'etc/passwd': 'x', 'etc/fstab': 'x' };
     const fake = {
+      list: async () => [],
       mount: async () => undefined,
       unmount: async () => undefined,
       stat: async (path: string) => {
@@ -125,6 +126,7 @@ describe('answers of the virtual machine', () => {
     const device = (name: string, uuid: string) => ({
       ...{ name, sizeBytes: 1, partition: 1, volume: 0, mapped: '' },
       content: { type: 'ext4' as const, uuid, label: '' },
+      ...{ partUuid: '', partLabel: '' },
     });
     const disks = { volumes: ['a'], devices: [device('vda1', 'u1'), device('vda2', 'u2')] };
     await expect(findRoot(fake, disks)).rejects.toMatchObject({

@@ -13,10 +13,11 @@ const device = (
   partition: number,
   type: Device['content']['type'],
   uuid: string,
-  more: { label?: string; mapped?: string } = {},
+  more: { label?: string; mapped?: string; partUuid?: string } = {},
 ): Device => ({
   ...{ name, volume, partition, sizeBytes: 2 ** 30, mapped: more.mapped ?? '' },
   content: { type, uuid, label: more.label ?? '' },
+  ...{ partUuid: more.partUuid ?? '', partLabel: '' },
 });
 const root = device('vda2', 0, 2, 'ext4', 'aaaa-root', { label: 'system' });
 const disks: Disks = {
@@ -316,8 +317,14 @@ describe('the network', () => {
 
   it("is cloud-init's own where cloud-init is there", () => {
     const files = { '/etc/netplan/50-cloud-init.yaml': '    ens3:\n      macaddress: x\n' };
-    expect(plan(files, true).changes).toEqual([]);
-    expect(plan(files, false).changes).toHaveLength(1);
+    // What it has written is not touched; a fallback stands beside it.
+    expect(plan(files, true).changes).toMatchObject([{ kind: 'write' }]);
+    expect(plan(files, true).notes[0]!.text).toMatch(/left to it/);
+    const bound = {
+      '/etc/sysconfig/network-scripts/ifcfg-a': '# Created by cloud-init\nHWADDR=x\n',
+    };
+    expect(plan(bound, true).changes).toMatchObject([{ kind: 'write' }]);
+    expect(plan(bound, false).changes).toMatchObject([{ kind: 'write' }, { kind: 'replace' }]);
   });
 
   it('that is not there is told', () => {

@@ -101,7 +101,7 @@ export const doctorCatalogue = {
   'esp-missing': entry('blocks-boot', 'UEFI needs an EFI system partition on a replicated disk.'),
   'fallback-loader-missing': entry(
     'blocks-boot',
-    'The boot entry stays in the firmware here: grub-install --removable (or --force-extra-removable).',
+    'Boot preparation copies it there; for good: grub-install --removable (or --force-extra-removable).',
   ),
   'fallback-loader-unknown': entry('may-block', 'Mount the ESP and look again: is EFI/BOOT there?'),
   'secure-boot': entry('advice', 'Use a target without it, or with the same keys enrolled.'),
@@ -112,7 +112,7 @@ export const doctorCatalogue = {
   ),
   'root-name': entry(
     'blocks-boot',
-    'The disk has another name elsewhere: use root=UUID=..., then update-grub or grubby.',
+    'Boot preparation writes UUID=...; for good: root=UUID=..., then update-grub or grubby.',
   ),
   'resume-name': entry('advice', 'The machine waits for it: use UUID=..., or noresume.'),
   'console-serial': entry(
@@ -121,14 +121,17 @@ export const doctorCatalogue = {
   ),
   // fstab
   'fstab-names': entry('fine'),
-  'fstab-device-name': entry('blocks-boot', 'The device has another name elsewhere: use UUID=...'),
+  'fstab-device-name': entry(
+    'blocks-boot',
+    'Boot preparation writes UUID=... of what it can tell; for good: do so here.',
+  ),
   'fstab-missing': entry(
     'may-block',
     'No such device is here now: correct the entry, or add nofail.',
   ),
   'fstab-left-behind': entry(
     'blocks-boot',
-    'The boot waits for it: replicate its disk, or add nofail.',
+    'Replicate its disk. Boot preparation adds nofail, and the machine boots without it.',
   ),
   'fstab-network': entry('may-block', 'Add nofail: the server may not be reachable from there.'),
   'fstab-type': entry('may-block', 'Add nofail, or see that its module and helper are installed.'),
@@ -138,11 +141,11 @@ export const doctorCatalogue = {
   'initramfs-unreadable': entry('may-block', 'Look by lsinitramfs or lsinitrd: virtio_blk, nvme?'),
   'driver-virtio': entry(
     'blocks-boot',
-    'Add it to /etc/initramfs-tools/modules (update-initramfs -u), or by dracut --add-drivers.',
+    'Boot preparation adds it; for good: initramfs-tools/modules, or dracut --add-drivers.',
   ),
   'driver-nvme': entry(
     'blocks-boot',
-    'Add it to /etc/initramfs-tools/modules (update-initramfs -u), or by dracut --add-drivers.',
+    'Boot preparation adds it; for good: initramfs-tools/modules, or dracut --add-drivers.',
   ),
   'driver-absent': entry(
     'blocks-boot',
@@ -166,11 +169,11 @@ export const doctorCatalogue = {
   'network-portable': entry('fine'),
   'network-mac': entry(
     'may-block',
-    'The address of the card changes: match by name or driver instead.',
+    'Boot preparation adds DHCP on any card; for good: match by name or driver.',
   ),
   'network-name': entry(
     'may-block',
-    'The interface has another name elsewhere: match "e*", use DHCP.',
+    'Boot preparation adds DHCP on any card; for good: match "e*".',
   ),
   'network-static': entry('advice', 'The address fits only a network with the same subnet.'),
   'network-unknown': entry('advice', 'No network configuration was found where it usually lies.'),

@@ -24,6 +24,7 @@ load() { [ -f /modules/$1 ] && while read -r file; do insmod /modules/$file 2>/d
 load base
 mkdir -p ${OWN_FOLDER}/bin
 cp /bin/busybox /serve ${OWN_FOLDER}
+cp -r /label ${OWN_FOLDER} 2>/dev/null
 ${OWN_FOLDER}/busybox --install -s ${OWN_FOLDER}/bin
 for try in 1 2 3 4 5 6 7 8 9 10; do
   for port in /sys/class/virtio-ports/*; do
@@ -101,6 +102,10 @@ do_link() { # TARGET|PATH
   mkdir -p "\${path%/*}/"
   ln -s "\${1%%|*}" "$path"
 }
+do_label() { # CONTEXT PATH
+  [ -x $own/label/chcon ] || fail "no chcon program in the appliance" || return 1
+  $own/label/loader --library-path $own/label $own/label/chcon -h "$1" "$2" >&2
+}
 do_remove() { rm -f "$1"; }
 receive() { # SIZE: what follows on the port, in memory
   printf 'ok 0\\n' >&3
@@ -169,7 +174,7 @@ answer_all() {
     b=\${a#* }; c=\${b#* }; d=\${c#* }
     case $verb in
       end) break;;
-      read|head|append) set -- "\${a%% *}" "$b";;
+      read|head|append|label) set -- "\${a%% *}" "$b";;
       write) set -- "\${a%% *}" "\${b%% *}" "$c";;
       mount) set -- "\${a%% *}" "\${b%% *}" "\${c%% *}" "$d";;
       *) set -- "$a";;

@@ -1,6 +1,6 @@
 /**
  * The appliance: a kernel and an initramfs that we make, in which disks are prepared (appliance-script.ts).
- * Busybox, the modules for disks and file systems, lvm where this machine has it. Made once for each recipe
+ * Busybox, the modules for disks and file systems, lvm and chcon where this machine has them. Made once for each recipe
  * under DATA/appliance and used by all jobs; an unfinished one never has the name.
  */
 import { createHash } from 'node:crypto';
@@ -33,10 +33,11 @@ const groups: Record<string, readonly string[]> = {
   vfat: ['nls_cp437', 'nls_iso8859_1', 'nls_ascii', 'nls_utf8', 'vfat'],
   lvm: ['dm_mod', 'dm_mirror', 'dm_snapshot', 'dm_thin_pool', 'dm_raid'],
 };
-const LVM_LIBRARIES = 'lvm';
+/** Programs of this machine that go along with their libraries, in folders of their own. */
+const packed = { lvm: 'lvm', chcon: 'label' } as const;
 const BUSYBOX_PLACES = ['/bin/busybox', '/usr/bin/busybox'];
 const SYSTEM_FOLDERS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
-const FORMAT = 'appliance 1';
+const FORMAT = 'appliance 2';
 
 /** One call at a time. `folder`: DATA/appliance. `kernel`: as for findKernel. ERR_APPLIANCE_KERNEL, ERR_APPLIANCE. */
 export async function openAppliance(
@@ -73,8 +74,8 @@ async function make(folder: string, work: string, place: string | undefined): Pr
   if (before !== null) return before;
   const made = join(work, 'made');
   await mkdir(made);
-  const lvm = lvmProgram();
-  const entries = [...(await ownEntries(lvm)), ...(await moduleEntries(kernel))];
+  const lvm = programOf('lvm');
+  const entries = [...(await ownEntries()), ...(await moduleEntries(kernel))];
   await writeFile(join(made, 'initramfs'), newcArchive(entries));
   await copyFile(kernel.imagePath, join(made, 'kernel'));
   const { release } = kernel;
@@ -95,7 +96,8 @@ const statKey = (path: string): string => {
 };
 
 function recipeOf(kernelKey: string): string {
-  const programs = [lvmProgram() ?? '', ...BUSYBOX_PLACES].filter((path) => existsSync(path));
+  const own = packedNames.map((name) => programOf(name) ?? '');
+  const programs = [...own, ...BUSYBOX_PLACES].filter((path) => existsSync(path));
   const parts = [FORMAT, kernelKey, initScript, serveScript, JSON.stringify(groups)];
   const text = [...parts, ...programs.map(statKey)].join('\0');
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
@@ -116,7 +118,7 @@ const file = (path: string, content: Buffer, mode = 0o100644): ArchiveEntry => (
   ...{ path, mode, content },
 });
 
-async function ownEntries(lvm: string | undefined): Promise<ArchiveEntry[]> {
+async function ownEntries(): Promise<ArchiveEntry[]> {
   const busybox = BUSYBOX_PLACES.find((path) => existsSync(path));
   if (busybox === undefined) throw failed('busybox is not installed here');
   const program = await readFile(busybox);
@@ -129,27 +131,31 @@ async function ownEntries(lvm: string | undefined): Promise<ArchiveEntry[]> {
     ...applets
       .filter((name) => name !== 'busybox')
       .map((name) => ({ path: `bin/${name}`, mode: 0o120777, content: Buffer.from('busybox') })),
-    ...(lvm === undefined ? [] : await lvmEntries(lvm)),
+    ...(await Promise.all(packedNames.map(packedEntries))).flat(),
   ];
 }
 
-/** Where this machine has LVM. */
-function lvmProgram(): string | undefined {
+const packedNames = Object.keys(packed) as (keyof typeof packed)[];
+
+/** Where this machine has it. */
+function programOf(name: keyof typeof packed): string | undefined {
   const folders = [...(process.env.PATH ?? '').split(':'), ...SYSTEM_FOLDERS];
-  return folders.map((folder) => join(folder, 'lvm')).find((path) => existsSync(path));
+  return folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
 }
 
-/** The program and the libraries that it names, in a folder of their own; their loader is called by name. */
-async function lvmEntries(lvm: string): Promise<ArchiveEntry[]> {
-  const told = await runProgram('ldd', [lvm]);
+/** The program and the libraries that it names; their loader is called by name. */
+async function packedEntries(name: keyof typeof packed): Promise<ArchiveEntry[]> {
+  const program = programOf(name);
+  if (program === undefined) return [];
+  const told = await runProgram('ldd', [program]);
   const libraries = [...told.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map((match) => match[1]!);
-  const all = [lvm, ...libraries].map(async (path) =>
-    file(`${LVM_LIBRARIES}/${lvmName(path)}`, await readFile(path), 0o100755),
+  const all = [program, ...libraries].map(async (path) =>
+    file(`${packed[name]}/${packedName(path)}`, await readFile(path), 0o100755),
   );
   return Promise.all(all);
 }
 
-const lvmName = (path: string): string =>
+const packedName = (path: string): string =>
   /\/ld-[^/]*$/.test(path) ? 'loader' : path.slice(path.lastIndexOf('/') + 1);
 
 /** Unpacked, and one list for each group in the order of loading. */

@@ -3,6 +3,7 @@
  * the disk's own files means. Names of the machine's hardware (sda2) are translated by the names under
  * which its volumes are replicated, or, where only one disk is there, by the number of the partition.
  */
+import { partitionName } from '../../model/partition-table.ts';
 import { type Content, contentOf } from './file-system.ts';
 
 export interface Device {
@@ -16,13 +17,19 @@ export interface Device {
   /** Of device mapper: "vg0-root"; else ''. */
   readonly mapped: string;
   readonly content: Content;
+  /** Of a partition, as in PARTUUID= and PARTLABEL=; '' where they cannot be told. */
+  readonly partUuid: string;
+  readonly partLabel: string;
 }
+
+/** What the machine itself tells. */
+export type BareDevice = Pick<Device, 'name' | 'sizeBytes' | 'partition' | 'volume' | 'mapped'>;
 
 const MAX_DEVICES = 512;
 const line = /^([a-z0-9-]{1,32})\|(\d{1,15})\|(\d{1,4})\|([a-z0-9-]{1,32})\|([^|]*)\|([^|]*)$/;
 
 /** What the machine tells of its devices, without their contents. Lines of no sense are passed over. */
-export function parseDevices(text: string): Omit<Device, 'content'>[] {
+export function parseDevices(text: string): BareDevice[] {
   const rows = text.split('\n').flatMap((each) => {
     const found = line.exec(each);
     return found === null ? [] : [found as unknown as string[]];
@@ -44,10 +51,20 @@ export function parseDevices(text: string): Omit<Device, 'content'>[] {
     }));
 }
 
-export const withContent = (device: Omit<Device, 'content'>, head: Uint8Array): Device => ({
-  ...device,
-  content: contentOf(head),
-});
+/** `heads`: the first bytes of each, in the same order. */
+export function withContents(
+  devices: readonly BareDevice[],
+  heads: readonly Uint8Array[],
+): Device[] {
+  return devices.map((device, index) => {
+    const { volume, partition } = device;
+    const isDisk = (each: BareDevice) => each.volume === volume && each.partition === 0;
+    const disk = volume === null || partition === 0 ? -1 : devices.findIndex(isDisk);
+    const name = disk === -1 ? null : partitionName(heads[disk]!, partition);
+    const { uuid: partUuid, label: partLabel } = name ?? { uuid: '', label: '' };
+    return { ...device, content: contentOf(heads[index]!), partUuid, partLabel };
+  });
+}
 
 export interface Disks {
   readonly devices: readonly Device[];
@@ -65,7 +82,7 @@ export const isHardwareSpec = (spec: string): boolean =>
 
 /**
  * The device that `spec` of an fstab or a kernel's command line means. Undefined: none that is here. Null:
- * it cannot be told (PARTUUID and PARTLABEL travel with the disk and are not looked up).
+ * it cannot be told. PARTUUID and PARTLABEL travel with the partition table.
  */
 export function deviceOfSpec(spec: string, disks: Disks): Device | undefined | null {
   const { devices } = disks;
@@ -77,11 +94,21 @@ export function deviceOfSpec(spec: string, disks: Disks): Device | undefined | n
     return devices.find(({ content }) => content.uuid.toLowerCase() === value.toLowerCase());
   }
   if (tag === 'LABEL') return devices.find(({ content }) => content.label === value);
+  if (tag === 'PARTUUID' || tag === 'PARTLABEL') return deviceOfPart(tag, value, devices);
   if (tag !== undefined) return null;
   const found = hardware.exec(spec);
   if (found !== null) return deviceOfName(found[1]!, Number(found[2] ?? 0), disks);
   if (/^\/dev\/disk\/by-(?:path|id)\//.test(spec)) return deviceOfPath(spec, disks);
   return spec.startsWith('/dev/') ? mappedDevice(spec.slice(5), devices) : null;
+}
+
+/** Where no table could be read, or the value says more (PARTNROFF), nobody knows. */
+function deviceOfPart(tag: 'PARTUUID' | 'PARTLABEL', value: string, devices: readonly Device[]) {
+  const areKnown = devices.some(({ partUuid }) => partUuid !== '');
+  if (!areKnown || value.includes('/')) return null;
+  return tag === 'PARTLABEL'
+    ? devices.find(({ partLabel }) => partLabel !== '' && partLabel === value)
+    : devices.find(({ partUuid }) => partUuid !== '' && partUuid === value.toLowerCase());
 }
 
 function deviceOfName(disk: string, partition: number, { devices, volumes }: Disks) {

@@ -27,4 +27,6 @@ export interface DiskTree {
   copy(from: string, to: string): Promise<void>;
   move(from: string, to: string): Promise<void>;
   link(target: string, path: string): Promise<void>;
+  /** An SELinux context, of a link its own. */
+  label(context: string, path: string): Promise<void>;
 }

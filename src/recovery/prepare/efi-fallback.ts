@@ -10,6 +10,7 @@ import { attempt } from './tree-text.ts';
 
 const places = ['/boot/efi', '/efi', '/boot'];
 const MAX_LOADER_BYTES = 16 * MIB;
+const MAX_UNIFIED_BYTES = 256 * MIB;
 const MAX_VENDORS = 32;
 const MAX_COMPANIONS = 16;
 const ABOUT = 'boot-loader';
@@ -18,7 +19,7 @@ const ABOUT = 'boot-loader';
 const machines = [
   { fallback: 'BOOTX64.EFI', loaders: ['shimx64.efi', 'grubx64.efi', 'systemd-bootx64.efi'] },
   { fallback: 'BOOTAA64.EFI', loaders: ['shimaa64.efi', 'grubaa64.efi', 'systemd-bootaa64.efi'] },
-];
+] as const;
 /** SUSE names no machine. */
 const plainLoaders = ['shim.efi', 'grub.efi'];
 /** What shim starts lies beside it. */
@@ -30,7 +31,7 @@ export async function fixEfiFallback(tree: DiskTree, notes: Notes): Promise<void
     if (vendors.length === 0) continue;
     const names = vendors
       .map(({ name }) => name)
-      .filter((name) => !/^(?:boot|microsoft)$/i.test(name));
+      .filter((name) => !/^(?:boot|microsoft|linux)$/i.test(name));
     await fixPartition(tree, notes, `${place}/EFI`, names.slice(0, MAX_VENDORS));
     return;
   }
@@ -68,7 +69,26 @@ async function fixPartition(
     });
     return;
   }
+  if (await putUnified(tree, notes, folder)) return;
   notes.add('warning', ABOUT, folder, 'no boot loader that a firmware without entries would start');
+}
+
+/** Without any menu firmware starts a unified image itself: the newest one. */
+async function putUnified(tree: DiskTree, notes: Notes, folder: string): Promise<boolean> {
+  const files = (await tree.list(`${folder}/Linux`)).filter(
+    ({ kind, name }) => kind === 'f' && /\.efi$/i.test(name),
+  );
+  const { compare } = new Intl.Collator('en', { numeric: true });
+  const newest = files.map(({ name }) => name).sort((a, b) => compare(b, a))[0];
+  if (newest === undefined) return false;
+  const [{ fallback }] = machines;
+  await attempt(notes, ABOUT, `${folder}/BOOT/${fallback}`, async () => {
+    const image = await tree.read(`${folder}/Linux/${newest}`, MAX_UNIFIED_BYTES);
+    await tree.write(`${folder}/BOOT/${fallback}`, image);
+    const text = `a copy of Linux/${newest}, for a firmware without entries`;
+    notes.add('changed', ABOUT, `${folder}/BOOT/${fallback}`, text);
+  });
+  return true;
 }
 
 interface Found {

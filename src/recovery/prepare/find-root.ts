@@ -6,6 +6,7 @@
 import { plain } from '../plain-text.ts';
 import { type Device, type Disks, deviceOfSpec } from './devices.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
+import { parseEntry } from './loader-entries.ts';
 
 export interface Root {
   readonly device: Device;
@@ -106,10 +107,27 @@ async function lookAt(guest: Guest, device: Device, options: string): Promise<Se
       const one = text === null ? null : toldByGrub(text);
       if (one !== null) told.push(one);
     }
+    told.push(...(await toldByEntries(guest)));
     return { told, system: await systemIn(guest) };
   } finally {
     await guest.unmount(LOOK);
   }
+}
+
+/** The newest entry of each folder: it is the one that is booted, where nobody has chosen another. */
+async function toldByEntries(guest: Guest): Promise<Told[]> {
+  const told: Told[] = [];
+  for (const folder of ['boot/loader/entries', 'loader/entries']) {
+    const entries = (await guest.list(`${LOOK}/${folder}`)).filter(
+      ({ kind, name }) => kind === 'f' && name.endsWith('.conf') && !name.includes('rescue'),
+    );
+    const { compare } = new Intl.Collator('en', { numeric: true });
+    const newest = entries.map(({ name }) => name).sort((a, b) => compare(b, a))[0];
+    const text = newest === undefined ? null : await textOf(guest, `${LOOK}/${folder}/${newest}`);
+    const one = text === null ? null : toldByGrub(`linux x ${parseEntry(text).options}`);
+    if (one !== null) told.push(one);
+  }
+  return told;
 }
 
 /** Two file systems of one UUID (a copy beside its source) are no reason not to look. */

@@ -14,7 +14,7 @@ import {
   planNetwork,
 } from './network.ts';
 import type { Notes } from './report.ts';
-import { attempt, filesIn, ORIGINAL, readText, rewrite } from './tree-text.ts';
+import { attempt, entryFolders, filesIn, ORIGINAL, readText, rewrite } from './tree-text.ts';
 
 export async function fixFstab(
   tree: DiskTree,
@@ -43,7 +43,6 @@ const fixedLoaders: readonly (readonly [LoaderKind, string])[] = [
   ['extlinux', '/boot/extlinux/extlinux.conf'],
   ['extlinux', '/boot/syslinux/syslinux.cfg'],
 ];
-const entryFolders = ['/boot/loader/entries', '/boot/efi/loader/entries', '/efi/loader/entries'];
 const EFI_VENDORS = '/boot/efi/EFI';
 const MAX_VENDORS = 32;
 
@@ -101,19 +100,8 @@ export async function fixNetwork(tree: DiskTree, notes: Notes): Promise<void> {
   }
 }
 
-/** What is written where no SELinux runs has none of its labels, which programs that it confines may need. */
-export async function tellLabels(tree: DiskTree, notes: Notes): Promise<void> {
-  const path = '/etc/selinux/config';
-  const isEnforcing = /^\s*SELINUX\s*=\s*enforcing/m.test((await readText(tree, path)) ?? '');
-  const isAdded = notes.all.some(({ kind, about }) => kind === 'changed' && about === 'network');
-  if (!isEnforcing || !isAdded) return;
-  const text =
-    'enforcing: if the network does not come up, restorecon -R /etc, or boot with enforcing=0';
-  notes.add('warning', 'network', path, text);
-}
-
 const UNIT = 'understudy-agent.service';
-const OWN_UNIT = `/etc/systemd/system/${UNIT}`;
+export const OWN_UNIT = `/etc/systemd/system/${UNIT}`;
 const unitFolders = [
   '/usr/local/lib/systemd/system',
   '/usr/lib/systemd/system',
@@ -143,7 +131,7 @@ export async function switchAgentOff(tree: DiskTree, notes: Notes): Promise<void
   });
 }
 
-const MARKER = '/etc/understudy/recovered.json';
+export const MARKER = '/etc/understudy/recovered.json';
 
 /** Tells the machine itself, and who logs in, what it is a clone of. */
 export async function markRecovered(

@@ -5,11 +5,13 @@
  */
 import { MIB } from '../../base/units.ts';
 import type { DiskTree } from './disk-tree.ts';
+import { fixUnified, unifiedImages } from './fix-unified.ts';
 import { appendedArchive, indexFiles, type Kernel, lackOf } from './initramfs-archive.ts';
 import { InitramfsError, readInitramfs } from './initramfs-files.ts';
 import { parseBuiltIn, parseDependencies } from './kernel-modules.ts';
+import { initramfsOf, isEntryToken, parseEntry } from './loader-entries.ts';
 import type { Notes } from './report.ts';
-import { attempt, ORIGINAL, readText } from './tree-text.ts';
+import { attempt, entryFolders, filesIn, ORIGINAL, readText } from './tree-text.ts';
 
 const MAX_KERNELS = 8;
 const MAX_FOLDERS = 256;
@@ -17,6 +19,7 @@ const MAX_IMAGE_BYTES = 256 * MIB;
 const MAX_LIST_BYTES = 16 * MIB;
 const MAX_MODULE_BYTES = 64 * MIB;
 const SPARE_BYTES = MIB;
+const MAX_TOKENS = 16;
 const ABOUT = 'initramfs';
 
 /** Where an initramfs lies, by distribution. */
@@ -62,16 +65,37 @@ async function fixKernel(
   release: string,
   rootType: string,
 ): Promise<readonly string[]> {
-  const path = await imageOf(tree, release);
-  if (path === null) {
-    notes.add('warning', ABOUT, '', `no initramfs for ${release}`);
-    return [];
-  }
+  const images = await imagesOf(tree, notes, release, rootType);
   let added: readonly string[] = [];
-  await attempt(notes, ABOUT, path, async () => {
-    added = await fixImage(tree, notes, await kernelOf(tree, release), path, rootType);
-  });
+  for (const path of images) {
+    await attempt(notes, ABOUT, path, async () => {
+      added = await fixImage(tree, notes, await kernelOf(tree, release), path, rootType);
+    });
+  }
   return added;
+}
+
+/** What a boot of that kernel may begin with: an initramfs, or one that was in a unified image. */
+async function imagesOf(
+  tree: DiskTree,
+  notes: Notes,
+  release: string,
+  rootType: string,
+): Promise<string[]> {
+  const images: string[] = [];
+  const own = await imageOf(tree, release);
+  if (own !== null) images.push(own);
+  const unified = await unifiedImages(tree, release);
+  for (const each of unified) {
+    await attempt(notes, ABOUT, each.path, async () => {
+      const path = await fixUnified(tree, notes, await kernelOf(tree, release), each, rootType);
+      if (path !== null && !images.includes(path)) images.push(path);
+    });
+  }
+  if (own === null && unified.length === 0) {
+    notes.add('warning', ABOUT, '', `no initramfs for ${release}`);
+  }
+  return images;
 }
 
 async function kernelOf(tree: DiskTree, release: string): Promise<Kernel> {
@@ -86,10 +110,28 @@ async function kernelOf(tree: DiskTree, release: string): Promise<Kernel> {
 }
 
 async function imageOf(tree: DiskTree, release: string): Promise<string | null> {
-  for (const path of imagePaths(release)) {
+  for (const path of [...imagePaths(release), ...(await entryPaths(tree, release))]) {
     if ((await tree.stat(path)).kind === 'f') return path;
   }
   return null;
+}
+
+/** What loader entries name, and where kernel-install puts it. */
+async function entryPaths(tree: DiskTree, release: string): Promise<string[]> {
+  const paths: string[] = [];
+  for (const folder of entryFolders) {
+    for (const path of await filesIn(tree, folder)) {
+      const text = path.endsWith('.conf') ? await readText(tree, path) : null;
+      if (text !== null) paths.push(...initramfsOf(parseEntry(text), folder, release));
+    }
+    const place = folder.replace('/loader/entries', '');
+    const tokens = (await tree.list(place)).filter(
+      ({ kind, name }) => kind === 'd' && isEntryToken(name),
+    );
+    for (const { name } of tokens.slice(0, MAX_TOKENS))
+      paths.push(`${place}/${name}/${release}/initrd`);
+  }
+  return paths;
 }
 
 async function fixImage(
@@ -153,7 +195,7 @@ async function indexesOf(tree: DiskTree, release: string): Promise<Map<string, B
 
 const TOOLS_LIST = '/etc/initramfs-tools/modules';
 const DRACUT_FOLDER = '/etc/dracut.conf.d';
-const DRACUT_FILE = `${DRACUT_FOLDER}/90-understudy.conf`;
+export const DRACUT_FILE = `${DRACUT_FOLDER}/90-understudy.conf`;
 
 /** The next initramfs that the machine makes has them as well. */
 async function keepForNext(tree: DiskTree, notes: Notes, names: readonly string[]): Promise<void> {

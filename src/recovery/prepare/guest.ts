@@ -259,6 +259,10 @@ export class Guest implements DiskTree {
     await this.talk.ask(`move ${from}|${to}`, MAX_TEXT_BYTES);
   }
 
+  async label(context: string, path: string): Promise<void> {
+    await this.talk.ask(`label ${context} ${path}`, MAX_TEXT_BYTES);
+  }
+
   async link(target: string, path: string): Promise<void> {
     await this.talk.ask(`link ${target}|${path}`, MAX_TEXT_BYTES);
   }

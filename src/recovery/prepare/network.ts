@@ -1,8 +1,10 @@
 /**
  * A network configuration that works on another card: where files are bound to a card's address or name, a
  * fallback is added by which any card that nothing else is meant for asks for an address by DHCP. The files
- * that are there stay, but for rules that give names to cards by their addresses, which are put aside, and
- * HWADDR of ifcfg files. What cloud-init writes it writes anew, and is left alone. Pure.
+ * are there stay, but for rules that give names to cards by their addresses, which are put aside, and
+ * HWADDR of ifcfg files. What cloud-init has written is left alone: in a cloud it is written anew; elsewhere
+ * it may not be, and the fallback beside it works. Wicked knows no card of any name: it gets a file for each
+ * name that a first card has on QEMU and EC2. Pure.
  */
 import type { Note } from './report.ts';
 
@@ -69,6 +71,10 @@ ONBOOT=yes
 AUTOCONNECT_PRIORITY=-100
 MULTI_CONNECT=3
 `,
+  wicked: `${MARK}
+BOOTPROTO='dhcp'
+STARTMODE='hotplug'
+`,
   ifupdown: `
 ${MARK}
 auto /e*/1=understudy
@@ -84,11 +90,18 @@ const fallbacks = {
   },
   networkd: {
     path: /^\/etc\/systemd\/network\/.*\.network$/,
-    bound: /MACAddress\s*=|^\s*Name\s*=\s*(?:en|eth|ib)[a-z0-9]*\d[a-z0-9]*\s*$/im,
+    // Names without a pattern, but those of cards that are none.
+    bound:
+      /MACAddress\s*=|^\s*Name\s*=\s*(?!lo\b|br|bond|team|vlan|wl|wg|tun|tap|veth|dummy)[^*?[\]!\n]+$/im,
   },
   manager: {
     path: /^\/etc\/NetworkManager\/system-connections\//,
     bound: /^\s*(?:mac-address|interface-name)\s*=/im,
+  },
+  wicked: {
+    path: /^\/etc\/sysconfig\/network\/ifcfg-(?!lo$)[^/]+$/,
+    // Each is for the card that its name tells.
+    bound: /^/,
   },
   ifcfg: {
     path: /^\/etc\/sysconfig\/network-scripts\/ifcfg-(?!lo$)[^/]+$/,
@@ -96,6 +109,13 @@ const fallbacks = {
   },
 } as const;
 const kinds = ['netplan', 'networkd', 'manager', 'ifcfg'] as const;
+/** With predictable names: cards behind up to eight disks of QEMU; EC2's. Without: the first. */
+const wickedNames = ['eth0', 'ens5', ...[2, 3, 4, 5, 6, 7, 8, 9, 10].map((slot) => `enp0s${slot}`)];
+const wickedPath = (name: string): string => `/etc/sysconfig/network/ifcfg-${name}`;
+/** What a plan may add. */
+export const addedNetworkFiles: readonly string[] = [
+  ...[...Object.values(ownPaths), ...wickedNames.map(wickedPath)],
+];
 const INTERFACES = '/etc/network/interfaces';
 const isInterfaces = (path: string) => path === INTERFACES || path.startsWith(`${INTERFACES}.d/`);
 const boundInterfaces = new RegExp(
@@ -111,11 +131,18 @@ export function planNetwork(files: readonly NetworkFile[], hasCloudInit: boolean
   if (own.length < files.length) notes.push(note('found', '', 'made by cloud-init: left to it'));
   for (const kind of kinds) {
     const { path, bound } = fallbacks[kind];
-    const isDue = own.some((each) => path.test(each.path) && bound.test(each.text));
+    const isDue = files.some((each) => path.test(each.path) && bound.test(each.text));
     if (!isDue || files.some((each) => each.path === ownPaths[kind])) continue;
     const mode = kind === 'ifcfg' || kind === 'networkd' ? 0o644 : 0o600;
     changes.push({ kind: 'write', path: ownPaths[kind], text: texts[kind], mode });
     notes.push(note('changed', ownPaths[kind], 'a fallback: DHCP on a card of any name'));
+  }
+  changes.push(...wickedFallbacks(files));
+  if (changes.some(({ path }) => fallbacks.wicked.path.test(path))) {
+    const text = 'a fallback: DHCP on a first card, by the names that it has on QEMU and EC2';
+    for (const { path } of changes.filter((each) => fallbacks.wicked.path.test(each.path))) {
+      notes.push(note('changed', path, text));
+    }
   }
   for (const file of own) {
     const change = changeOfFile(file, own);
@@ -126,6 +153,16 @@ export function planNetwork(files: readonly NetworkFile[], hasCloudInit: boolean
   if (files.length === 0)
     notes.push(note('warning', '', 'no configuration of a network was found'));
   return { changes, notes };
+}
+
+/** None where one of them is there: it was added before, or is the machine's own and fits. */
+function wickedFallbacks(files: readonly NetworkFile[]): NetworkChange[] {
+  const isThere = (wanted: string) => files.some(({ path }) => path === wanted);
+  if (!files.some(({ path }) => fallbacks.wicked.path.test(path))) return [];
+  return wickedNames
+    .map(wickedPath)
+    .filter((path) => !isThere(path))
+    .map((path) => ({ kind: 'write', path, text: texts.wicked, mode: 0o644 }));
 }
 
 const note = (kind: Note['kind'], path: string, text: string): Note => ({
@@ -163,10 +200,13 @@ export const networkFolders: readonly string[] = [
   '/etc/netplan',
   '/etc/systemd/network',
   '/etc/NetworkManager/system-connections',
+  '/etc/sysconfig/network',
   '/etc/sysconfig/network-scripts',
   '/etc/network/interfaces.d',
   '/etc/udev/rules.d',
 ];
 export const networkFiles: readonly string[] = [INTERFACES];
 export const isNetworkFile = (path: string): boolean =>
-  kinds.some((kind) => fallbacks[kind].path.test(path)) || isInterfaces(path) || rules.test(path);
+  Object.values(fallbacks).some((each) => each.path.test(path)) ||
+  isInterfaces(path) ||
+  rules.test(path);

@@ -3,8 +3,9 @@
  * files in an overlay. All decisions are made here, out of the disk's reach; a virtual machine without a
  * network reads and writes for us (guest.ts). Done twice it changes nothing the second time.
  */
+import { dirname } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { type Device, type Disks, deviceOfSpec, parseDevices, withContent } from './devices.ts';
+import { type Device, type Disks, deviceOfSpec, parseDevices, withContents } from './devices.ts';
 import type { DiskTree } from './disk-tree.ts';
 import { fixEfiFallback } from './efi-fallback.ts';
 import { CONTENT_BYTES } from './file-system.ts';
@@ -13,13 +14,17 @@ import {
   fixFstab,
   fixLoaders,
   fixNetwork,
+  MARKER,
   markRecovered,
+  OWN_UNIT,
   switchAgentOff,
-  tellLabels,
 } from './fix-files.ts';
-import { fixInitramfs } from './fix-initramfs.ts';
+import { DRACUT_FILE, fixInitramfs } from './fix-initramfs.ts';
 import { parseFstab } from './fstab.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
+import { labelAdded } from './labels.ts';
+import { addedNetworkFiles } from './network.ts';
+import { giveNvmePatience, NVME_RULES } from './nvme-patience.ts';
 import { Notes, type PrepareReport } from './report.ts';
 import { readText } from './tree-text.ts';
 
@@ -81,11 +86,10 @@ async function openDisks(guest: Guest, wish: PrepareWish, notes: Notes): Promise
 }
 
 async function readDevices(guest: Guest): Promise<Device[]> {
-  const devices: Device[] = [];
-  for (const device of parseDevices(await guest.devices())) {
-    devices.push(withContent(device, await guest.head(`/dev/${device.name}`, CONTENT_BYTES)));
-  }
-  return devices;
+  const devices = parseDevices(await guest.devices());
+  const heads: Buffer[] = [];
+  for (const { name } of devices) heads.push(await guest.head(`/dev/${name}`, CONTENT_BYTES));
+  return withContents(devices, heads);
 }
 
 async function prepareRoot(
@@ -117,6 +121,11 @@ async function prepareRoot(
   });
 }
 
+/** What is added: all else is written over in place. */
+const ownFiles: readonly string[] = [
+  ...[...addedNetworkFiles, NVME_RULES, DRACUT_FILE, MARKER, OWN_UNIT],
+];
+
 /** All that is changed in a root file system; apart from the machine, so that tests need none. */
 export async function fixTree(
   tree: DiskTree,
@@ -130,9 +139,14 @@ export async function fixTree(
   await fixLoaders(tree, notes, disks, root);
   await fixEfiFallback(tree, notes);
   await fixNetwork(tree, notes);
-  await tellLabels(tree, notes);
+  await giveNvmePatience(tree, notes);
   if (wish.agent === 'off') await switchAgentOff(tree, notes);
   await markRecovered(tree, notes, wish.about);
+  const changed = new Set(notes.all.flatMap(({ kind, path }) => (kind === 'changed' ? path : [])));
+  await labelAdded(tree, notes, [
+    ...ownFiles.filter((path) => changed.has(path)),
+    ...(changed.has(MARKER) ? [dirname(MARKER)] : []),
+  ]);
 }
 
 /** What holds the boot loader, kernels and modules, where it is not the root. */
@@ -140,6 +154,8 @@ const morePlaces = ['/usr', '/boot', '/boot/efi', '/efi'];
 
 async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void> {
   const entries = parseFstab((await readText(guest, '/etc/fstab')) ?? '');
+  const isTold = entries.some(({ target, type }) => morePlaces.includes(target) && type === 'vfat');
+  if (!isTold) await mountUntold(guest, disks, notes);
   for (const place of morePlaces) {
     const entry = entries.find(({ target }) => target === place);
     if (entry === undefined) continue;
@@ -160,7 +176,25 @@ async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void
   }
 }
 
-/** Named by what is not looked up (PARTUUID): there is one alone that it can be. */
+/** systemd mounts an EFI system partition by its type alone, on /efi where that is there, else on /boot. */
+async function mountUntold(guest: Guest, disks: Disks, notes: Notes): Promise<void> {
+  const device = onlyEsp(disks);
+  if (device === undefined) return;
+  for (const place of ['/efi', '/boot/efi', '/boot']) {
+    const isFolder = (await guest.stat(place)).kind === 'd';
+    if (!isFolder || (await guest.list(place)).length > 0) continue;
+    await guest
+      .mount(`/dev/${device.name}`, 'vfat', mountOptions(device, 'rw', ''), place)
+      .then(() => notes.add('found', 'root', place, 'the EFI system partition, by its type'))
+      .catch((cause: unknown) => {
+        if (!(cause instanceof Refusal)) throw cause;
+        notes.add('failed', 'root', place, `cannot be mounted: ${cause.message}`);
+      });
+    return;
+  }
+}
+
+/** Where its name cannot be told: there is one alone that it can be. */
 function onlyEsp({ devices }: Disks): Device | undefined {
   const found = devices.filter(({ content }) => content.type === 'vfat');
   return found.length === 1 ? found[0] : undefined;

@@ -9,6 +9,11 @@ import type { Note, Notes } from './report.ts';
 
 export const ORIGINAL = '.understudy-original';
 
+/** Of the Boot Loader Specification. */
+export const entryFolders: readonly string[] = [
+  ...['/boot/loader/entries', '/boot/efi/loader/entries', '/efi/loader/entries'],
+];
+
 /** Null where it is not there, is no file, or is too large to be meant. */
 export async function readText(
   tree: DiskTree,

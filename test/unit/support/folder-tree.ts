@@ -25,6 +25,7 @@ export class FolderTree implements DiskTree {
   free = 2 ** 30;
   /** Paths to which nothing can be written. */
   readonly full = new Set<string>();
+  readonly labels = new Map<string, string>();
   /** Everything that was changed, in order. */
   readonly written: string[] = [];
 
@@ -95,6 +96,11 @@ export class FolderTree implements DiskTree {
     this.change(path);
     mkdirSync(dirname(this.at(path)), { recursive: true });
     symlinkSync(target, this.at(path));
+  }
+
+  async label(context: string, path: string): Promise<void> {
+    if (this.full.has(path)) throw new Refusal('Operation not supported');
+    this.labels.set(path, context);
   }
 
   private at(path: string): string {
