@@ -16,6 +16,7 @@ const ABOUT = 'unified-image';
 const MAX_IMAGE_BYTES = 256 * MIB;
 const SPARE_BYTES = MIB;
 const MAX_IMAGES = 8;
+const FIRST = 'default understudy-*';
 const places = ['/boot/efi', '/efi', '/boot'];
 
 export interface UnifiedPlace {
@@ -89,7 +90,10 @@ async function layBeside(
   const folder = `/understudy/${release}`;
   const entry = `${place}/loader/entries/understudy-${release}.conf`;
   const initramfs = `${place}${folder}/initrd`;
-  if ((await tree.stat(entry)).kind === 'f') return initramfs;
+  if ((await tree.stat(entry)).kind === 'f') {
+    await attempt(notes, ABOUT, entry, () => comeFirst(tree, `${place}/loader/loader.conf`));
+    return initramfs;
+  }
   const needed = image.kernel.length + image.initramfs.length + SPARE_BYTES;
   const free = await tree.freeBytes(place);
   if (free < needed) {
@@ -115,12 +119,10 @@ async function layBeside(
 
 async function comeFirst(tree: DiskTree, path: string): Promise<void> {
   const text = await readText(tree, path);
+  if (text?.split('\n').includes(FIRST)) return;
   const kept = (text ?? '')
     .split('\n')
     .filter((line) => line !== '' && !/^\s*default\s/.test(line));
   if (text !== null) await tree.copy(path, path + ORIGINAL);
-  await tree.write(
-    path,
-    Buffer.from(`${[...kept, 'default understudy-*'].join('\n')}\n`, 'latin1'),
-  );
+  await tree.write(path, Buffer.from(`${[...kept, FIRST].join('\n')}\n`, 'latin1'));
 }

@@ -20,7 +20,7 @@ import {
   switchAgentOff,
 } from './fix-files.ts';
 import { DRACUT_FILE, fixInitramfs } from './fix-initramfs.ts';
-import { parseFstab } from './fstab.ts';
+import { type FstabEntry, parseFstab } from './fstab.ts';
 import { type Guest, prepareFailed, Refusal } from './guest.ts';
 import { labelAdded } from './labels.ts';
 import { addedNetworkFiles } from './network.ts';
@@ -154,8 +154,6 @@ const morePlaces = ['/usr', '/boot', '/boot/efi', '/efi'];
 
 async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void> {
   const entries = parseFstab((await readText(guest, '/etc/fstab')) ?? '');
-  const isTold = entries.some(({ target, type }) => morePlaces.includes(target) && type === 'vfat');
-  if (!isTold) await mountUntold(guest, disks, notes);
   for (const place of morePlaces) {
     const entry = entries.find(({ target }) => target === place);
     if (entry === undefined) continue;
@@ -174,13 +172,21 @@ async function mountMore(guest: Guest, disks: Disks, notes: Notes): Promise<void
         notes.add('failed', 'root', place, `cannot be mounted: ${cause.message}`);
       });
   }
+  await mountUntold(guest, disks, entries, notes);
 }
 
 /** systemd mounts an EFI system partition by its type alone, on /efi where that is there, else on /boot. */
-async function mountUntold(guest: Guest, disks: Disks, notes: Notes): Promise<void> {
-  const device = onlyEsp(disks);
+async function mountUntold(
+  guest: Guest,
+  disks: Disks,
+  entries: readonly FstabEntry[],
+  notes: Notes,
+): Promise<void> {
+  const isTold = entries.some(({ target, type }) => morePlaces.includes(target) && type === 'vfat');
+  const device = isTold ? undefined : onlyEsp(disks);
   if (device === undefined) return;
   for (const place of ['/efi', '/boot/efi', '/boot']) {
+    if (entries.some(({ target }) => target === place)) continue;
     const isFolder = (await guest.stat(place)).kind === 'd';
     if (!isFolder || (await guest.list(place)).length > 0) continue;
     await guest
