@@ -187,7 +187,8 @@ export async function openRawDisk(path: string, kind: 'block' | 'file'): Promise
   const open = (mode: number) => call<number>(path, (end) => fs.open(path, mode, end));
   if (kind === 'file') {
     const fd = await open(O_RDWR);
-    const release = await claimFile(path).catch(async (cause: unknown) => {
+    // By what is open: the name may be another file's by now.
+    const release = await claimFile(`/proc/self/fd/${fd}`).catch(async (cause: unknown) => {
       await call(path, (end) => fs.close(fd, end));
       throw diskError(cause, path);
     });

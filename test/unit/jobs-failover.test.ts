@@ -73,6 +73,26 @@ describe('a failover', () => {
     await jobs.remove(id);
   });
 
+  it('is discarded when its product is gone, whatever an earlier cleanup says meanwhile', async () => {
+    const jobs = await start();
+    const id = await upOf(jobs, failover());
+    launcher.cleanFails = true;
+    await jobs.stop(id);
+    await until(jobs, id, ({ cleanError }) => cleanError !== null);
+    const tries: string[][] = [];
+    launcher.clean = async (made) => {
+      tries.push(made.map(({ name }) => name));
+      await Promise.resolve();
+      if (tries.length === 2) throw new UnderstudyError('ERR_DISK_IO', 'it will not go');
+    };
+    const again = jobs.startAgain(id).catch((error: Error) => error.message);
+    const discarded = await jobs.discard(id);
+    expect(tries).toEqual([['overlay'], ['product', 'overlay']]);
+    expect(discarded).toMatchObject({ isDiscarded: true, cleanError: 'it will not go' });
+    expect(discarded.state).not.toBe('cleaned');
+    expect(await again).toMatch(/cannot be cleaned up/);
+  });
+
   it('that serves is found again though its point cannot be opened; one that is not up has failed', async () => {
     const before = await start();
     const id = await upOf(before, failover());

@@ -1,6 +1,6 @@
 /** Scripts of plans over stops and deaths of staging: real programs and keepers, each run once, its end known. */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
@@ -179,5 +179,40 @@ describe('a run of a script', () => {
     expect(await scripts.run(runOf(path('run')))).toBe('done');
     expect(said.slice(0, 2)).toEqual(['slow: 0', 'slow: 1']);
     expect(said.slice(999)).toEqual(['slow: 999', 'slow: it says more, which is left out']);
+  });
+
+  it('whose folder takes no more for a while is kept all the same, and ends once', async () => {
+    world.script('slow', `${SLOW}exit 7`);
+    const folder = path('run');
+    // In the way of what is written there, as a full disk is.
+    const inTheWay = ['script.new', 'end.new', 'told'].map((name) => `${folder}/${name}`);
+    for (const each of inTheWay) mkdirSync(each, { recursive: true });
+    const run = new Scripts(world.scripts, systemClock).run(runOf(folder));
+    const ended = expect(run).rejects.toMatchObject({ message: /exit code 7/ });
+    await expect.poll(ran, { timeout: 8000 }).toBe('ran\n');
+    rmdirSync(inTheWay[0]!);
+    await expect.poll(() => readScript(folder), { timeout: 8000 }).not.toBeNull();
+    writeFileSync(path('go'), '');
+    const log = () => readFileSync(`${folder}/keeper.log`, 'utf8');
+    await expect.poll(log, { timeout: 8000 }).toContain('end.new');
+    expect(isAlive(await readBegun(folder))).toBe(true);
+    rmdirSync(inTheWay[1]!);
+    await ended;
+    expect(ran()).toBe('ran\n');
+  });
+
+  it('that goes on where nothing can be written is ended all the same', async () => {
+    world.script('slow', `${SLOW}exit 0`);
+    const folder = path('run');
+    const scripts = new Scripts(world.scripts, systemClock);
+    const ended = expect(scripts.run(runOf(folder))).rejects.toMatchObject({
+      code: 'ERR_PLAN_SCRIPT',
+    });
+    await expect.poll(() => existsSync(`${folder}/script`), { timeout: 8000 }).toBe(true);
+    const script = await readScript(folder);
+    mkdirSync(`${folder}/begun.nobody.new`);
+    await scripts.end(folder);
+    expect(isAlive(script)).toBe(false);
+    await ended;
   });
 });

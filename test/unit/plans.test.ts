@@ -162,7 +162,7 @@ describe('a full disk', () => {
     world.script('slow', ': >../ran; while [ ! -e ../go ]; do sleep 0.02; done');
     const members = [{ server: 'db1' }];
     const id = await world.begin('drill', { groups: [{ name: 'g', pre: 'slow', members }] });
-    await expect.poll(() => existsSync(join(world.root, 'ran'))).toBe(true);
+    await expect.poll(() => existsSync(join(world.root, 'ran')), { timeout: 8000 }).toBe(true);
     isFull = true;
     writeFileSync(join(world.root, 'go'), '');
     await new Promise((resolve) => setTimeout(resolve, 700));

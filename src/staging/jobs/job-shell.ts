@@ -68,6 +68,8 @@ export class JobShell {
     const { job, effects } = transition(live.job, event, this.ports.clock.wallMs());
     const isChanged = job !== live.job;
     live.job = job;
+    // At once: one that ends before this is durable speaks of another state.
+    if (effects.some(({ type }) => type === 'clean')) live.cleanRound += 1;
     if (isChanged) await this.queued(live, () => this.files.save(job));
     for (const effect of effects) this.perform(live, effect);
   }
@@ -82,6 +84,8 @@ export class JobShell {
     } catch (error) {
       live.job = before;
       if (before.cleanTries > 0) this.cleanLater(live, cleanPauseMs(before.cleanTries));
+      // One that has ended meanwhile was not heard.
+      else void this.settle(live, { type: 'cleanDue' });
       throw error;
     }
   }
@@ -116,7 +120,8 @@ export class JobShell {
 
   private cleanNow(live: Live, made: readonly Made[]): void {
     live.cleanTimer?.cancel();
-    live.cleaning = live.cleaning.then(() => this.clean(live, made));
+    const round = live.cleanRound;
+    live.cleaning = live.cleaning.then(() => this.clean(live, made, round));
     live.running = live.cleaning;
   }
 
@@ -165,7 +170,8 @@ export class JobShell {
     this.ports.log.warn('a launch failed', { job: live.job.id, cause });
   }
 
-  private async clean(live: Live, made: readonly Made[]): Promise<void> {
+  /** Only the newest says how it went: one that was asked for since takes away more. */
+  private async clean(live: Live, made: readonly Made[], round: number): Promise<void> {
     const { door, log } = this.ports;
     try {
       await this.workers.of(live.job, this.work).clean(made);
@@ -177,10 +183,10 @@ export class JobShell {
       const message = error instanceof Error ? error.message : String(error);
       const { id, kind, target } = live.job;
       log.error('WHAT A JOB HAS MADE IS STILL THERE', { job: id, kind, target, reason: message });
-      await this.settle(live, { type: 'cleanFailed', message });
+      if (round === live.cleanRound) await this.settle(live, { type: 'cleanFailed', message });
       return;
     }
-    await this.settle(live, { type: 'cleaned' });
+    if (round === live.cleanRound) await this.settle(live, { type: 'cleaned' });
   }
 
   private saveCheck({ point, server, id }: Job, check: CheckResult): Promise<void> {

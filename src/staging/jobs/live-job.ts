@@ -23,6 +23,8 @@ export interface Live {
   running: Promise<void>;
   /** Cleanups, one after the other. */
   cleaning: Promise<void>;
+  /** How many cleanups were asked for. */
+  cleanRound: number;
   /** The next try of one that has failed. */
   cleanTimer: Timer | null;
 }
@@ -37,6 +39,7 @@ export const liveOf = (job: Job): Live => ({
   writing: Promise.resolve(),
   running: Promise.resolve(),
   cleaning: Promise.resolve(),
+  cleanRound: 0,
   cleanTimer: null,
 });
 

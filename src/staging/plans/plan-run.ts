@@ -235,7 +235,11 @@ export class PlanFollower {
     const { kind, plan } = this.options;
     const group = plan.groups.find(({ name }) => name === step.group)!;
     const world = { plan: plan.name, kind, job: this.work.jobId, group, run: this.run };
-    const folder = `${this.work.folder}/scripts/${step.number}.${step.attempt}`;
+    const folderOf = (attempt: number) => `${this.work.folder}/scripts/${step.number}.${attempt}`;
+    const folder = folderOf(step.attempt);
+    // It may run on where the step failed for another reason than its end.
+    await this.ports.scripts.end(folderOf(step.attempt - 1));
+    if (this.abort.aborted) return null;
     // Before it is begun: whoever cleans up ends it.
     await this.work.making({ kind: MADE_SCRIPT, name: folder });
     const end = await this.ports.scripts.run({
@@ -268,6 +272,7 @@ export class PlanFollower {
     if (this.jobOf(id) === null) {
       // What a drill's former try has left up would stand beside it, on its ports.
       if (kind === 'drill') await this.endFormer(step);
+      if (this.abort.aborted) return null;
       const request = launchRequest(member, kind, step.point!);
       await this.ports.jobs.start({ ...request, id });
     }

@@ -187,6 +187,8 @@ function begin(given: PlanRun, nowMs: number): PlanTransition {
       effects.push(failed.effect);
     }
   }
+  // From here on scripts have keepers, also of a run that another version began.
+  run = { ...run, hasKeepers: true };
   return advance(run, effects, nowMs);
 }
 

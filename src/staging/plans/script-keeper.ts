@@ -32,6 +32,7 @@ export type KeeperWords = readonly [folder: string];
 /** Somebody wants it ended. */
 const asked = new AbortController();
 const DRAIN_MS = 1000;
+const RETRY_MS = 1000;
 const MAX_LINES = 1000;
 const MAX_LINE = 500;
 
@@ -114,6 +115,19 @@ async function run(spec: ScriptSpec, folder: string): Promise<ScriptEnd> {
   }
 }
 
+/** A full disk makes it wait: it must neither end the keeper nor lose what there is to tell. */
+async function written(write: () => Promise<void>, isVain = () => false): Promise<void> {
+  while (!isVain()) {
+    try {
+      await write();
+      return;
+    } catch (error) {
+      process.stderr.write(`${(error as Error).message}: tried again\n`);
+      await sleep(systemClock, RETRY_MS);
+    }
+  }
+}
+
 interface Running {
   readonly child: ChildProcess;
   readonly end: Promise<unknown>;
@@ -144,8 +158,16 @@ async function followed(
   };
   if (asked.signal.aborted) onAsked();
   else asked.signal.addEventListener('abort', onAsked);
-  if (mark !== null) await writeScript(folder, mark);
+  let hasEnded = false;
+  const marked =
+    mark !== null &&
+    written(
+      () => writeScript(folder, mark),
+      () => hasEnded,
+    );
   const how = await end;
+  hasEnded = true;
+  await marked;
   killer.cancel();
   if (!Array.isArray(how)) return cannotStart(path, how);
   endGroup('SIGKILL'); // what it has left behind
@@ -160,7 +182,8 @@ async function keep(folder: string): Promise<void> {
   const spec = await readSpec(folder);
   const mark = markOf(process.pid);
   if (spec === null || mark === null || !(await claim(folder, mark))) return;
-  await writeEnd(folder, await run(spec, folder));
+  const end = await run(spec, folder);
+  await written(() => writeEnd(folder, end));
 }
 
 const release = holdProcess();

@@ -9,6 +9,7 @@ export class ScriptOutput {
   private readonly folder: string;
   private readonly say: (line: string) => void;
   private told: number | null = null;
+  private hasComplained = false;
 
   constructor(folder: string, say: (line: string) => void) {
     this.folder = folder;
@@ -25,7 +26,17 @@ export class ScriptOutput {
     if (end === 0) return;
     for (const line of rest.toString('utf8', 0, end - 1).split('\n')) this.say(line);
     this.told += end;
-    writeFileSync(this.toldPath, String(this.told), { mode: 0o600 });
+    this.remember(String(this.told));
+  }
+
+  /** What cannot be written down is told again by the next life: no reason to give the script up. */
+  private remember(told: string): void {
+    try {
+      writeFileSync(this.toldPath, told, { mode: 0o600 });
+    } catch (cause) {
+      if (!this.hasComplained) this.say(`(how far this was told is not kept: ${cause})`);
+      this.hasComplained = true;
+    }
   }
 
   private get toldPath(): string {

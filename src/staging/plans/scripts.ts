@@ -104,7 +104,9 @@ export class Scripts {
 
   /** Ends what runs in the folder, and sees to it that nothing begins there. */
   async end(folder: string): Promise<void> {
-    if (!(await nodeDisk.exists(folder)) || (await claim(folder, null))) return;
+    if (!(await nodeDisk.exists(folder))) return;
+    // What runs is ended on a full disk, too, where nothing can be claimed.
+    if ((await readBegun(folder)) === null && (await claim(folder, null))) return;
     const keeper = await readBegun(folder);
     const startMs = this.clock.monotonicMs();
     if (isAlive(keeper)) send(keeper!.pid, 'SIGTERM');
