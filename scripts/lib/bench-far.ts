@@ -14,7 +14,7 @@ import { createLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { BLOCK_BYTES, CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { exportImage, imageSourceOf } from '../../src/recovery/export.ts';
-import { directoryPlace } from '../../src/store/copy-target.ts';
+import { directoryPlace } from '../../src/store/copy/copy-target.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
 import { type OfflineRepository, openRepositoryIn } from '../../src/store/offline.ts';
 import { openReaderPlace, openServicePlace } from '../../src/store/place.ts';

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
-import { CatalogClient } from '../../src/store/catalog-client.ts';
+import { CatalogClient } from '../../src/store/catalog/catalog-client.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { countingDisk, noCounts } from './counting-disk.ts';

@@ -1,7 +1,7 @@
 /** Opening the repository that a command was given by --repo, for reading; nothing in it is changed. */
 import { systemClock } from '../base/clock.ts';
 import type { OfflineRepository } from '../store/offline.ts';
-import { pointsAt } from '../store/point-at.ts';
+import { pointsAt } from '../store/retention/point-at.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import { keysOf } from './key-options.ts';

@@ -16,7 +16,7 @@ import {
   isZeroFilled,
   PIECE_BYTES,
   type PieceDigest,
-} from '../store/image-digests.ts';
+} from '../store/images/image-digests.ts';
 import type { ImageReader } from '../store/types.ts';
 import { gapsOf, type ImageSource, imagePages, type Page, runsOf, type Span } from './pages.ts';
 import { ToldPieces } from './told-pieces.ts';

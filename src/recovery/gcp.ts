@@ -10,7 +10,7 @@ import { createGunzip, createGzip } from 'node:zlib';
 import type { DiskFile } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { GIB, MIB } from '../base/units.ts';
-import { digestOf, isZeroFilled, type PieceDigest } from '../store/image-digests.ts';
+import { digestOf, isZeroFilled, type PieceDigest } from '../store/images/image-digests.ts';
 import type { ExportOptions, ExportReport, ExportStage } from './export.ts';
 import { type ImageSource, imagePages, runsOf } from './pages.ts';
 import {

@@ -2,7 +2,7 @@
  * An image as its source tells it: pages of digests, the neighbouring pieces in them, the gaps between.
  * What is made of the bytes is the exporters' business.
  */
-import type { PieceDigest, PieceDigests } from '../store/image-digests.ts';
+import type { PieceDigest, PieceDigests } from '../store/images/image-digests.ts';
 
 export interface ImageSource {
   readonly sizeBytes: number;

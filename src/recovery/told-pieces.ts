@@ -1,5 +1,5 @@
 /** Digests of the pieces of an image as they were written, in 40 bytes each: what the file must give back. */
-import type { PieceDigest } from '../store/image-digests.ts';
+import type { PieceDigest } from '../store/images/image-digests.ts';
 
 const DIGEST_BYTES = 32;
 const SLAB_PIECES = 1024;

@@ -7,7 +7,7 @@ import type { Extent } from '../model/geometry.ts';
 import type { Finding as MachineFinding, MachineReport, Severity } from '../model/machine.ts';
 import type { ReplicationState } from '../model/replication.ts';
 import type { LaunchOptions } from '../recovery/runner.ts';
-import type { PieceDigests } from '../store/image-digests.ts';
+import type { PieceDigests } from '../store/images/image-digests.ts';
 import type {
   CheckReport,
   CopyProgress,

@@ -18,7 +18,7 @@ import type { DedupeDomain } from '../model/dedupe-domain.ts';
 import { formatKeepRules } from '../model/keep-rules.ts';
 import { PutQuota } from '../recovery/ec2/put-quota.ts';
 import type { LaunchOptions } from '../recovery/runner.ts';
-import { copyDestination } from '../store/copy-place.ts';
+import { copyDestination } from '../store/copy/copy-place.ts';
 import type { KeyOptions } from '../store/keys/open-vault.ts';
 import { openNodeStore } from '../store/node-store.ts';
 import { coolPacks } from '../store/objects/cold.ts';

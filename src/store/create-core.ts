@@ -2,9 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
-import type { Catalog } from './catalog.ts';
-import { Copies } from './copies.ts';
-import { CopyNotes } from './copy-notes.ts';
+import type { Catalog } from './catalog/catalog.ts';
 import {
   type Core,
   defaultSettings,
@@ -12,28 +10,30 @@ import {
   serverState,
   volumeState,
 } from './core.ts';
-import { DamageNotes } from './damage-notes.ts';
-import { FileCache } from './file-cache.ts';
-import type { Journal } from './journal.ts';
+import { paths as pathsOf } from './format/layout.ts';
+import { RunShelf } from './ingest/replay.ts';
+import type { Journal } from './journal/journal.ts';
+import { Reservations } from './journal/reservations.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import { sealedDisk } from './keys/sealed-disk.ts';
 import { plainVault, type Vault } from './keys/vault.ts';
-import { paths as pathsOf } from './layout.ts';
-import { LeafFile } from './leaf-file.ts';
-import type { Lease } from './lease.ts';
+import type { Lease } from './lease/lease.ts';
+import type { LeaseHolder } from './lease/take-lease.ts';
+import { Terms } from './lease/terms.ts';
+import { LeafFile } from './leaves/leaf-file.ts';
 import { Mutex } from './mutex.ts';
 import type { Confirm } from './objects/bundled-objects.ts';
+import { Removal } from './objects/removal.ts';
 import { Pace } from './pace.ts';
-import { PackTable } from './pack-table.ts';
-import { PieceIndex } from './piece-index.ts';
-import { PieceReader } from './piece-reader.ts';
-import { AheadUnits } from './read-ahead.ts';
-import { Removal } from './removal.ts';
-import { RunShelf } from './replay.ts';
-import { loadNewPacks } from './repository.ts';
-import { Reservations } from './reservations.ts';
-import type { LeaseHolder } from './take-lease.ts';
-import { Terms } from './terms.ts';
+import { Copies } from './packs/copies.ts';
+import { DamageNotes } from './packs/damage-notes.ts';
+import { FileCache } from './packs/file-cache.ts';
+import { PackTable } from './packs/pack-table.ts';
+import { PieceIndex } from './packs/piece-index.ts';
+import { PieceReader } from './packs/piece-reader.ts';
+import { AheadUnits } from './packs/read-ahead.ts';
+import { CopyNotes } from './points/copy-notes.ts';
+import { loadNewPacks } from './repository/repository.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;

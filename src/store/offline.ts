@@ -15,24 +15,24 @@ import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
 import type { ServerId, VolumeId } from '../model/replication.ts';
-import { MemoryCatalog } from './catalog-memory.ts';
-import type { CheckOptions } from './check.ts';
-import { checkCatalog } from './check-catalog.ts';
-import { copyPoints } from './copy.ts';
+import { MemoryCatalog } from './catalog/catalog-memory.ts';
+import type { CheckOptions } from './check/check.ts';
+import { checkCatalog } from './check/check-catalog.ts';
+import { copyPoints } from './copy/copy.ts';
 import type { Core } from './core.ts';
 import { createCore, loadHeads, loadRuns } from './create-core.ts';
-import { DirectoryReader } from './directory-reader.ts';
-import { readFormatObject } from './format.ts';
-import { loadHolds } from './holds.ts';
+import { readFormatObject } from './format/format.ts';
+import { paths as pathsOf } from './format/layout.ts';
+import { isNotFound } from './format/object-header.ts';
+import { DirectoryReader } from './images/directory-reader.ts';
+import { Replay } from './ingest/replay.ts';
+import { Watermark } from './journal/watermark.ts';
 import { type KeyOptions, openVault } from './keys/open-vault.ts';
-import { paths as pathsOf } from './layout.ts';
-import { isNotFound } from './object-header.ts';
+import { readTerms } from './lease/terms.ts';
 import type { Place } from './place.ts';
-import { loadPolicies } from './policies.ts';
-import { Replay } from './replay.ts';
-import * as repository from './repository.ts';
-import { statisticsOf } from './statistics.ts';
-import { readTerms } from './terms.ts';
+import * as repository from './repository/repository.ts';
+import { loadHolds } from './retention/holds.ts';
+import { loadPolicies } from './retention/policies.ts';
 import type {
   CheckReport,
   CopyOptions,
@@ -45,8 +45,8 @@ import type {
   StoreStatistics,
   Usage,
 } from './types.ts';
-import { usageOf } from './usage.ts';
-import { Watermark } from './watermark.ts';
+import { statisticsOf } from './upkeep/statistics.ts';
+import { usageOf } from './upkeep/usage.ts';
 
 export interface OfflineRepository {
   points(filter: PointFilter): Promise<ListedPoint[]>;

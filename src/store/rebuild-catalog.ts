@@ -9,10 +9,10 @@ import { systemClock } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeDisk } from '../base/node-disk.ts';
-import { CatalogClient } from './catalog-client.ts';
-import { readFormatObject } from './format.ts';
+import { CatalogClient } from './catalog/catalog-client.ts';
+import { readFormatObject } from './format/format.ts';
+import { paths as pathsOf } from './format/layout.ts';
 import { type KeyOptions, openVault } from './keys/open-vault.ts';
-import { paths as pathsOf } from './layout.ts';
 import { openNodeStore } from './node-store.ts';
 import type { Place } from './place.ts';
 

@@ -4,23 +4,19 @@
  */
 import { UnderstudyError } from '../base/errors.ts';
 import type { ServerId } from '../model/replication.ts';
-import type { CatalogPoint, VolumeHead } from './catalog.ts';
-import type { CheckOptions } from './check.ts';
-import { type Collected, collectGarbage } from './collect.ts';
-import { copyPoints } from './copy.ts';
+import type { CatalogPoint, VolumeHead } from './catalog/catalog.ts';
+import type { CheckOptions } from './check/check.ts';
+import { DamageWatch } from './check/damage-watch.ts';
+import { scrubNext } from './check/scrub.ts';
+import { copyPoints } from './copy/copy.ts';
 import { type Core, serverState } from './core.ts';
-import { DamageWatch } from './damage-watch.ts';
-import { DirectoryReader, listed } from './directory-reader.ts';
-import { estimateFreed } from './freed.ts';
-import { holdPoint, releasePoint } from './holds.ts';
-import { beginSession } from './ingest.ts';
-import { confirmLive } from './mark.ts';
-import { setPolicy, shownPolicies } from './policies.ts';
-import { dropPoints, planByRules } from './retention.ts';
-import { notedContents, retireDamaged } from './retire-damaged.ts';
-import { scrubNext } from './scrub.ts';
-import type { Sealer } from './sealer.ts';
-import { statisticsOf } from './statistics.ts';
+import { DirectoryReader, listed } from './images/directory-reader.ts';
+import { beginSession } from './ingest/ingest.ts';
+import type { Sealer } from './ingest/sealer.ts';
+import { estimateFreed } from './retention/freed.ts';
+import { holdPoint, releasePoint } from './retention/holds.ts';
+import { setPolicy, shownPolicies } from './retention/policies.ts';
+import { dropPoints, planByRules } from './retention/retention.ts';
 import type {
   CheckReport,
   CopyOptions,
@@ -43,8 +39,12 @@ import type {
   VersionedPlan,
   VolumeDescription,
 } from './types.ts';
-import { Upkeep } from './upkeep.ts';
-import { usageOf } from './usage.ts';
+import { type Collected, collectGarbage } from './upkeep/collect.ts';
+import { confirmLive } from './upkeep/mark.ts';
+import { notedContents, retireDamaged } from './upkeep/retire-damaged.ts';
+import { statisticsOf } from './upkeep/statistics.ts';
+import { Upkeep } from './upkeep/upkeep.ts';
+import { usageOf } from './upkeep/usage.ts';
 
 /** A name that is safe as a folder's. */
 const SERVER_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;

@@ -18,8 +18,8 @@ import type {
 } from '../model/replication.ts';
 import type { KeepRule, RetentionPlan } from '../model/retention.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
+import type { LeaseHolder } from './lease/take-lease.ts';
 import type { Confirm } from './objects/bundled-objects.ts';
-import type { LeaseHolder } from './take-lease.ts';
 
 /** A content whose digest has been verified against its (decompressed) bytes by the caller. */
 export interface VerifiedPiece {

@@ -6,7 +6,7 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import type { Log } from '../../src/base/log.ts';
 import { Session, type SessionHost } from '../../src/staging/session.ts';
 import { inlineVerifier } from '../../src/staging/verifier.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import type { Connection, ConnectionHandlers } from '../../src/transport/types.ts';

@@ -1,8 +1,8 @@
 /** Catalogs beside fixtures: one that is right, one that is behind, one of another repository. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SqliteCatalog } from '../../src/store/catalog-sqlite.ts';
-import { decodePointObject } from '../../src/store/point-format.ts';
+import { SqliteCatalog } from '../../src/store/catalog/catalog-sqlite.ts';
+import { decodePointObject } from '../../src/store/points/point-format.ts';
 
 export function fillCatalog(folder: string, how: 'all' | 'older' | 'foreign'): void {
   const points = join(folder, 'repo/points/web');

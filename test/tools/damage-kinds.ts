@@ -4,9 +4,9 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CHECKSUM_BYTES, sealChecksum } from '../../src/store/checksum.ts';
+import { CHECKSUM_BYTES, sealChecksum } from '../../src/store/format/checksum.ts';
 import { PLAIN_HEADER_BYTES } from '../../src/store/keys/pack-seal.ts';
-import { PIECE_HEADER_BYTES } from '../../src/store/record.ts';
+import { PIECE_HEADER_BYTES } from '../../src/store/packs/record.ts';
 import { fillCatalog } from './damage-catalog.ts';
 
 export interface Damage {

@@ -4,15 +4,15 @@
  */
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { condemn } from '../../src/store/condemned.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { createCore } from '../../src/store/create-core.ts';
 import { plainVault, type Vault } from '../../src/store/keys/vault.ts';
 import { openStore } from '../../src/store/open-store.ts';
-import { readPack } from '../../src/store/pack-entries.ts';
-import { footerEntries } from '../../src/store/pack-format.ts';
-import { PackWriter } from '../../src/store/pack-writer.ts';
-import { loadPacks } from '../../src/store/repository.ts';
+import { readPack } from '../../src/store/packs/pack-entries.ts';
+import { footerEntries } from '../../src/store/packs/pack-format.ts';
+import { condemn } from '../../src/store/repository/condemned.ts';
+import { PackWriter } from '../../src/store/repository/pack-writer.ts';
+import { loadPacks } from '../../src/store/repository/repository.ts';
 import type { Ingest, Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
-import { publish } from '../../src/store/object-file.ts';
+import { publish } from '../../src/store/format/object-file.ts';
 import { BucketDisk } from '../../src/store/objects/bucket-disk.ts';
 import { sourceOf } from '../../src/store/objects/object-store.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';

@@ -10,7 +10,7 @@ import { inOrder } from '../../src/base/in-order.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
 import { parseConnections } from '../../src/store/objects/s3-settings.ts';
 import type { OfflineRepository } from '../../src/store/offline.ts';
-import { ReadGate } from '../../src/store/read-gate.ts';
+import { ReadGate } from '../../src/store/packs/read-gate.ts';
 import type { CheckReport } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { BucketLife, FAR } from './support/bucket-life.ts';

@@ -7,7 +7,7 @@
 import { expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { BucketDisk } from '../../src/store/objects/bucket-disk.ts';
 import { BundledObjects } from '../../src/store/objects/bundled-objects.ts';
 import type { ObjectStore } from '../../src/store/objects/object-store.ts';

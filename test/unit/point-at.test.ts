@@ -3,12 +3,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { pointOf } from '../../src/cli/with-repository.ts';
 import { newest, type PointSources } from '../../src/staging/plans/choose-point.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { CopyNotes } from '../../src/store/copy-notes.ts';
-import { listed } from '../../src/store/directory-reader.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { listed } from '../../src/store/images/directory-reader.ts';
 import type { OfflineRepository } from '../../src/store/offline.ts';
-import { pointAt, pointsAt } from '../../src/store/point-at.ts';
-import type { PointRecord } from '../../src/store/point-format.ts';
+import { CopyNotes } from '../../src/store/points/copy-notes.ts';
+import type { PointRecord } from '../../src/store/points/point-format.ts';
+import { pointAt, pointsAt } from '../../src/store/retention/point-at.ts';
 import type { ListedPoint } from '../../src/store/types.ts';
 import { fakePoint } from './support/fake-backend.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { SqliteCatalog } from '../../src/store/catalog-sqlite.ts';
+import { SqliteCatalog } from '../../src/store/catalog/catalog-sqlite.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
 import { rebuildCatalog } from '../../src/store/rebuild-catalog.ts';
 import type { Store } from '../../src/store/types.ts';

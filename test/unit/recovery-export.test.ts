@@ -18,7 +18,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { checkFormat, convertImage } from '../../src/recovery/convert.ts';
 import { exportImage, type ImageSource, imageSourceOf } from '../../src/recovery/export.ts';
-import { digestPieces, PIECE_BYTES } from '../../src/store/image-digests.ts';
+import { digestPieces, PIECE_BYTES } from '../../src/store/images/image-digests.ts';
 
 let folder: string;
 let out: string;

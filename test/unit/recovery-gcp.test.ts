@@ -28,7 +28,7 @@ import {
   endOfArchive,
   type SparseFile,
 } from '../../src/recovery/sparse-tar.ts';
-import { digestOf, isZeroFilled } from '../../src/store/image-digests.ts';
+import { digestOf, isZeroFilled } from '../../src/store/images/image-digests.ts';
 
 let folder: string;
 let out: string;

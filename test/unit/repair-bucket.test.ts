@@ -5,9 +5,9 @@
  */
 import { describe, expect, it } from 'vitest';
 import { createLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import type { StoreSettings } from '../../src/store/core.ts';
-import { repairRepository } from '../../src/store/repair.ts';
+import { repairRepository } from '../../src/store/repair/repair.ts';
 import type { Finding } from '../../src/store/types.ts';
 import { BUCKET, BucketLife } from './support/bucket-life.ts';
 import { COPY, placeOn } from './support/copy-world.ts';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { openRepository } from '../../src/store/offline.ts';
-import { repairRepository } from '../../src/store/repair.ts';
+import { repairRepository } from '../../src/store/repair/repair.ts';
 import { Random } from '../simulation/random.ts';
 import { fixtures, type Verdict } from '../tools/damage-verdict.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { openRepository } from '../../src/store/offline.ts';
-import { repairRepository } from '../../src/store/repair.ts';
+import { repairRepository } from '../../src/store/repair/repair.ts';
 import { kinds } from '../tools/damage-kinds.ts';
 import { fixtures, type Verdict } from '../tools/damage-verdict.ts';
 

@@ -7,7 +7,7 @@ import { createCipheriv } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { planChain } from '../../src/model/fold-plan.ts';
 import { BLOCK_BYTES, CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { parseBaseName, parseDeltaName } from '../../src/store/layout.ts';
+import { parseBaseName, parseDeltaName } from '../../src/store/format/layout.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';

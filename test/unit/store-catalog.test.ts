@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
-import type { Catalog } from '../../src/store/catalog.ts';
-import { CatalogClient } from '../../src/store/catalog-client.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { SqliteCatalog } from '../../src/store/catalog-sqlite.ts';
+import type { Catalog } from '../../src/store/catalog/catalog.ts';
+import { CatalogClient } from '../../src/store/catalog/catalog-client.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { SqliteCatalog } from '../../src/store/catalog/catalog-sqlite.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
-import type { PointRecord } from '../../src/store/point-format.ts';
+import type { PointRecord } from '../../src/store/points/point-format.ts';
 
 const folders: string[] = [];
 const makeFolder = async (): Promise<string> => {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES, CHUNK_BYTES, chunkCount, chunkLength } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';

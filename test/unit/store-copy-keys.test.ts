@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { directoryPlace } from '../../src/store/copy-target.ts';
+import { directoryPlace } from '../../src/store/copy/copy-target.ts';
 import { fileMaster } from '../../src/store/keys/master.ts';
 import type { KeyOptions } from '../../src/store/keys/open-vault.ts';
 import { openRepository } from '../../src/store/offline.ts';

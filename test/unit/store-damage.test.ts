@@ -6,13 +6,13 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import type { Catalog } from '../../src/store/catalog.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { hasChecksum, sealChecksum, toHex } from '../../src/store/checksum.ts';
-import { paths as pathsOf } from '../../src/store/layout.ts';
+import type { Catalog } from '../../src/store/catalog/catalog.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { hasChecksum, sealChecksum, toHex } from '../../src/store/format/checksum.ts';
+import { paths as pathsOf } from '../../src/store/format/layout.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
-import { entriesOf, readPack } from '../../src/store/pack-entries.ts';
+import { entriesOf, readPack } from '../../src/store/packs/pack-entries.ts';
 import { copyPack } from './support/copy-pack.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { keys, readingFiles, withKeys } from './support/key-mode.ts';

@@ -9,7 +9,7 @@ import { silentLog } from '../../src/base/log.ts';
 import { parseDedupeDomains } from '../../src/model/dedupe-domain.ts';
 import { wholeEntry } from '../../src/model/entry.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';

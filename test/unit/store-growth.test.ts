@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { countingDisk, type DiskCounts, noCounts } from '../../scripts/lib/counting-disk.ts';
 import { ManyChunks } from '../../scripts/lib/small-contents.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { Random } from '../simulation/random.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';

@@ -2,20 +2,20 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
-import { Bloom } from '../../src/store/bloom.ts';
-import { toHex } from '../../src/store/checksum.ts';
+import { toHex } from '../../src/store/format/checksum.ts';
+import { paths as pathsOf } from '../../src/store/format/layout.ts';
+import { plainNames } from '../../src/store/format/names.ts';
+import { Bloom } from '../../src/store/packs/bloom.ts';
 import {
   DigestTable,
   readTableEntry,
   TABLE_ENTRY_BYTES,
   type TableEntry,
-} from '../../src/store/digest-table.ts';
-import { FileCache } from '../../src/store/file-cache.ts';
-import { plainNames } from '../../src/store/keys/names.ts';
-import { paths as pathsOf } from '../../src/store/layout.ts';
-import { encodeFooter } from '../../src/store/pack-format.ts';
-import { PackTable } from '../../src/store/pack-table.ts';
-import { PieceIndex } from '../../src/store/piece-index.ts';
+} from '../../src/store/packs/digest-table.ts';
+import { FileCache } from '../../src/store/packs/file-cache.ts';
+import { encodeFooter } from '../../src/store/packs/pack-format.ts';
+import { PackTable } from '../../src/store/packs/pack-table.ts';
+import { PieceIndex } from '../../src/store/packs/piece-index.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { sha256 } from './support/store-world.ts';

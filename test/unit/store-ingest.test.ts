@@ -7,7 +7,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';

@@ -5,14 +5,14 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { sealChecksum, toHex } from '../../src/store/checksum.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { sealChecksum, toHex } from '../../src/store/format/checksum.ts';
 import { openKeys } from '../../src/store/keys/key-place.ts';
 import { fileMaster, passphraseMaster } from '../../src/store/keys/master.ts';
 import type { KeyOptions } from '../../src/store/keys/open-vault.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
-import { encodePointObject } from '../../src/store/point-format.ts';
+import { encodePointObject } from '../../src/store/points/point-format.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { NonceWatch, testMaster } from './support/key-mode.ts';
@@ -384,7 +384,7 @@ describe('a reader of the bucket', () => {
     await ingest.close();
     ingest = await life.connect();
     await life.writeAndCommit(ingest);
-    const { sha256 } = await import('../../src/store/checksum.ts');
+    const { sha256 } = await import('../../src/store/format/checksum.ts');
     const digests = [marker, life.volumes[0]!.chunk(1)].map((bytes) => sha256(bytes));
     const secrets = [
       ...[marker.subarray(0, 24), Buffer.from('/dev/a'), Buffer.from('"web"'), ...digests],

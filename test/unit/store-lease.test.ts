@@ -7,9 +7,9 @@ import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import type { Disk } from '../../src/base/disk.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { Lease, type LeaseWorld } from '../../src/store/lease.ts';
-import { leasedDisk } from '../../src/store/leased-disk.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { Lease, type LeaseWorld } from '../../src/store/lease/lease.ts';
+import { leasedDisk } from '../../src/store/lease/leased-disk.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
@@ -222,7 +222,7 @@ describe('two services on one repository', () => {
       open('second', clock, 2).catch((error: unknown) => error),
     );
     expect(adopt).toEqual(code('ERR_JOURNAL_DAMAGED')); // a repository without a journal: on purpose
-    const { Watermark } = await import('../../src/store/watermark.ts');
+    const { Watermark } = await import('../../src/store/journal/watermark.ts');
     await Watermark.create(disk.mount(), '/second/journal/watermark', '/second/journal');
     const second = await settled(clock, open('second', clock, 2));
 

@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { publish, writeObject } from '../../src/store/object-file.ts';
+import { publish, writeObject } from '../../src/store/format/object-file.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';

@@ -5,12 +5,12 @@
 import { createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
-import { sha256, toHex } from '../../src/store/checksum.ts';
-import { DigestTable } from '../../src/store/digest-table.ts';
-import { keyedNames } from '../../src/store/keys/names.ts';
+import { sha256, toHex } from '../../src/store/format/checksum.ts';
+import { keyedNames } from '../../src/store/format/names.ts';
 import { sealedDisk } from '../../src/store/keys/sealed-disk.ts';
 import { SealedVault } from '../../src/store/keys/vault.ts';
-import { encodeFooter } from '../../src/store/pack-format.ts';
+import { DigestTable } from '../../src/store/packs/digest-table.ts';
+import { encodeFooter } from '../../src/store/packs/pack-format.ts';
 import {
   encodeRecord,
   PIECE_HEADER_BYTES,
@@ -19,7 +19,7 @@ import {
   RECORD_PIECE,
   sealRecord,
   writePieceHeader,
-} from '../../src/store/record.ts';
+} from '../../src/store/packs/record.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { NonceWatch } from './support/key-mode.ts';

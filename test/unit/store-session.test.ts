@@ -4,7 +4,7 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { patchEntry, wholeEntry, ZERO_ENTRY } from '../../src/model/entry.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { CommitRequest, Ingest, Store, VerifiedPiece } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';

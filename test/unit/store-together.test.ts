@@ -7,8 +7,8 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../src/store/catalog-memory.ts';
-import { toHex } from '../../src/store/checksum.ts';
+import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { toHex } from '../../src/store/format/checksum.ts';
 import { BucketDisk } from '../../src/store/objects/bucket-disk.ts';
 import { BundledObjects } from '../../src/store/objects/bundled-objects.ts';
 import { openStore } from '../../src/store/open-store.ts';

@@ -41,6 +41,23 @@ function target(from: string, specifier: string): string | undefined {
   );
 }
 
+const targetsOf = (path: string, text: string): string[] =>
+  importsOf(text).flatMap((specifier) => target(path, specifier) ?? []);
+
+/** What is in a circle, or between two. */
+function circles(imports: readonly [string, string[]][]): string[] {
+  const left = new Map(imports);
+  // What imports nothing that is left, or is imported by nothing that is left, is in no circle.
+  for (let before = -1; before !== left.size; ) {
+    before = left.size;
+    const imported = new Set([...left.values()].flat());
+    for (const [path, targets] of left) {
+      if (!imported.has(path) || !targets.some((to) => left.has(to))) left.delete(path);
+    }
+  }
+  return [...left.keys()];
+}
+
 const layerOf = (path: string): string => path.split('/')[1]!;
 
 const mayImport: Record<string, readonly string[]> = {
@@ -85,22 +102,23 @@ describe('layers', () => {
   });
 
   it('no file stands in a circle of imports, of types or of code', () => {
-    const left = new Map(
-      [...code].map(([path, text]) => [
-        path,
-        importsOf(text).map((specifier) => target(path, specifier)),
-      ]),
-    );
-    // What imports nothing that is left, or is imported by nothing that is left, is in no circle.
-    for (let before = -1; before !== left.size; ) {
-      before = left.size;
-      const imported = new Set([...left.values()].flat());
-      for (const [path, targets] of left) {
-        const isLoose = !imported.has(path) || !targets.some((to) => to && left.has(to));
-        if (isLoose) left.delete(path);
-      }
+    const imports = [...code].map(([path, text]): [string, string[]] => [
+      path,
+      targetsOf(path, text),
+    ]);
+    expect(circles(imports)).toEqual([]);
+  });
+
+  it('the folders of the store stand on each other', () => {
+    const room = (path: string) => path.split('/').slice(0, 3).join('/');
+    const rooms = new Map<string, string[]>();
+    for (const [path, text] of code) {
+      if (layerOf(path) !== 'store') continue;
+      const others = targetsOf(path, text).filter((to) => layerOf(to) === 'store');
+      const beneath = others.map(room).filter((other) => other !== room(path));
+      rooms.set(room(path), [...(rooms.get(room(path)) ?? []), ...beneath]);
     }
-    expect([...left.keys()]).toEqual([]);
+    expect(circles([...rooms])).toEqual([]);
   });
 
   it.each([

@@ -136,7 +136,7 @@ async function copyOffline(
   to: string,
 ): Promise<CopyReport> {
   const options = copyOptions(context, settings);
-  const { copyDestination } = await import('../../store/copy-place.ts');
+  const { copyDestination } = await import('../../store/copy/copy-place.ts');
   const world = { clock: context.clock, log: context.log };
   const bucket = destinationOf(settings, 'to-');
   const destination = await copyDestination(to, [settings.text('repo')], bucket, world);

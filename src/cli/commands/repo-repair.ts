@@ -10,7 +10,7 @@ import { systemClock } from '../../base/clock.ts';
 import { formatCount } from '../../base/units.ts';
 import { isS3Place } from '../../store/objects/s3-settings.ts';
 import type { ReadPlace } from '../../store/offline.ts';
-import type { RepairOptions, RepairPlace, RepairReport } from '../../store/repair.ts';
+import type { RepairOptions, RepairPlace, RepairReport } from '../../store/repair/repair.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
 import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
@@ -61,7 +61,7 @@ async function locked<Result>(
 ): Promise<Result> {
   // Where there is no catalog no service runs, and a plan makes none.
   if (data === null || !existsSync(`${data}/catalog.sqlite`)) return use({});
-  const { CatalogClient } = await import('../../store/catalog-client.ts');
+  const { CatalogClient } = await import('../../store/catalog/catalog-client.ts');
   const lock = new CatalogClient(`${data}/catalog.sqlite`);
   const knownId = await lock.open();
   try {
@@ -96,7 +96,7 @@ async function withBucket<Result>(
 }
 
 async function run(context: CommandContext, settings: Settings): Promise<number> {
-  const { repairRepository } = await import('../../store/repair.ts');
+  const { repairRepository } = await import('../../store/repair/repair.ts');
   const directory = resolve(settings.text('repo'));
   const data = settings.optionalText('data');
   const { keys } = await keysOf(settings);

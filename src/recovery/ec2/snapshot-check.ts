@@ -3,7 +3,7 @@
  * them chosen by chance, and that what it does not hold is zero. A read costs as much as half a put.
  */
 import { UnderstudyError } from '../../base/errors.ts';
-import { isZeroFilled } from '../../store/image-digests.ts';
+import { isZeroFilled } from '../../store/images/image-digests.ts';
 import type { BlockImage } from '../image-overlay.ts';
 import type { AwsConnection } from './aws-connection.ts';
 import { blocksOf, EBS_BLOCK_BYTES, extentsOf, readBlock, sha256 } from './block-image.ts';

@@ -11,7 +11,7 @@ import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration } from '../../base/units.ts';
 import type { Extent } from '../../model/geometry.ts';
-import { isZeroFilled } from '../../store/image-digests.ts';
+import { isZeroFilled } from '../../store/images/image-digests.ts';
 import type { BlockImage } from '../image-overlay.ts';
 import type { AwsConnection } from './aws-connection.ts';
 import { blocksOf, extentsOf, readBlock, sha256 } from './block-image.ts';

@@ -20,7 +20,7 @@ import { hash } from 'node:crypto';
 import type { Disk, DiskFile } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { CHUNK_BYTES } from '../../model/geometry.ts';
-import { isZeroFilled } from '../../store/image-digests.ts';
+import { isZeroFilled } from '../../store/images/image-digests.ts';
 import { ChunkSet } from './chunk-set.ts';
 import { MARKS_BYTES, type PutBack, type PutBackEvent, PutBackMarks } from './put-back-mark.ts';
 

@@ -8,7 +8,7 @@ import type { ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
 import { noteGarbage } from '../../base/memory.ts';
 import { MIB } from '../../base/units.ts';
-import { digestPieces } from '../../store/image-digests.ts';
+import { digestPieces } from '../../store/images/image-digests.ts';
 import type { ImageReader } from '../../store/types.ts';
 import { parseRange } from './range.ts';
 import { type Call, integerOf, type Route } from './route.ts';

@@ -1,6 +1,6 @@
 /** Routes of recovery points: list, show, request. */
 import { UnderstudyError } from '../../base/errors.ts';
-import { pointsAt } from '../../store/point-at.ts';
+import { pointsAt } from '../../store/retention/point-at.ts';
 import type { ListedPoint, PointFilter } from '../../store/types.ts';
 import type { ApiPoint, ApiPointRequested, ApiPoints } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';

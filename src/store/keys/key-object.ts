@@ -4,8 +4,8 @@
  * sealed is written anew. What the key is for is bound in, so that none can take the place of
  * another, or come from another repository. FORMAT-ENCRYPTION.md, "Keys".
  */
-import { fromHex, toHex } from '../checksum.ts';
-import { damaged } from '../object-header.ts';
+import { fromHex, toHex } from '../format/checksum.ts';
+import { damaged } from '../format/object-header.ts';
 import { type Aead, deriveKey, KEY_BYTES, NONCE_BYTES } from './aead.ts';
 import type { MasterInfo, MasterKey } from './master.ts';
 

@@ -2,8 +2,8 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
-import { readFormatObject } from '../format.ts';
-import { paths as pathsOf } from '../layout.ts';
+import { readFormatObject } from '../format/format.ts';
+import { paths as pathsOf } from '../format/layout.ts';
 import type { Place } from '../place.ts';
 import type { MasterKey } from './master.ts';
 import { listKeyObjects, RepositoryKeys, type StoredKey } from './repository-keys.ts';

@@ -5,7 +5,7 @@
  */
 import { randomBytes, scrypt } from 'node:crypto';
 import { UnderstudyError } from '../../base/errors.ts';
-import { fromHex, toHex } from '../checksum.ts';
+import { fromHex, toHex } from '../format/checksum.ts';
 import { deriveKey, KEY_BYTES } from './aead.ts';
 
 /** How a master gives a secret again; as a key object has it. */

@@ -4,11 +4,11 @@
  */
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import type { Format } from '../format.ts';
-import type { Paths } from '../layout.ts';
+import type { Format } from '../format/format.ts';
+import type { Paths } from '../format/layout.ts';
+import type { NamesMode } from '../format/names.ts';
 import type { Aead } from './aead.ts';
 import type { MasterKey } from './master.ts';
-import type { NamesMode } from './names.ts';
 import { type KeyWorld, RepositoryKeys } from './repository-keys.ts';
 import { plainVault, SealedVault, type Vault } from './vault.ts';
 

@@ -11,11 +11,13 @@
  */
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import { toHex } from '../checksum.ts';
-import type { Format } from '../format.ts';
-import type { Paths } from '../layout.ts';
-import { makeFolder, writeObject } from '../object-file.ts';
-import { damaged, isDamage, isNotFound } from '../object-header.ts';
+import { toHex } from '../format/checksum.ts';
+import type { Format } from '../format/format.ts';
+import type { Paths } from '../format/layout.ts';
+import type { NamesMode } from '../format/names.ts';
+import { keyedFolders, keyedNames, type Names } from '../format/names.ts';
+import { makeFolder, writeObject } from '../format/object-file.ts';
+import { damaged, isDamage, isNotFound } from '../format/object-header.ts';
 import { type Aead, aesGcm, KEY_BYTES } from './aead.ts';
 import {
   decodeKeyObject,
@@ -26,8 +28,6 @@ import {
   wrapped,
 } from './key-object.ts';
 import { type MasterKey, rootMaster } from './master.ts';
-import type { NamesMode } from './names.ts';
-import { keyedFolders, keyedNames, type Names } from './names.ts';
 import type { DataKey, DataKeys } from './vault.ts';
 
 export const DEFAULT_DOMAIN = 'default';

@@ -7,7 +7,7 @@
  */
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import { together } from '../object-file.ts';
+import { together } from '../format/object-file.ts';
 import { BlockCipher, encodeSealedHeader, SALT_BYTES } from './sealed-format.ts';
 import { openSealed, SealedReader } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';

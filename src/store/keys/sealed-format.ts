@@ -8,8 +8,8 @@
  * The key is derived for each file from its salt, so a block's number is nonce enough; that a block is the
  * last is part of the nonce, so that nothing can be cut off or added. The header is bound to each block.
  */
-import { fromHex, toHex } from '../checksum.ts';
-import { damaged, encodeHeader, openHeader } from '../object-header.ts';
+import { fromHex, toHex } from '../format/checksum.ts';
+import { damaged, encodeHeader, openHeader } from '../format/object-header.ts';
 import { type Aead, deriveKey, NONCE_BYTES, TAG_BYTES } from './aead.ts';
 
 const MAGIC = 'US-SEALD';

@@ -5,7 +5,7 @@
  */
 import type { DiskFile } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import { damaged } from '../object-header.ts';
+import { damaged } from '../format/object-header.ts';
 import {
   BLOCK_BYTES,
   BlockCipher,

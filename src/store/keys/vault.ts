@@ -5,17 +5,17 @@
  */
 import type { DiskFile } from '../../base/disk.ts';
 import type { UnderstudyError } from '../../base/errors.ts';
-import { fromHex, hasChecksum, toHex } from '../checksum.ts';
-import { damaged, isDamage } from '../object-header.ts';
+import { fromHex, hasChecksum, toHex } from '../format/checksum.ts';
+import { type Names, plainNames } from '../format/names.ts';
+import { damaged, isDamage } from '../format/object-header.ts';
+import { type Aead, aesGcm } from './aead.ts';
 import {
   decodePackHeader,
   encodePackHeader,
   type PackHeader,
   TRAILER_BYTES,
   trailerKeyId,
-} from '../pack-header.ts';
-import { type Aead, aesGcm } from './aead.ts';
-import { type Names, plainNames } from './names.ts';
+} from './pack-header.ts';
 import {
   type PackSeal,
   PLAIN_HEADER_BYTES,

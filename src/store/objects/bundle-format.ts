@@ -6,9 +6,15 @@
  *   directory  of each member: name, offset, length; then the names of the bundles that it replaces
  *   members    their bytes, one after the other; each has checksums of its own kind
  */
-import { ByteReader, ByteWriter } from '../bytes.ts';
-import { checksum } from '../checksum.ts';
-import { damaged, encodeHeader, headerLength, openHeader, PREFIX_BYTES } from '../object-header.ts';
+import { ByteReader, ByteWriter } from '../format/bytes.ts';
+import { checksum } from '../format/checksum.ts';
+import {
+  damaged,
+  encodeHeader,
+  headerLength,
+  openHeader,
+  PREFIX_BYTES,
+} from '../format/object-header.ts';
 
 const MAGIC = 'US-BUNDL';
 /** No directory is longer: a hostile length must not allocate. */

@@ -15,9 +15,9 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { UnderstudyError } from '../../base/errors.ts';
-import { equalBytes } from '../checksum.ts';
+import { equalBytes } from '../format/checksum.ts';
+import { isDamage, isNotFound } from '../format/object-header.ts';
 import { Mutex } from '../mutex.ts';
-import { isDamage, isNotFound } from '../object-header.ts';
 import { type BundleMember, encodeBundle, readDirectory } from './bundle-format.ts';
 import { type Bundle, membersOf } from './bundle-members.ts';
 import {

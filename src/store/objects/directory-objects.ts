@@ -6,7 +6,7 @@
 import { dirname } from 'node:path';
 import type { Disk } from '../../base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
-import { discard, makeFolder } from '../object-file.ts';
+import { discard, makeFolder } from '../format/object-file.ts';
 import type { ListedObject, ObjectSource, ObjectStore } from './object-store.ts';
 
 const COPY_BYTES = 1024 * 1024;

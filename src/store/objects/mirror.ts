@@ -6,7 +6,7 @@
 import { basename, dirname } from 'node:path';
 import type { Disk, DiskFile } from '../../base/disk.ts';
 import { inOrder } from '../../base/in-order.ts';
-import { discard } from '../object-file.ts';
+import { discard } from '../format/object-file.ts';
 import type { ObjectStore } from './object-store.ts';
 
 const COPY_BYTES = 4 * 2 ** 20;

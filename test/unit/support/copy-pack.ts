@@ -1,7 +1,7 @@
 /** A second pack with the same contents, as another repository's operator would have to make it: sealed. */
-import { DigestTable } from '../../../src/store/digest-table.ts';
-import { entriesOf, readPack } from '../../../src/store/pack-entries.ts';
-import { encodeFooter } from '../../../src/store/pack-format.ts';
+import { DigestTable } from '../../../src/store/packs/digest-table.ts';
+import { entriesOf, readPack } from '../../../src/store/packs/pack-entries.ts';
+import { encodeFooter } from '../../../src/store/packs/pack-format.ts';
 import {
   encodeRecord,
   PIECE_HEADER_BYTES,
@@ -11,8 +11,8 @@ import {
   RECORD_PIECE,
   sealRecord,
   writePieceHeader,
-} from '../../../src/store/record.ts';
-import { readStored } from '../../../src/store/stored.ts';
+} from '../../../src/store/packs/record.ts';
+import { readStored } from '../../../src/store/packs/stored.ts';
 import type { FaultyDisk } from './faulty-disk.ts';
 import { readingFiles } from './key-mode.ts';
 

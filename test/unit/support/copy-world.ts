@@ -4,7 +4,7 @@
  */
 import { expect } from 'vitest';
 import { silentLog } from '../../../src/base/log.ts';
-import { directoryPlace } from '../../../src/store/copy-target.ts';
+import { directoryPlace } from '../../../src/store/copy/copy-target.ts';
 import { type OfflineRepository, openRepository } from '../../../src/store/offline.ts';
 import type { CopyOptions, CopyPlace, CopyReport } from '../../../src/store/types.ts';
 import { FaultyDisk } from './faulty-disk.ts';

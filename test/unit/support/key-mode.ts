@@ -5,14 +5,14 @@
  */
 import { createHash } from 'node:crypto';
 import type { Disk } from '../../../src/base/disk.ts';
-import { FileCache } from '../../../src/store/file-cache.ts';
-import { readFormatObject } from '../../../src/store/format.ts';
+import { readFormatObject } from '../../../src/store/format/format.ts';
+import { paths as pathsOf } from '../../../src/store/format/layout.ts';
 import { type Aead, aesGcm } from '../../../src/store/keys/aead.ts';
 import { fileMaster } from '../../../src/store/keys/master.ts';
 import { type KeyOptions, openVault } from '../../../src/store/keys/open-vault.ts';
 import { sealedDisk } from '../../../src/store/keys/sealed-disk.ts';
 import { plainVault } from '../../../src/store/keys/vault.ts';
-import { paths as pathsOf } from '../../../src/store/layout.ts';
+import { FileCache } from '../../../src/store/packs/file-cache.ts';
 
 export const isEncrypted = process.env.TEST_ENCRYPTED === '1';
 

@@ -7,7 +7,7 @@ import { expect } from 'vitest';
 import { UnderstudyError } from '../../../src/base/errors.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../../src/model/geometry.ts';
-import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../../src/store/catalog/catalog-memory.ts';
 import type { StoreSettings } from '../../../src/store/core.ts';
 import type { StoreOptions } from '../../../src/store/create-core.ts';
 import { openStore } from '../../../src/store/open-store.ts';

@@ -8,7 +8,7 @@ import { silentLog } from '../../../src/base/log.ts';
 import { type IndexedEntry, type Piece, patchEntry, wholeEntry } from '../../../src/model/entry.ts';
 import { BLOCK_BYTES, CHUNK_BYTES, chunkCount, chunkLength } from '../../../src/model/geometry.ts';
 import type { CutInfo } from '../../../src/model/replication.ts';
-import { MemoryCatalog } from '../../../src/store/catalog-memory.ts';
+import { MemoryCatalog } from '../../../src/store/catalog/catalog-memory.ts';
 import { openStore } from '../../../src/store/open-store.ts';
 import type { Ingest, Store, VerifiedPiece, VolumeDescription } from '../../../src/store/types.ts';
 import type { Random } from '../../simulation/random.ts';

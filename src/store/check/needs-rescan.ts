@@ -1,0 +1,77 @@
+/**
+ * Which volumes have a newest state that cannot be read wholly: a content of it is right nowhere, or no
+ * maps lead there. Their agents have what is missing, as far as the source still has it, so a rescan is
+ * demanded: the agent begins a new generation, offers every chunk, and is asked for what is not held. A
+ * demand is about one generation, and over when the volume has left it.
+ */
+
+import { leafCount } from '../../model/geometry.ts';
+import type { VolumeHead } from '../catalog/catalog.ts';
+import type { Core, VolumeState } from '../core.ts';
+import { toHex } from '../format/checksum.ts';
+import { isDamage, isNotFound } from '../format/object-header.ts';
+import { leafDigests } from '../leaves/leaf.ts';
+import { openChain } from '../maps/chain.ts';
+
+/** So many contents are looked for at a time. */
+const BATCH = 4096;
+
+/** Looks at every volume; returns the servers of which a rescan is demanded now and was not before. */
+export async function demandRescans(core: Core): Promise<string[]> {
+  const fresh = new Set<string>();
+  for (const server of core.servers.values()) {
+    for (const state of server.volumes.values()) {
+      const { head } = state;
+      if (head === null || core.damage.demands(head)) continue;
+      if (!(await isHurt(core, head, state))) continue;
+      if (head !== state.head) continue; // it has moved on: the next look tells
+      core.damage.demand(head);
+      fresh.add(head.server);
+      const { volume, generation, epoch } = head;
+      const fields = { server: head.server, volume, generation, epoch };
+      core.log.error('the newest state of a volume is damaged: a rescan is demanded', fields);
+    }
+  }
+  dropOld(core);
+  await core.damage.save();
+  return [...fresh];
+}
+
+/** Demands of generations that were left. */
+function dropOld(core: Core): void {
+  for (const place of core.damage.demanded) {
+    const head = core.servers.get(place.server)?.volumes.get(place.volume)?.head;
+    if (head?.generation !== place.generation) core.damage.withdraw(place);
+  }
+}
+
+async function isHurt(core: Core, head: VolumeHead, { staged }: VolumeState): Promise<boolean> {
+  try {
+    const chain = await openChain(core, head, head.epoch, staged, { root: head.chainRoot });
+    let wanted = new Map<string, Uint8Array>();
+    for (let leaf = 0; leaf < leafCount(head.sizeBytes); leaf += 1) {
+      const bytes = await chain.read(leaf);
+      if (bytes === undefined) return true;
+      for (const digest of leafDigests(bytes)) {
+        if ((await core.index.find(digest)) === null) wanted.set(toHex(digest), digest.slice());
+      }
+      if (wanted.size < BATCH) continue;
+      if (await isLost(core, [...wanted.values()])) return true;
+      wanted = new Map();
+    }
+    return wanted.size > 0 && (await isLost(core, [...wanted.values()]));
+  } catch (error) {
+    if (isNotFound(error)) return false; // a fold has replaced the maps: the next look tells
+    if (!isDamage(error)) throw error;
+    return true;
+  }
+}
+
+/** True where one of the contents is in no pack, or noted as damaged in those that have it. */
+async function isLost(core: Core, digests: readonly Uint8Array[]): Promise<boolean> {
+  const places = await core.copies.search(digests);
+  return digests.some((digest) => {
+    const found = places.get(toHex(digest)) ?? [];
+    return !found.some(({ pack }) => !core.damage.has(pack, digest));
+  });
+}
