@@ -83,14 +83,15 @@ export class ServerRecord {
     }
   }
 
-  committed(point: ListedPoint): void {
+  committed(point: ListedPoint, nowMs: number): void {
     this.points += 1;
-    this.noteNewest(point);
+    this.noteNewest(point, nowMs);
   }
 
-  noteNewest(point: ListedPoint): void {
+  /** A clock of the source that runs ahead does not make a point newer than its arrival. */
+  noteNewest(point: ListedPoint, nowMs: number): void {
     this.newestPoint = point;
-    const timeMs = Date.parse(point.time);
+    const timeMs = Math.min(Date.parse(point.time), nowMs);
     if (point.missingVolumes.length === 0) {
       this.newestWhole = point.id;
       this.newestWholeMs = Math.max(timeMs, this.newestWholeMs ?? timeMs);

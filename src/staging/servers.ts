@@ -71,7 +71,7 @@ export class Servers implements SessionHost {
       const record = this.record(server);
       record.load(volumes);
       await this.loadPoints(record);
-      if (newestPoint !== null) record.noteNewest(newestPoint);
+      if (newestPoint !== null) record.noteNewest(newestPoint, this.ports.clock.wallMs());
     }
   }
 
@@ -82,7 +82,7 @@ export class Servers implements SessionHost {
       const page = await this.ports.store.points(
         after === undefined ? filter : { ...filter, after },
       );
-      for (const point of page) record.committed(point);
+      for (const point of page) record.committed(point, this.ports.clock.wallMs());
       if (page.length < PAGE) return;
       after = page.at(-1)!.id;
     }
@@ -346,7 +346,8 @@ export class Servers implements SessionHost {
     request: CommitRequest,
   ): Promise<void> | undefined {
     const { server } = session;
-    this.record(server).committed({ ...point, state: 'staged', hold: null, copies: [] });
+    const listed = { ...point, state: 'staged', hold: null, copies: [] } as const;
+    this.record(server).committed(listed, this.ports.clock.wallMs());
     this.fullWaitMs = FULL_WAIT_MS;
     const { passes, durationMs } = point.cut;
     this.ports.log.debug('point', { server, point: point.id, passes, durationMs });

@@ -3,7 +3,6 @@
  * it. What leaves here was checked against its digests by the store's reader (P3): damage ends the
  * response early, and never sends a wrong byte. The reader holds the point while a response runs.
  */
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
 import { noteGarbage } from '../../base/memory.ts';
@@ -32,13 +31,20 @@ const namesEtag = (header: string | undefined, etag: string): boolean =>
 async function stream(image: ImageReader, response: ServerResponse, start: number, length: number) {
   let at = start;
   const end = start + length;
+  const gone = closed(response);
   while (at < end && !response.destroyed) {
     const bytes = await image.read(at, Math.min(STEP_BYTES, end - at));
     at += bytes.length;
     noteGarbage(bytes.length);
-    if (!response.write(bytes)) await Promise.race([once(response, 'drain'), closed(response)]);
+    if (!response.write(bytes)) await Promise.race([drained(response), gone]);
   }
   if (!response.destroyed) response.end();
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    response.once('drain', resolve);
+  });
 }
 
 function closed(response: ServerResponse): Promise<void> {

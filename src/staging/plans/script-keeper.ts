@@ -122,6 +122,8 @@ async function written(write: () => Promise<void>, isVain = () => false): Promis
       await write();
       return;
     } catch (error) {
+      // With its folder has gone whoever would ask.
+      if (error instanceof UnderstudyError && error.code === 'ERR_DISK_NOT_FOUND') return;
       process.stderr.write(`${(error as Error).message}: tried again\n`);
       await sleep(systemClock, RETRY_MS);
     }
