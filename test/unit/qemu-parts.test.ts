@@ -1,4 +1,6 @@
 /** The pure parts of the local virtual machine: command lines, options, the console's verdict, probes. */
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { exportName } from '../../src/recovery/export-launcher.ts';
@@ -125,9 +127,34 @@ describe("nbdkit's command line", () => {
   it('names the file of the credential and not the credential, and quotes it for the shell', () => {
     const address = { url: 'http://localhost/v1/x', socketPath: '/s', cookieFile: "/a'b/cookie" };
     const words = nbdkitWords(address, '/run/x', 0);
-    expect(words).toContain("cookie-script=cat '/a'\\''b/cookie'");
+    expect(words.join('\n')).toContain("\ncookie-script=cat '/a'\\''b/cookie' &&");
     expect(words).toContain('--readonly');
     expect(words.join(' ')).not.toMatch(/ (cookie|password|header)=/);
+  });
+
+  it('reads the credential, and takes away the file for errors that nbdkit leaves, and no other', () => {
+    const folder = mkdtempSync('/tmp/ucookie-');
+    const cookieFile = `${folder}/cookie`;
+    writeFileSync(cookieFile, 'a=b');
+    const run = (file: string, errors: string) => {
+      const words = nbdkitWords({ url: 'u', socketPath: '/s', cookieFile: file }, '/run/x', 0);
+      const script = words.find((word) => word.startsWith('cookie-script='))!;
+      const fd = openSync(errors, 'w');
+      const stdio = ['ignore', 'pipe', fd] as ['ignore', 'pipe', number];
+      const ran = spawnSync('sh', ['-c', script.replace('cookie-script=', '')], { stdio });
+      closeSync(fd);
+      return { told: String(ran.stdout), isWell: ran.status === 0, isLeft: existsSync(errors) };
+    };
+    const errors = `/tmp/errors${folder.slice(-6)}`;
+    try {
+      expect(run(cookieFile, errors)).toEqual({ told: 'a=b', isWell: true, isLeft: false });
+      expect(run(`${folder}/none`, errors)).toEqual({ told: '', isWell: false, isLeft: true });
+      const other = `${folder}/errorsAAAAAA`;
+      expect(run(cookieFile, other)).toEqual({ told: 'a=b', isWell: true, isLeft: true });
+    } finally {
+      rmSync(errors, { force: true });
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('asks on for a day at least, within what its filter takes', () => {

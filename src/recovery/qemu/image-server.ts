@@ -22,6 +22,14 @@ export const imageServerPaths = (runFolder: string, index: number) => ({
   socketPath: join(runFolder, `disk${index}.sock`),
 });
 
+/**
+ * Writes the cookie. nbdkit 1.32 gives each run of the script a file in /tmp for its errors, looks there where
+ * it fails, and never removes it: one that went well does.
+ */
+const cookieScript = (cookieFile: string): string =>
+  `cat ${quoted(cookieFile)} && errors=$(readlink /proc/$$/fd/2) && ` +
+  'case "$errors" in /tmp/errors??????) rm -f "$errors" ;; esac';
+
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 export function nbdkitWords(address: ImageAddress, runFolder: string, index: number): string[] {
@@ -30,7 +38,7 @@ export function nbdkitWords(address: ImageAddress, runFolder: string, index: num
     ...['--log=stderr', '--readonly', '--unix', socketPath, '--pidfile', pidfile],
     ...['--filter=retry-request', '--filter=retry-request', 'curl', `url=${address.url}`],
     ...[`unix-socket-path=${address.socketPath}`, 'protocols=http', 'timeout=60'],
-    ...[`cookie-script=cat ${quoted(address.cookieFile)}`, `cookie-script-renew=${RENEW_S}`],
+    ...[`cookie-script=${cookieScript(address.cookieFile)}`, `cookie-script-renew=${RENEW_S}`],
     ...[`retry-request-retries=${TRIES}`, 'retry-request-delay=1'],
   ];
 }
