@@ -126,9 +126,12 @@ describe('a failover', () => {
       staging = await Staging.start(scratch, place);
       expect(await jobOf(staging, id)).toMatchObject({ state: 'running', standsAlone: false });
 
-      const isServed = async () =>
-        readFileSync(join(job.folder, 'log'), 'utf8').includes('had ended: started again');
+      const logHas = (words: string) =>
+        readFileSync(join(job.folder, 'log'), 'utf8').includes(words);
+      const isServed = async () => logHas('had ended: started again');
       await waitFor('the image server', isServed, { timeoutMs: BOOT_MS });
+      const isNext = async () => logHas(`copies ${data} in the background`);
+      await waitFor('the copy of the second disk', isNext, { timeoutMs: BOOT_MS });
 
       // No room: the copy of the second disk waits, and goes on by itself.
       fill(dataFolder);
