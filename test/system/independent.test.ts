@@ -229,7 +229,7 @@ class Source {
     until = async (_staging: Staging): Promise<void> => undefined,
   ): Promise<void> {
     // Long enough for the hold of a point to come before its end.
-    const all = ['--keep', 'all=6s,2s=1h', ...words];
+    const all = ['--keep', 'all=5s,2s=1h', ...words];
     const staging = await Staging.start(this.scratch, {
       ...{ dataFolder: data, words: all, environment: hurried },
     });
@@ -327,7 +327,7 @@ describe('an encrypted repository in a directory', () => {
       const rotated = await understudy(['repo', 'key', 'rotate', '--repo', data, ...byKey]);
       expect(rotated.exitCode, rotated.err).toBe(0);
       await source.run(data, byPassphrase, 2, async (staging) => {
-        const keep = ['server', 'keep', scratch.server, '--keep', 'all=7s,2s=1h'];
+        const keep = ['server', 'keep', scratch.server, '--keep', 'all=5s,2s=1h'];
         expect(await staging.run(...keep)).toMatchObject({ exitCode: 0 });
         const isThere = () => foldsIn(data).length >= 2 && basesIn(data).length >= 1;
         await waitFor('folds and a base', isThere, { timeoutMs: 120_000 });
