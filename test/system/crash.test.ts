@@ -61,7 +61,7 @@ function sampleOf<Item>(items: readonly Item[], count: number): Item[] {
 }
 
 describe('kill -9', () => {
-  const rounds = scaled(6, 100);
+  const rounds = scaled(4, 100);
 
   it(`of staging and agent, ${rounds} rounds under load, loses nothing acknowledged`, async () => {
     await withScratch('kill', async (scratch) => {
