@@ -88,6 +88,14 @@ function commandOf(random: Random): Command {
   ]);
 }
 
+/** One of each kind, which do not hinder each other: begun before anything is killed. */
+const oneOfEach: readonly Command[] = [
+  { do: 'drill', server: 'db1' },
+  { do: 'failover', server: 'web1' },
+  { do: 'failback', server: 'web2' },
+  { do: 'plan', kind: 'drill' },
+];
+
 /** By server, how many failovers and failbacks are under way. */
 function expectAlone(jobs: readonly ShownJob[]): void {
   for (const kind of ['failover', 'failback'] as const) {
@@ -123,11 +131,19 @@ function writeScripts(root: string, rest: string): void {
   }
 }
 
+async function beginOneOfEach(service: Life): Promise<void> {
+  for (const command of oneOfEach) {
+    service.tell(command);
+    expect(await service.answer()).toMatchObject({ done: { id: expect.any(String) } });
+  }
+}
+
 async function play(seed: number, root: string): Promise<{ jobs: ShownJob[]; ran: string[] }> {
   const random = new Random(seed);
   for (let life = 0; life < LIVES; life += 1) {
     const service = new Life(root, seed * 1000 + life);
     expectAlone((await service.answer()).ready!);
+    if (life === 0) await beginOneOfEach(service);
     for (let told = 0; told < 6; told += 1) {
       service.tell(commandOf(random));
       await new Promise((resolve) => setTimeout(resolve, random.below(60)));
