@@ -154,24 +154,49 @@ function countBelow(ascending: readonly number[], limit: number): number {
 }
 
 /**
- * Which neighbours at the end of a chain become a level: `fan` or more that span about as many epochs, and
- * what is smaller between them. Null: none.
+ * Which neighbours of a chain become a level; null: none, and then the chain has at most `maxChain` maps.
+ *
+ * `fan` or more that span about as many epochs, with nothing larger between them, do, and what is smaller
+ * between them with them: the smallest first, of equals the youngest. Where epochs only come at the end that
+ * leaves fewer than `fan` of each level. But thinning takes levels away where it was most thorough, and
+ * leaves small maps before larger ones, few at each place. Where these are too many in all, those `fan`
+ * neighbours become one that are the least to write, whatever they span: each such merge is paid for by
+ * `fan` - 1 maps that came, or came to light, since the last one.
  */
 export function planLevel<T extends Span>(path: readonly T[], fan: number): readonly T[] | null {
   const levels = path.map(({ from, to }) => levelOf(to - from, fan));
   const highest = Math.max(-1, ...levels);
   for (let level = 0; level <= highest; level += 1) {
-    let begin = path.length;
-    while (begin > 0 && levels[begin - 1]! <= level) begin -= 1;
-    // What is smaller before the first of the level belongs to it, too.
-    const end = levels.lastIndexOf(level);
-    const count = levels.slice(begin).filter((each) => each === level).length;
-    if (count >= fan) return path.slice(begin, end + 1);
+    for (let end = path.length; end > 0; ) {
+      let begin = end;
+      while (begin > 0 && levels[begin - 1]! <= level) begin -= 1;
+      // What is smaller before the first of the level belongs to it, too.
+      const run = levels.slice(begin, end);
+      const count = run.filter((each) => each === level).length;
+      if (count >= fan) return path.slice(begin, begin + run.lastIndexOf(level) + 1);
+      end = begin - 1;
+    }
   }
-  return null;
+  return path.length > maxChain(path, fan) ? leastToWrite(path, fan) : null;
 }
 
-/** 0 for fewer than `fan` epochs, 1 for fewer than its square, and so on. */
+/** `fan` maps for each level that the chain's epochs have room for. */
+function maxChain(path: readonly Span[], fan: number): number {
+  const epochs = (path.at(-1)?.to ?? 0) - (path[0]?.from ?? 0);
+  return fan * (levelOf(epochs, fan) + 1);
+}
+
+/** Those `count` neighbours that span the fewest epochs; of equals the youngest. */
+function leastToWrite<T extends Span>(path: readonly T[], count: number): readonly T[] {
+  const spanned = (begin: number) => path[begin + count - 1]!.to - path[begin]!.from;
+  let best = path.length - count;
+  for (let begin = best - 1; begin >= 0; begin -= 1) {
+    if (spanned(begin) < spanned(best)) best = begin;
+  }
+  return path.slice(best, best + count);
+}
+
+/** 0 for fewer than `fan` epochs, 1 for fewer than its square, and so on. `fan` is 2 or more. */
 function levelOf(epochs: number, fan: number): number {
   let level = 0;
   for (let size = fan; size <= epochs; size *= fan) level += 1;

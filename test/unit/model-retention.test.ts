@@ -259,6 +259,7 @@ describe('folds', () => {
           deltas.push({ from: epoch - 1, to: epoch });
           needed.push(epoch);
           addLevels(deltas, epoch, fan);
+          expectShort(planChain([], deltas, epoch)!.deltas, fan);
           if (epoch % 20 !== 0) continue;
           // Old points are thinned, as rules do.
           needed = needed.filter((e) => e > epoch - 15 || random() < 0.4);
@@ -280,22 +281,75 @@ describe('folds', () => {
           }
         }
         addLevels(deltas, 160, fan);
-        // Chains are short: less than the fan a level, what levels have not taken in yet, and what
-        // thinning left uneven.
-        const length = planChain([], deltas, 160)!.deltas.length;
-        expect(length).toBeLessThanOrEqual(fan * (Math.ceil(Math.log(160) / Math.log(fan)) + 2));
+        expectShort(planChain([], deltas, 160)!.deltas, fan);
       }),
     );
   });
+
+  it('become short chains however uneven they are, wherever the small ones lie', () => {
+    const sizes = fc.array(fc.oneof(fc.constant(1), fc.nat({ max: 300 })), { maxLength: 300 });
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 5 }), sizes, (fan, epochs) => {
+        const deltas = inTurn(epochs.map((epoch) => epoch + 1));
+        const end = deltas.at(-1)?.to ?? 0;
+        addLevels(deltas, end, fan);
+        expectShort(planChain([], deltas, end)?.deltas ?? [], fan);
+      }),
+    );
+    // Three small ones before each of two large ones of each size: no place has four of a size.
+    const threeSmall = [4096, 1024, 256, 64, 16].flatMap((size) => [1, 1, 1, size, 1, 1, 1, size]);
+    const uneven = inTurn(threeSmall);
+    const level = planLevel(uneven, 4)!;
+    expect(level).toHaveLength(4);
+    expect(level.at(-1)!.to - level[0]!.from).toBe(1 + 1 + 1 + 16);
+  });
+
+  it('are written once a level at most where nothing is thinned', () => {
+    for (const fan of [2, 3, 5, 32]) {
+      const deltas: Span[] = [];
+      let written = 0;
+      for (let epoch = 1; epoch <= 700; epoch += 1) {
+        deltas.push({ from: epoch - 1, to: epoch });
+        written += addLevels(deltas, epoch, fan);
+      }
+      expect(written).toBeLessThanOrEqual(700 * levelsOf(700, fan));
+    }
+  });
 });
 
-function addLevels(deltas: Span[], epoch: number, fan: number): void {
-  for (;;) {
-    const level = planLevel(planChain([], deltas, epoch)!.deltas, fan);
-    if (level === null) return;
-    expect(level.length).toBeGreaterThanOrEqual(fan);
-    deltas.push({ from: level[0]!.from, to: level.at(-1)!.to });
+/** Deltas that span so many epochs each. */
+function inTurn(epochs: readonly number[]): Span[] {
+  const deltas: Span[] = [];
+  for (const size of epochs) {
+    const from = deltas.at(-1)?.to ?? 0;
+    deltas.push({ from, to: from + size });
   }
+  return deltas;
+}
+
+/** Returns how many epochs were written again. */
+function addLevels(deltas: Span[], epoch: number, fan: number): number {
+  for (let written = 0; ; ) {
+    const level = planLevel(planChain([], deltas, epoch)?.deltas ?? [], fan);
+    if (level === null) return written;
+    expect(level.length).toBeGreaterThanOrEqual(fan);
+    const [from, to] = [level[0]!.from, level.at(-1)!.to];
+    deltas.push({ from, to });
+    written += to - from;
+  }
+}
+
+/** How many powers of `fan`, from `fan` itself on, are not above `epochs`. */
+function levelsOf(epochs: number, fan: number): number {
+  let levels = 0;
+  for (let size = fan; size <= epochs; size *= fan) levels += 1;
+  return levels;
+}
+
+/** Fewer than the fan of each size, and where thinning left them uneven no more than the fan of each. */
+function expectShort(path: readonly Span[], fan: number): void {
+  const epochs = (path.at(-1)?.to ?? 0) - (path[0]?.from ?? 0);
+  expect(path.length).toBeLessThanOrEqual(fan * (levelsOf(epochs, fan) + 1));
 }
 
 /** Numbers in [0, 1), the same for the same seed. */
