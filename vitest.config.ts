@@ -4,15 +4,25 @@
 import { defineConfig } from 'vitest/config';
 
 const guests = ['test/system/{drill,failover,plans,prepare,proof,qemu-launcher}.test.ts'];
-const wholePrograms = { testTimeout: 600_000, hookTimeout: 300_000, fileParallelism: false };
+/** What is waited for comes when it comes: its limit is there to end a test that hangs, on any machine. */
+const patient = { hookTimeout: 60_000, expect: { poll: { timeout: 40_000 } } };
+const wholePrograms = {
+  ...{ ...patient, testTimeout: 600_000, hookTimeout: 300_000, fileParallelism: false },
+};
 
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
+      {
+        test: {
+          ...patient,
+          ...{ name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 },
+        },
+      },
       {
         // What the store promises, once more over encrypted repositories.
         test: {
+          ...patient,
           name: 'encrypted',
           include: [
             'test/unit/store-{beside,copy,copy-crash,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
@@ -23,7 +33,12 @@ export default defineConfig({
           testTimeout: 300_000,
         },
       },
-      { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },
+      {
+        test: {
+          ...patient,
+          ...{ name: 'simulation', include: ['test/simulation/**/*.test.ts'], testTimeout: 60_000 },
+        },
+      },
       {
         test: {
           name: 'system',

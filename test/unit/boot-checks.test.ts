@@ -143,8 +143,7 @@ async function check(everyMs = DAY, options = {}): Promise<Checker> {
 }
 const launched = () =>
   world.launcher.events.filter((each) => each.startsWith('launch')).map((each) => each.slice(7));
-const until = (isSo: () => boolean) =>
-  expect.poll(isSo, { timeout: 5000, interval: 10 }).toBe(true);
+const until = (isSo: () => boolean) => expect.poll(isSo, { interval: 10 }).toBe(true);
 const quiet = () => new Promise((resolve) => setTimeout(resolve, 150));
 
 describe('checks by themselves', () => {
@@ -178,6 +177,7 @@ describe('checks by themselves', () => {
   it('wait while another drill runs, and say for whom', async () => {
     await world.open();
     const { id } = await world.jobs.start({ point: 'web1-10', target: 'qemu', options: {} });
+    await until(() => launched().length === 1);
     world.launcher.acts.set('db1', 'pass');
     const running = await check();
     await until(() => running.status('db1').waitsFor === id);

@@ -235,7 +235,9 @@ function terminal(isTTY = true) {
   const stdin = Object.assign(new PassThrough(), { isTTY });
   const stdout = { write: () => true };
   const stop = new AbortController().signal;
-  const outside = { stdout, stderr, stdin, environment: {}, clock: systemClock, stop };
+  // No time passes: what is shown of it is the same however long a request takes.
+  const clock = { ...systemClock, monotonicMs: () => 0 };
+  const outside = { stdout, stderr, stdin, environment: {}, clock, stop };
   return { context: createContext(outside, false), stdin, shown: () => shown };
 }
 

@@ -9,17 +9,18 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { createEc2Launcher } from '../../src/recovery/ec2/ec2-launcher.ts';
-import { PutQuota, type QuotaOptions } from '../../src/recovery/ec2/put-quota.ts';
+import { PutQuota } from '../../src/recovery/ec2/put-quota.ts';
 import type { PrestageSettings } from '../../src/staging/prestage/ports.ts';
 import { Prestage } from '../../src/staging/prestage/prestage.ts';
 import type { Store } from '../../src/store/types.ts';
 import { Random } from '../simulation/random.ts';
 import { BLOCK_BYTES } from '../tools/ebs-double.ts';
-import { hurriedClock, useAwsWorld } from './support/aws-world.ts';
+import { hurriedClock, patientClock, useAwsWorld } from './support/aws-world.ts';
 import { bootDisk } from './support/boot-disk.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { LaunchRecord, launchOf } from './support/launcher-suite.ts';
 import { commit, drain, openWithoutGrace, SourceVolume, sync } from './support/store-world.ts';
+import { TurnQuota } from './support/turn-quota.ts';
 
 const world = useAwsWorld();
 const HOUR = 3_600_000;
@@ -85,9 +86,9 @@ const settings = (over: Partial<PrestageSettings> = {}): PrestageSettings => ({
 
 async function open(
   over: Partial<PrestageSettings> | null = {},
-  limits: QuotaOptions = { putsPerSecond: 1e6 },
+  given: PutQuota = new PutQuota(hurriedClock, { putsPerSecond: 1e6 }),
 ): Promise<Prestage> {
-  quota = new PutQuota(hurriedClock, limits);
+  quota = given;
   const ports = {
     ...{ clock: hurriedClock, log: silentLog, disk: disk.mount(), folder: '/data', store, quota },
     newId: () => randomBytes(4).toString('hex'),
@@ -99,9 +100,9 @@ async function open(
 
 const of = (server: string) => prestage!.list().servers.find((each) => each.server === server);
 const isAt = (server: string, point: string) =>
-  expect.poll(() => of(server)?.volumes[0]?.point, { timeout: 40_000, interval: 5 }).toBe(point);
+  expect.poll(() => of(server)?.volumes[0]?.point, { interval: 5 }).toBe(point);
 const settled = (server: string) =>
-  expect.poll(() => of(server)?.state, { timeout: 40_000, interval: 5 }).toBe('current');
+  expect.poll(() => of(server)?.state, { interval: 5 }).toBe('current');
 /** A server whose chain is at its first point. */
 async function chained(blocks: number): Promise<{ web: Source; first: string }> {
   const web = new Source('web1', blocks);
@@ -127,7 +128,7 @@ async function isReadyAt(server: string, source: Source): Promise<void> {
 /** A drill of a point as staging makes it, up to the instance; then it is stopped and cleaned up. */
 async function drill(point: string, server: string): Promise<void> {
   const root = mkdtempSync(join(tmpdir(), 'understudy-prestage-'));
-  const launcher = createEc2Launcher(hurriedClock, { quota, chains: prestage! });
+  const launcher = createEc2Launcher(patientClock, { quota, chains: prestage! });
   const given = { plan: { instanceType: 'm6i.large', subnetId: 'subnet-0a' }, verify: 'none' };
   const of = await store.point(point);
   const openImage = (volume: string) => store.openImage(point, volume);
@@ -145,7 +146,7 @@ async function drill(point: string, server: string): Promise<void> {
       leave: new AbortController().signal,
     });
     const up = async () => stop.abort();
-    await launcher.run({ ...launch, server, clock: hurriedClock, up });
+    await launcher.run({ ...launch, server, clock: patientClock, up });
     await launcher.clean(record.made);
   } finally {
     rmSync(root, { recursive: true, force: true });
@@ -210,13 +211,16 @@ describe('a chain', () => {
   /** Is interrupted when some of `web`'s blocks are put; how many, so far. */
   async function interrupted(web: Source): Promise<{ point: string; puts: () => number }> {
     const point = await web.point(store);
+    const some = Promise.withResolvers<void>();
     let puts = 0;
     world.double.fault = (call) => {
       puts += call === 'PutSnapshotBlock' ? 1 : 0;
+      if (puts === 16) some.resolve();
       return undefined;
     };
-    await open({}, { putsPerSecond: 1e6, backgroundPerSecond: 0.05 });
-    await expect.poll(() => puts, { timeout: 40_000, interval: 5 }).toBeGreaterThan(15);
+    const limits = { putsPerSecond: 1e6, backgroundPerSecond: 0.05 };
+    await open({}, new PutQuota(hurriedClock, limits));
+    await some.promise;
     await prestage!.stop();
     return { point, puts: () => puts };
   }
@@ -246,7 +250,7 @@ describe('a chain', () => {
           if (head !== heads.at(-1)) heads.push(head);
           return head;
         },
-        { timeout: 40_000, interval: 1 },
+        { interval: 1 },
       )
       .toBe(newer);
     expect(heads).toEqual([null, point, newer]);
@@ -271,7 +275,7 @@ describe('a chain', () => {
     const lost = headOf('web1');
     world.double.ebs.snapshots.delete(lost);
     await prestage!.run('web1');
-    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(lost);
+    await expect.poll(() => headOf('web1')).not.toBe(lost);
     expect(web.holds(headOf('web1'))).toBe(true);
     await settled('web1');
     await prestage!.stop();
@@ -296,13 +300,13 @@ describe('a chain', () => {
     await prestage!.stop();
     const plan = { region: 'us-east-1', encryption: { kmsKeyArn }, tags: { team: 'a' } };
     await open({ plan });
-    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(plain);
+    await expect.poll(() => headOf('web1')).not.toBe(plain);
     await settled('web1');
     const [only] = world.double.ebs.snapshots.values();
     expect(only).toMatchObject({ id: headOf('web1'), kmsKeyArn, tags: { team: 'a' } });
     await prestage!.stop();
     await open({ plan: { ...plan, region: 'eu-central-1' } });
-    await expect.poll(() => headOf('web1'), { timeout: 40_000 }).not.toBe(only!.id);
+    await expect.poll(() => headOf('web1')).not.toBe(only!.id);
     await settled('web1');
     expect(snapshots()).toEqual([headOf('web1')]);
   });
@@ -360,7 +364,7 @@ describe('what goes wrong', () => {
         : undefined;
     await open();
     const failed = () => prestage!.list().servers.find(({ state }) => state === 'failing');
-    await expect.poll(() => failed()?.failures ?? 0, { timeout: 40_000 }).toBeGreaterThan(0);
+    await expect.poll(() => failed()?.failures ?? 0).toBeGreaterThan(0);
     expect(failed()).toMatchObject({
       error: { code: 'ERR_AWS_DENIED', message: expect.stringContaining('StartSnapshot') },
       nextMs: expect.any(Number),
@@ -386,7 +390,7 @@ describe('what goes wrong', () => {
     await write('web1.chain', '{"understudy":"ec2-chain","vers');
     await open();
     await isAt('db1', point);
-    await expect.poll(() => of('web1')?.error?.code, { timeout: 40_000 }).toBe('ERR_EC2_RECORD');
+    await expect.poll(() => of('web1')?.error?.code).toBe('ERR_EC2_RECORD');
     await prestage!.stop();
     // What was switched off is not known any more: nothing that costs money is on.
     await write('switches.json', 'x');
@@ -428,41 +432,34 @@ describe('what goes wrong', () => {
 });
 
 describe('the quota', () => {
-  /** Fifty a second by the real clock. */
   const slow = { putsPerSecond: 1e6, backgroundPerSecond: 0.05 };
 
   it('is shared: a huge server does not keep a small one waiting', async () => {
     const [huge, small] = [new Source('huge', 150), new Source('small', 5)];
     await huge.point(store);
     const point = await small.point(store);
-    await open({}, slow);
+    const turns = new TurnQuota(slow, 2, { launch: 0, background: 5 });
+    await open({}, turns);
     await isAt('small', point);
-    const [upload] = [...world.double.ebs.snapshots.values()].filter(
-      ({ state }) => state === 'pending',
-    );
-    // Block by block in turn, five for five, and what was under way before the small one came: not all of them.
-    expect(upload!.blocks.size).toBeLessThan(100);
+    const few = turns.uploads.find(({ given }) => given === 5)!;
+    const share = turns.turns.slice(turns.turns.indexOf(few), turns.turns.lastIndexOf(few) + 1);
+    // Block by block in turn: between its five there are four of the other one.
+    expect(share.map((upload) => upload === few)).toEqual([
+      ...[true, false, true, false, true, false, true, false, true],
+    ]);
   });
 
   it('goes to a launch first', async () => {
     const [huge, web] = [new Source('huge', 150), new Source('web1', 30)];
     await huge.point(store);
     const point = await web.point(store);
-    await open({ servers: ['huge'] }, { putsPerSecond: 0.03, backgroundPerSecond: 0.03 });
-    await expect.poll(() => count('PutSnapshotBlock'), { timeout: 40_000 }).toBeGreaterThan(3);
-    const putsOfHuge = () =>
-      [...world.double.ebs.snapshots.values()].find(
-        ({ tags }) => tags['understudy-server'] === 'huge',
-      )!.blocks.size;
-    let [atItsBegin, atItsEnd] = [0, 0];
-    world.double.fault = (call) => {
-      if (call === 'StartSnapshot') atItsBegin = putsOfHuge();
-      if (call === 'CompleteSnapshot') atItsEnd ||= putsOfHuge();
-      return undefined;
-    };
+    const limits = { putsPerSecond: 0.03, backgroundPerSecond: 0.03 };
+    const turns = new TurnQuota(limits, 1, { launch: 30, background: 150 });
+    await open({ servers: ['huge'] }, turns);
+    await expect.poll(() => count('PutSnapshotBlock')).toBeGreaterThan(3);
     await drill(point, 'web1');
-    // Thirty blocks of the launch; those of the other one that were on their way: in turn it would be thirty.
-    expect(atItsEnd).toBeGreaterThan(0);
-    expect(atItsEnd - atItsBegin).toBeLessThan(20);
+    const { askedAfter } = turns.uploads.find(({ kind }) => kind === 'launch')!;
+    const share = turns.turns.slice(askedAfter, askedAfter + 30);
+    expect(share.map(({ kind }) => kind)).toEqual(Array(30).fill('launch'));
   });
 });

@@ -131,10 +131,11 @@ function writeScripts(root: string, rest: string): void {
   }
 }
 
+/** Whether any of them is there in the end is a matter of what is told later: those that are over may be removed. */
 async function beginOneOfEach(service: Life): Promise<void> {
   for (const command of oneOfEach) {
     service.tell(command);
-    expect(await service.answer()).toMatchObject({ done: { id: expect.any(String) } });
+    expect(await service.answer()).toMatchObject({ done: { kind: command.do } });
   }
 }
 
@@ -175,12 +176,11 @@ describe('staging that is killed again and again', () => {
     withRoot(async (root) => {
       writeScripts(root, 'sleep 0.2');
       const { jobs, ran } = await play(seed, root);
-      expect(new Set(jobs.map(({ kind }) => kind)).size).toBe(4);
       const open = jobs.filter(({ state, outcome }) => state !== 'cleaned' || outcome === null);
       expect(open).toEqual([]);
       expect(readdirSync(join(root, 'things'))).toEqual([]);
       expect(ran).toEqual([...new Set(ran)]);
-      await expect.poll(() => processesIn(root), { timeout: 10_000 }).toEqual([]);
+      await expect.poll(() => processesIn(root)).toEqual([]);
     });
   it.each(seeds)('leaves nothing behind in the end (JOBS_SEED=%i)', leavesNothing, 600_000);
 
@@ -191,11 +191,11 @@ describe('staging that is killed again and again', () => {
       await before.answer();
       before.tell({ do: 'plan', kind: 'drill' });
       const { id } = (await before.answer()).done as ShownJob;
-      await expect.poll(() => existsSync(join(root, 'ran')), { timeout: 30_000 }).toBe(true);
+      await expect.poll(() => existsSync(join(root, 'ran'))).toBe(true);
       await before.kill();
       expect(processesIn(root)).not.toEqual([]);
       writeFileSync(join(root, 'go'), '');
-      await expect.poll(() => processesIn(root), { timeout: 30_000 }).toEqual([]);
+      await expect.poll(() => processesIn(root)).toEqual([]);
       const next = new Life(root, 2);
       await next.answer();
       const first = async () => {
@@ -203,7 +203,7 @@ describe('staging that is killed again and again', () => {
         const jobs = (await next.answer()).done as ShownJob[];
         return jobs.find((job) => job.id === id)!.steps![0]!;
       };
-      await expect.poll(async () => (await first()).state, { timeout: 30_000 }).toBe('failed');
+      await expect.poll(async () => (await first()).state).toBe('failed');
       expect((await first()).error).toMatchObject({ message: 'script before: exit code 3' });
       expect(readFileSync(join(root, 'ran'), 'utf8')).toBe(`before ${id}\n`);
       await next.kill();

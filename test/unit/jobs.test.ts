@@ -99,14 +99,14 @@ describe('a job', () => {
     const jobs = await start(disk);
     const { id } = await jobs.start(drill());
     // Said when it could not be written down either.
-    await expect.poll(() => jobs.log(id), { timeout: 5000 }).toContain('cleaned up');
+    await expect.poll(() => jobs.log(id)).toContain('cleaned up');
     expect(launcher.cleaned.length).toBe(1);
     expect(wasMade).toBe(false);
     expect(jobs.find(id)).toMatchObject({ outcome: 'failed', error: { code: 'ERR_DISK_FULL' } });
     isFull = false;
     await jobs.close();
     const again = await start(disk);
-    await expect.poll(() => launcher.launches.length, { timeout: 5000 }).toBe(2);
+    await expect.poll(() => launcher.launches.length).toBe(2);
     expect(again.find(id).state).not.toBe('done');
   });
 
@@ -207,7 +207,7 @@ describe('after a restart of staging', () => {
     const { clock, delays } = hastyClock(50);
     const before = await world.start(nodeDisk, silentLog, clock);
     const { id } = await before.start(drill());
-    await until(before, id, ({ cleanTries }) => cleanTries === 2);
+    await until(before, id, ({ cleanTries }) => cleanTries >= 2);
     await before.close();
     const [tries, set] = [before.find(id).cleanTries, delays.length];
     await new Promise((resolve) => setTimeout(resolve, 500));

@@ -40,7 +40,7 @@ async function dieAfter(renames: number): Promise<boolean> {
     await world.open();
     const begun = await world.start('drill').catch(() => null);
     const isOver = () => isDead() || (begun !== null && isUp(world.jobs.find(begun.id)));
-    await expect.poll(isOver, { timeout: 10_000, interval: 5 }).toBe(true);
+    await expect.poll(isOver, { interval: 5 }).toBe(true);
     const died = isDead();
     await world.jobs.close();
     world.disk = nodeDisk;

@@ -34,12 +34,17 @@ const count = (text: string, word: string) => text.split(word).length - 1;
 const SLOW =
   'echo ran >>../ran; echo begun; while [ ! -e ../go ]; do sleep 0.05; done; echo over; ';
 
-async function begin(body: string, script: object = {}): Promise<string> {
+function beginPlan(body: string, script: object = {}): Promise<string> {
   world.script('slow', body);
   const pre = { script: 'slow', ...script };
   const members = [{ server: 'db1' }];
-  const id = await world.begin('drill', { groups: [{ name: 'g', pre, members }] });
-  await expect.poll(ran, { timeout: 8000 }).toBe('ran\n');
+  return world.begin('drill', { groups: [{ name: 'g', pre, members }] });
+}
+
+/** Until the script runs. */
+async function begin(body: string): Promise<string> {
+  const id = await beginPlan(body);
+  await expect.poll(ran).toBe('ran\n');
   return id;
 }
 const folderOf = (id: string, step = '1.1') => path(`data/jobs/${id}/scripts/${step}`);
@@ -69,7 +74,7 @@ describe('a script that runs while staging is stopped', () => {
     const id = await begin(SLOW + end);
     await world.jobs.close();
     writeFileSync(path('go'), '');
-    await expect.poll(() => existsSync(`${folderOf(id)}/end`), { timeout: 8000 }).toBe(true);
+    await expect.poll(() => existsSync(`${folderOf(id)}/end`)).toBe(true);
     await world.open();
     await world.until(id, message === null ? isUp : isHalted);
     if (message !== null) expect(errorOf(id)!.message).toContain(message);
@@ -78,9 +83,10 @@ describe('a script that runs while staging is stopped', () => {
   });
 
   it('does not run beyond its time', async () => {
-    const id = await begin(`${SLOW}exit 0`, { timeout: '1s' });
+    const id = await beginPlan(`${SLOW}exit 0`, { timeout: '1s' });
+    await expect.poll(() => existsSync(`${folderOf(id)}/begun`)).toBe(true);
     await world.jobs.close();
-    await expect.poll(() => existsSync(`${folderOf(id)}/end`), { timeout: 8000 }).toBe(true);
+    await expect.poll(() => existsSync(`${folderOf(id)}/end`)).toBe(true);
     await world.open();
     await world.until(id, isHalted);
     expect(errorOf(id)!.message).toContain('did not end within 1.0 s');
@@ -189,12 +195,12 @@ describe('a run of a script', () => {
     for (const each of inTheWay) mkdirSync(each, { recursive: true });
     const run = new Scripts(world.scripts, systemClock).run(runOf(folder));
     const ended = expect(run).rejects.toMatchObject({ message: /exit code 7/ });
-    await expect.poll(ran, { timeout: 8000 }).toBe('ran\n');
+    await expect.poll(ran).toBe('ran\n');
     rmdirSync(inTheWay[0]!);
-    await expect.poll(() => readScript(folder), { timeout: 8000 }).not.toBeNull();
+    await expect.poll(() => readScript(folder)).not.toBeNull();
     writeFileSync(path('go'), '');
     const log = () => readFileSync(`${folder}/keeper.log`, 'utf8');
-    await expect.poll(log, { timeout: 8000 }).toContain('end.new');
+    await expect.poll(log).toContain('end.new');
     expect(isAlive(await readBegun(folder))).toBe(true);
     rmdirSync(inTheWay[1]!);
     await ended;
@@ -208,7 +214,7 @@ describe('a run of a script', () => {
     const ended = expect(scripts.run(runOf(folder))).rejects.toMatchObject({
       code: 'ERR_PLAN_SCRIPT',
     });
-    await expect.poll(() => existsSync(`${folder}/script`), { timeout: 8000 }).toBe(true);
+    await expect.poll(() => existsSync(`${folder}/script`)).toBe(true);
     const script = await readScript(folder);
     mkdirSync(`${folder}/begun.nobody.new`);
     await scripts.end(folder);

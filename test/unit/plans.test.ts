@@ -162,15 +162,15 @@ describe('a full disk', () => {
     world.script('slow', ': >../ran; while [ ! -e ../go ]; do sleep 0.02; done');
     const members = [{ server: 'db1' }];
     const id = await world.begin('drill', { groups: [{ name: 'g', pre: 'slow', members }] });
-    await expect.poll(() => existsSync(join(world.root, 'ran')), { timeout: 8000 }).toBe(true);
+    await expect.poll(() => existsSync(join(world.root, 'ran'))).toBe(true);
     isFull = true;
     writeFileSync(join(world.root, 'go'), '');
-    await new Promise((resolve) => setTimeout(resolve, 700));
+    await expect.poll(() => world.jobs.log(id)).toContain('the plan waits: no room');
+    await new Promise((resolve) => setTimeout(resolve, 500));
     expect(world.jobs.find(id)).toMatchObject({ state: 'running', outcome: null });
     expect(eventsOf('launch')).toEqual([]);
     isFull = false;
     await until(id, isUp);
-    expect(await world.jobs.log(id)).toContain('the plan waits: no room');
   });
 });
 

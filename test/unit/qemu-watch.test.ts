@@ -10,7 +10,7 @@ beforeEach(() => {
 });
 afterEach(() => world.close());
 
-const until = (isSo: () => boolean) => expect.poll(isSo, { timeout: 20_000 }).toBe(true);
+const until = (isSo: () => boolean) => expect.poll(isSo).toBe(true);
 
 describe('a failover', () => {
   it('is watched on by another connection where the control socket breaks, until it ends by itself', async () => {

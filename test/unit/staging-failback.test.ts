@@ -62,7 +62,7 @@ async function life(fake: FakeStore, made: Made[] = []) {
     away: network.dialer,
     phase: () => failbacks.find(JOB).phase,
     reaches: (phase: ApiFailback['phase']) =>
-      expect.poll(() => failbacks.find(JOB).phase, { timeout: 5000 }).toBe(phase),
+      expect.poll(() => failbacks.find(JOB).phase).toBe(phase),
   };
 }
 type Life = Awaited<ReturnType<typeof life>>;
@@ -224,7 +224,7 @@ describe('a failback', () => {
     agent.connection.abort();
     await expect.poll(() => now.failbacks.find(JOB).connected).toBe(false);
     await now.failbacks.finish(JOB, false);
-    await expect.poll(() => now.said.join(), { timeout: 5000 }).toMatch(/ERR_SERVER_OFFLINE/);
+    await expect.poll(() => now.said.join()).toMatch(/ERR_SERVER_OFFLINE/);
     expect(now.phase()).toBe('finishing');
     await now.failbacks.finish(JOB, true);
     await now.reaches('fenced');
@@ -237,8 +237,7 @@ describe('a failback', () => {
     const { now, end } = await admitting(fake);
     await ScriptedAgent.greet(now.away, instance).refusal();
     await now.reaches('replicating');
-    const said = (what: RegExp) =>
-      expect.poll(() => now.said.join(), { timeout: 8000 }).toMatch(what);
+    const said = (what: RegExp) => expect.poll(() => now.said.join()).toMatch(what);
     // Nothing has come of it: the newest point is the original's own.
     await now.failbacks.finish(JOB, true);
     await said(/has made no point/);
@@ -308,8 +307,7 @@ describe('a failback', () => {
     const options = { hardwareId: 'instance' };
     await ScriptedAgent.greet(now.away, instance).refusal();
     const { id } = await jobs.startWork({ kind: 'failback', server: 'web', options });
-    const reaches = (phase: string) =>
-      expect.poll(() => jobs.find(id).phase, { timeout: 5000 }).toBe(phase);
+    const reaches = (phase: string) => expect.poll(() => jobs.find(id).phase).toBe(phase);
     await reaches('replicating');
     const again = jobs.startWork({ kind: 'failback', server: 'web', options });
     await expect(again).rejects.toMatchObject({ code: 'ERR_FAILBACK_STATE' });
@@ -320,7 +318,7 @@ describe('a failback', () => {
     await begin(now);
     await reaches('ready');
     await jobs.cancel(id);
-    await expect.poll(() => jobs.find(id).state, { timeout: 5000 }).toBe('cleaned');
+    await expect.poll(() => jobs.find(id).state).toBe('cleaned');
     expect(jobs.find(id).outcome).toBe('cancelled');
     expect(now.register.get('web')).toMatchObject({ hardwareId: 'original' });
     await ScriptedAgent.connect(now.home, original);

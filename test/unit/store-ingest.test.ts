@@ -23,13 +23,15 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
+/** Of all lives of a store: none may take the names of another one. */
+const chance = new Random(11);
+
 const open = (settings = {}): Promise<Store> =>
   openStore({
     ...withKeys,
     disk: nodeDisk,
     clock: systemClock,
-    randomBytes: (count) =>
-      new Random(count + Number(process.hrtime.bigint() % 1_000_000n)).bytes(count),
+    randomBytes: (count) => chance.bytes(count),
     root,
     catalog: new MemoryCatalog(),
     log: silentLog,

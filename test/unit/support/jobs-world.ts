@@ -143,7 +143,7 @@ export function hastyClock(times: number): { clock: Clock; delays: number[] } {
 
 export const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
 export const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>
-  expect.poll(() => isSo(jobs.find(id)), { timeout: 5000 }).toBe(true);
+  expect.poll(() => isSo(jobs.find(id))).toBe(true);
 /** A job that has come up. */
 export async function upOf(jobs: Jobs, request: LaunchRequest = drill()): Promise<string> {
   const { id } = await jobs.start(request);

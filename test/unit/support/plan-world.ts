@@ -177,7 +177,7 @@ export class PlanWorld {
   }
 
   async until(id: string, isSo: (job: ShownJob) => boolean): Promise<void> {
-    const options = { timeout: 8000, interval: 20 };
+    const options = { interval: 20 };
     await expect.poll(() => isSo(this.jobs.find(id)), options).toBe(true);
   }
 

@@ -60,6 +60,8 @@ export class WatchWorld {
   check: CheckResult | null = null;
   notes: LaunchOptions = {};
   isFull = false;
+  /** By so much the wall has leapt: the time of a check is over when the test says so. */
+  leapMs = 0;
 
   private readonly clock: Clock;
 
@@ -67,6 +69,7 @@ export class WatchWorld {
   constructor(speed = 1) {
     this.clock = {
       ...systemClock,
+      wallMs: () => systemClock.wallMs() + this.leapMs,
       monotonicMs: () => systemClock.monotonicMs() * speed,
       after: (ms, run) => systemClock.after(ms / speed, run),
     };
