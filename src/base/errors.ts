@@ -44,6 +44,11 @@ export const errorCatalogue = {
     'Install the program named, or use --format raw.',
   ),
   ERR_EXPORT_EXISTS: spec('operational', 6, 'Give another --out, or --yes to replace the file.'),
+  ERR_EXPORT_TARGET: spec(
+    'usage',
+    6,
+    'Give --out a file. A disk is set to a point by failback run --map VOLUME=DISK --point ID.',
+  ),
   ERR_EXPORT_MISMATCH: spec(
     'corruption',
     4,

@@ -4,6 +4,7 @@
  * handed in. Values are checked here, so that a command sees only what its options allow.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { parseIsoTime } from '../base/iso-time.ts';
 import { parseDuration, parseRate, parseSize } from '../base/units.ts';
 import type { OptionSpec, PositionalSpec } from './option.ts';
 
@@ -64,12 +65,14 @@ export function parseConfig(
  */
 export function parseTime(text: string, nowMs: number): number {
   const ago = /^-?(\d+(?:\.\d+)?[a-z]+)$/i.exec(text);
-  if (ago !== null) return nowMs - parseDuration(ago[1]!);
-  if (/^\d{4}-\d\d-\d\dT[\d:.]+$/i.test(text)) {
-    throw usage(`"${text}" has no zone: end it with Z or +01:00`);
+  if (ago !== null) {
+    const timeMs = nowMs - parseDuration(ago[1]!);
+    if (timeMs < 0) throw usage(`"${text}" ago is before 1970`);
+    return timeMs;
   }
-  const timeMs = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(timeMs)) {
+  const timeMs = parseIsoTime(text);
+  if (timeMs === 'no zone') throw usage(`"${text}" has no zone: end it with Z or +01:00`);
+  if (timeMs === null) {
     throw usage(`not a time: "${text}" (try 2026-11-20T10:00:00Z, or 30m for half an hour ago)`);
   }
   return timeMs;

@@ -102,6 +102,9 @@ describe('an image', () => {
       writeFileSync(out, 'precious');
       await expect(staging.export(point, disk, out)).rejects.toThrow('ERR_EXPORT_EXISTS');
       expect(readFileSync(out, 'utf8')).toBe('precious');
+      // A file would take the place of the disk's node.
+      await expect(staging.export(point, disk, disk, '--yes')).rejects.toThrow('ERR_EXPORT_TARGET');
+      expect(statSync(disk).isBlockDevice()).toBe(true);
     });
   });
 

@@ -1,7 +1,6 @@
 /** `understudy image export`: one volume at one point, as a file. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { UnderstudyError } from '../../base/errors.ts';
 import { nodeDisk } from '../../base/node-disk.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
 import {
@@ -31,6 +30,7 @@ import {
   yesOption,
 } from '../operator.ts';
 import type { OptionSpec } from '../option.ts';
+import { checkOut } from '../out-file.ts';
 import type { RestClient } from '../rest-client.ts';
 
 /** The bytes of an image as the service gives them, held to one content by its ETag. */
@@ -54,13 +54,14 @@ export interface ImageTarget {
   readonly replace: boolean;
 }
 
-/** Writes and verifies. Throws ERR_EXPORT_REFUSED, ERR_EXPORT_EXISTS and what the making throws. */
+/** Writes and verifies. Throws ERR_EXPORT_REFUSED, what `checkOut` and the making throw. */
 export async function writeImageFile(
   context: CommandContext,
   source: ImageSource,
   target: ImageTarget,
 ): Promise<ExportReport> {
   const { out, format, replace } = target;
+  checkOut(out, replace);
   checkFormat(format, source.sizeBytes);
   const progress = context.progress('image');
   const onProgress = (stage: ExportStage, done: number, total: number) =>
@@ -68,9 +69,6 @@ export async function writeImageFile(
   const options = { disk: nodeDisk, stop: context.stop, onProgress };
   try {
     if (format === 'raw') return await exportImage(source, { ...options, out, replace });
-    if (!replace && (await nodeDisk.exists(out))) {
-      throw new UnderstudyError('ERR_EXPORT_EXISTS', `${out} exists`, { path: out });
-    }
     return await throughFolder(out, async (folder) => {
       const made = join(folder, 'image.made');
       if (format === 'gcp') {

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
+import { parseIsoTime } from '../../base/iso-time.ts';
 import type { ApiBackend } from './backend.ts';
 
 export interface ParameterDocument {
@@ -70,9 +71,10 @@ export function integerOf(text: string | null, name: string, fallback: number, m
 
 export function timeOf(text: string | null, name: string): number | undefined {
   if (text === null) return undefined;
-  const value = Date.parse(text);
-  if (Number.isNaN(value)) {
-    throw new UnderstudyError('ERR_API_REQUEST', `${name} must be an ISO 8601 time: "${text}"`);
+  const value = parseIsoTime(text);
+  if (value === null || value === 'no zone') {
+    const message = `${name} must be an ISO 8601 time with its zone: "${text}"`;
+    throw new UnderstudyError('ERR_API_REQUEST', message);
   }
   return value;
 }

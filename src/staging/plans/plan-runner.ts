@@ -5,6 +5,7 @@
  * when all its steps are: the members are jobs of their own, and no end of the plan touches them.
  */
 import { UnderstudyError } from '../../base/errors.ts';
+import { parseIsoTime } from '../../base/iso-time.ts';
 import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../../recovery/runner.ts';
 import type { ShownJob } from '../jobs/jobs.ts';
 import { type CheckPorts, checkFile, checkPlan, missingOf, type PlanCheck } from './plan-check.ts';
@@ -49,8 +50,7 @@ export class PlanRunner implements Runner {
     if (typeof name !== 'string' || !planKinds.includes(kind as PlanKind)) {
       throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'a plan needs {plan, kind}');
     }
-    const atMs = at === undefined || at === null ? null : Date.parse(String(at));
-    if (Number.isNaN(atMs)) throw new UnderstudyError('ERR_LAUNCH_OPTIONS', 'at must be a time');
+    const atMs = at === undefined || at === null ? null : timeOf(String(at));
     const checked = await this.dryRun(name, kind as PlanKind, atMs);
     if (!checked.isReady) throw notReady(checked);
     const points: Record<string, ChosenPoint> = {};
@@ -126,4 +126,10 @@ function notReady({ name, members, scripts }: PlanCheck): UnderstudyError {
   const said = critical.slice(0, 3).map(({ what, problem }) => `${what}: ${problem!.message}`);
   const more = critical.length > 3 ? `; ${critical.length - 3} more` : '';
   return new UnderstudyError('ERR_PLAN_CHECK', `plan ${name}: ${said.join('; ')}${more}`);
+}
+
+function timeOf(at: string): number {
+  const timeMs = parseIsoTime(at);
+  if (typeof timeMs === 'number') return timeMs;
+  throw new UnderstudyError('ERR_LAUNCH_OPTIONS', `at must be a time with its zone: "${at}"`);
 }
