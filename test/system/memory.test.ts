@@ -1,10 +1,9 @@
-/** P5: what replication costs the source and staging: bounded memory whatever the disk's size, little speed. */
+/** P5: what replication costs the source and staging: bounded memory whatever the disk's size. */
 import { randomFillSync } from 'node:crypto';
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { attachLoop, sh } from './helpers/device.ts';
 import { withScratch } from './helpers/scratch.ts';
-import { detachAgent, Staging, startAgent } from './helpers/understudy.ts';
+import { Staging, startAgent } from './helpers/understudy.ts';
 import { scaled } from './helpers/wait.ts';
 
 const MIB = 1 << 20;
@@ -66,52 +65,6 @@ describe('memory', () => {
       await staging.export(point.id, volume, image);
       expect(differingPieces(volume, image, dataBytes)).toEqual([]);
       console.log(`staging after an export: ${staging.daemon.peakMemoryBytes() / MIB} MiB`);
-    });
-  });
-});
-
-describe('the speed of the source', () => {
-  const seconds = scaled(3, 15);
-
-  /** fio's write rate in operations a second. */
-  function writesPerSecond(device: string): number {
-    const out = sh(
-      'fio',
-      ...['--name=cost', `--filename=${device}`, '--rw=randwrite', '--bs=4k', '--direct=1'],
-      ...['--ioengine=libaio', '--iodepth=32', '--time_based', `--runtime=${seconds}`],
-      ...['--randrepeat=0', '--output-format=json'],
-    );
-    return (JSON.parse(out) as { jobs: [{ write: { iops: number } }] }).jobs[0].write.iops;
-  }
-
-  it('with tracking and cuts is measured against that without, in turns', async () => {
-    await withScratch('cost', async (scratch) => {
-      const { device } = attachLoop(scratch, scratch.path('disk'), 256 * MIB);
-      sh(
-        'dd',
-        'if=/dev/urandom',
-        `of=${device}`,
-        'bs=1M',
-        'oflag=direct',
-        'count=256',
-        'status=none',
-      );
-      const staging = await Staging.start(scratch, { words: ['--keep', 'all=1m'] });
-      const ratios: number[] = [];
-      for (let round = 0; round < scaled(2, 6); round += 1) {
-        const without = writesPerSecond(device);
-        const agent = startAgent(scratch, staging, { volumes: [device], cutInterval: '5s' });
-        await staging.waitForPoints((await staging.points()).length + 1);
-        const withTracking = writesPerSecond(device);
-        expect(await agent.stop()).toBe(0);
-        await detachAgent(scratch.server);
-        ratios.push(withTracking / without);
-        console.log(
-          `4 KiB random writes a second: ${without.toFixed(0)} without, ${withTracking.toFixed(0)} with ` +
-            `tracking, cuts and replication on the same cores: ratio ${(withTracking / without).toFixed(3)}`,
-        );
-      }
-      expect(ratios.every((ratio) => ratio > 0)).toBe(true);
     });
   });
 });
