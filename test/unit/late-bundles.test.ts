@@ -8,6 +8,7 @@
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { BundledObjects, type Confirm } from '../../src/store/objects/bundled-objects.ts';
+import { bundleName, numberOf } from '../../src/store/objects/closed-terms.ts';
 import { sourceOf } from '../../src/store/objects/object-store.ts';
 import { Random } from '../simulation/random.ts';
 import { MemoryObjects } from './support/memory-objects.ts';
@@ -16,28 +17,41 @@ import { Sleeper, type StopAt } from './support/sleeper.ts';
 const told = { onDamage: () => undefined, onLeft: () => undefined };
 const waysToStop: readonly StopAt[] = ['before', 'after', 'again'];
 
-/** Who has the lease: a term. */
+/** Who has the lease, in which term. */
 interface Seat {
   term: number;
+  holder: number;
+  /** The last holder has ended and has nothing under way: the next one goes on in its term. */
+  hasEnded: boolean;
 }
+
+const empty = (): Seat => ({ term: 0, holder: 0, hasEnded: false });
 
 /** A process with a term of its own, that can be stopped. */
 class Process {
   readonly view: Sleeper;
   readonly objects: BundledObjects;
-  readonly term: number;
+  private readonly term: number;
+  private readonly number: number;
   private readonly seat: Seat;
 
   constructor(memory: MemoryObjects, seat: Seat) {
-    seat.term += 1;
+    seat.term += seat.hasEnded ? 0 : 1;
+    seat.holder += 1;
+    seat.hasEnded = false;
     this.seat = seat;
     this.term = seat.term;
+    this.number = seat.holder;
     this.view = new Sleeper(memory);
     this.objects = new BundledObjects(this.view, told);
   }
 
   get isHolder(): boolean {
-    return this.seat.term === this.term;
+    return this.seat.holder === this.number;
+  }
+
+  end(): void {
+    this.seat.hasEnded = true;
   }
 
   begin(): Promise<void> {
@@ -148,6 +162,13 @@ const holders: Record<string, Step> = {
     sealing(['points/4', 'deltas/4'], ' of the holder'),
     dropping('deltas/2'),
   ),
+  'drops the last and goes on': inTurn(
+    dropping('points/3'),
+    sealing(['points/7']),
+    dropping('points/7'),
+    sealing(['points/8']),
+    dropping('points/8'),
+  ),
   'empties all bundles': inTurn(
     ...['points/1', 'deltas/1', 'points/2', 'deltas/2', 'deltas/3', 'points/3', 'deltas/fold'].map(
       (name) => dropping(name),
@@ -162,11 +183,20 @@ async function baseline(objects: BundledObjects): Promise<void> {
   await sealing(['points/3'])(objects);
 }
 
+interface Stop {
+  readonly at: number;
+  readonly when: StopAt;
+  /** Everybody who can goes on in the term of the one before. */
+  readonly goesOn: boolean;
+}
+
 /** False where the step was over before request `at`. */
-async function stopped(at: number, when: StopAt, step: Step, holds: Step): Promise<boolean> {
-  const [memory, seat] = [new MemoryObjects(), { term: 0 }];
-  const first = await begun(memory, seat);
-  await baseline(first.objects);
+async function stopped({ at, when, goesOn }: Stop, step: Step, holds: Step): Promise<boolean> {
+  const [memory, seat] = [new MemoryObjects(), empty()];
+  const before = await begun(memory, seat);
+  await baseline(before.objects);
+  if (goesOn) before.end();
+  const first = goesOn ? await begun(memory, seat) : before;
   first.view.sleepAt(at, when);
   const late = step(first.objects).then(
     () => null,
@@ -180,6 +210,10 @@ async function stopped(at: number, when: StopAt, step: Step, holds: Step): Promi
   await holds(second.objects);
   const expected = await contentsOf(second.objects);
   expect(await readerOf(memory)).toBe(expected);
+  if (goesOn) {
+    second.end();
+    expect(await contentsOf((await begun(memory, seat)).objects)).toBe(expected);
+  }
   first.view.wake();
   await late;
   // An object by itself may go late, where what stands for it was there when the holder came.
@@ -187,8 +221,11 @@ async function stopped(at: number, when: StopAt, step: Step, holds: Step): Promi
   if (isGone) expect(isFolded).toBe(true);
   const rest = isGone ? expected.replace(/bases\/1 ?/, '') : expected;
   expect(await readerOf(memory)).toBe(rest);
-  await second.objects.refresh();
-  expect(await contentsOf(second.objects)).toBe(rest);
+  if (!goesOn) {
+    await second.objects.refresh();
+    expect(await contentsOf(second.objects)).toBe(rest);
+  }
+  if (goesOn) seat.hasEnded = true;
   const third = await begun(memory, seat);
   expect(await contentsOf(third.objects)).toBe(rest);
   await dropping('points/1', 'points/2', 'points/3', 'points/4', 'points/5')(third.objects);
@@ -202,17 +239,89 @@ describe('a process that wakes up when another has the repository', () => {
   );
   it.each(cases)('at any request of %s, where the holder %s, changes nothing', async (a, b) => {
     for (const when of waysToStop) {
-      let at = 1;
-      while (await stopped(at, when, sleepers[a]!, holders[b]!)) at += 1;
-      expect(at).toBeGreaterThan(2);
+      for (const goesOn of [false, true]) {
+        let at = 1;
+        while (await stopped({ at, when, goesOn }, sleepers[a]!, holders[b]!)) at += 1;
+        expect(at).toBeGreaterThan(2);
+      }
     }
+  });
+});
+
+/** The last bundle, and the name after it. */
+function lastOf(memory: MemoryObjects): { last: string; next: string; bytes: Uint8Array } {
+  const names = [...memory.held.keys()].filter((name) => name.startsWith('bundles/'));
+  const last = names.sort().at(-1)!;
+  return { last, next: bundleName(numberOf(last) + 1), bytes: memory.held.get(last)!.bytes };
+}
+
+describe('a process that goes on in the term of one that has ended', () => {
+  /** What the first has put last, as it may come once more; the names that are free again by then. */
+  async function cameTwice(holds: Step): Promise<void> {
+    const [memory, seat] = [new MemoryObjects(), empty()];
+    const first = await begun(memory, seat);
+    await baseline(first.objects);
+    const { last, next, bytes } = lastOf(memory);
+    first.end();
+    const second = await begun(memory, seat);
+    expect(await contentsOf(second.objects)).toBe(await readerOf(memory));
+    await holds(second.objects);
+    const expected = await contentsOf(second.objects);
+    for (const name of [last, next]) {
+      await memory.put(name, sourceOf(bytes));
+      expect(await readerOf(memory)).toBe(expected);
+    }
+    await second.objects.refresh();
+    expect(await contentsOf(second.objects)).toBe(expected);
+    second.end();
+    for (let run = 0; run < 3; run += 1) {
+      const third = await begun(memory, seat);
+      expect(await contentsOf(third.objects)).toBe(expected);
+      third.end();
+    }
+    expect(await readerOf(memory)).toBe(expected);
+    expect(seat.term).toBe(1);
+  }
+
+  it.each(Object.keys(holders))('and %s: what comes twice of that one is void', (holder) =>
+    cameTwice(holders[holder]!),
+  );
+
+  it('is not stopped by a bundle of that one that comes while it begins: that is void', async () => {
+    const [memory, seat] = [new MemoryObjects(), empty()];
+    const first = await begun(memory, seat);
+    await baseline(first.objects);
+    const expected = await readerOf(memory);
+    first.end();
+    const { last, next } = lastOf(memory);
+    const late = memory.held.get(last)!;
+    memory.before = (kind) => {
+      if (kind === 'put') memory.held.set(next, late);
+    };
+    const second = await begun(memory, seat);
+    expect(memory.held.has(next)).toBe(true);
+    expect(await contentsOf(second.objects)).toBe(expected);
+    expect(await readerOf(memory)).toBe(expected);
+  });
+
+  it('keeps few bundles, and few names closed, however many go on', async () => {
+    const [memory, seat] = [new MemoryObjects(), empty()];
+    await baseline((await begun(memory, seat)).objects);
+    for (let run = 0; run < 400; run += 1) {
+      seat.hasEnded = true;
+      await begun(memory, seat);
+    }
+    const bundles = [...memory.held].filter(([name]) => name.startsWith('bundles/'));
+    expect(seat.term).toBe(1);
+    expect(bundles.length).toBeLessThan(6);
+    expect(Math.max(...bundles.map(([, { bytes }]) => bytes.length))).toBeLessThan(20 * 1024);
   });
 });
 
 /** A life of several holders, each of which falls asleep at some request and wakes up at some other's. */
 async function manyLives(seed: number): Promise<number> {
   const random = new Random(seed);
-  const [memory, seat] = [new MemoryObjects(), { term: 0 }];
+  const [memory, seat] = [new MemoryObjects(), empty()];
   const asleep: Process[] = [];
   const ends: Promise<unknown>[] = [];
   let woken = 0;
@@ -256,6 +365,7 @@ async function manyLives(seed: number): Promise<number> {
         may = [asText(names)];
         expect(await contentsOf(process.objects)).toBe(asText(names));
       }
+      if (process.isHolder) process.end();
     };
     const over = live();
     const ended = over.then(

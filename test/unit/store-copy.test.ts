@@ -5,7 +5,9 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
+import { decodeLease } from '../../src/store/lease/lease-record.ts';
 import { openRepository } from '../../src/store/offline.ts';
+import type { CopyOptions } from '../../src/store/types.ts';
 import { COPY, CopyWorld, expectWhole, openCopy, placeOn } from './support/copy-world.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { keys, withKeys } from './support/key-mode.ts';
@@ -292,6 +294,38 @@ describe('a destination', () => {
     expect(await store!.copy(leased('b'), {})).toMatchObject({ points: 0, held: 3 });
     await expectWhole(world.far, acknowledged);
     await store!.close();
+  });
+
+  it('has one term for all the runs that end in order, and another after one that does not', async () => {
+    const world = new CopyWorld(16);
+    let run = 0;
+    const copy = async (options: CopyOptions = {}) => {
+      run += 1;
+      const leaseBy = { holder: String(run).padStart(32, '0'), host: 'here' };
+      await world.life.store!.copy({ ...placeOn(world.far), leaseBy }, options);
+    };
+    const newest = async () => {
+      const disk = world.far.mount();
+      const names = (await disk.list(`${COPY}/lease`)).map(({ name }) => name).sort();
+      const path = `${COPY}/lease/${names.at(-1)}`;
+      const { term, isReleased } = decodeLease(await disk.readFile(path), path);
+      expect(isReleased).toBe(true);
+      return term;
+    };
+    for (let i = 0; i < 4; i += 1) {
+      await world.commit(1);
+      await copy();
+      expect(await newest()).toBe(1);
+    }
+    const given = AbortSignal.abort(new Error('enough'));
+    await world.commit(1);
+    await expect(copy({ signal: given })).rejects.toThrow('enough');
+    expect(await newest()).toBe(1);
+    await copy();
+    await copy();
+    expect(await newest()).toBe(2);
+    await expectWhole(world.far, world.life.acknowledged);
+    await world.life.store!.close();
   });
 
   it('that held a copy and is empty now is not filled again unasked', async () => {

@@ -9,6 +9,7 @@ import type { Disk } from '../../src/base/disk.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
 import { Lease, type LeaseWorld } from '../../src/store/lease/lease.ts';
+import { MAX_TERM } from '../../src/store/lease/lease-record.ts';
 import { leasedDisk } from '../../src/store/lease/leased-disk.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
@@ -117,6 +118,64 @@ describe('a lease', () => {
       const taken = results.filter(({ status }) => status === 'fulfilled');
       expect([taken.length, seed]).toEqual([1, seed]);
     }
+  });
+
+  it('has the same term for those who commit nothing, where the last has nothing under way', async () => {
+    const { clock, disk } = start();
+    let n = 0;
+    const take = (more: Partial<LeaseWorld> = {}, of: Clock = clock) => {
+      n += 1;
+      return settled(clock, Lease.take({ ...worldOf(disk.mount(), of, n), ...more }));
+    };
+    const copy = { goesOn: true };
+    const first = await take(copy);
+    await first.release(true);
+    const second = await take(copy);
+    await second.release(true);
+    expect([first.term, second.term]).toEqual([1, 1]);
+    // A service has a term of its own, and whoever comes after it, and after a run that failed.
+    const service = await take();
+    await service.release();
+    const failed = await take(copy);
+    await failed.release();
+    const next = await take(copy);
+    await next.release(true);
+    expect([service.term, failed.term, next.term]).toEqual([2, 3, 4]);
+    // The source has had the term, too; and one that crashed has ended in no order.
+    const known = await take({ ...copy, knownTerm: 4 });
+    await known.release(true);
+    const crashed = new PausedClock(clock);
+    expect([known.term, (await take(copy, crashed)).term]).toEqual([5, 5]);
+    crashed.isPaused = true;
+    const last = await take(copy);
+    expect(last.term).toBe(6);
+    await last.release(true);
+    // Of two that would go on one does.
+    const tries = [51, 52].map((m) => Lease.take({ ...worldOf(disk.mount(), clock, m), ...copy }));
+    const results = await settled(clock, Promise.allSettled(tries));
+    const terms = results.flatMap((each) => (each.status === 'fulfilled' ? [each.value.term] : []));
+    expect(terms).toEqual([6]);
+  });
+
+  it('tells in time that terms run out, and is not given beyond the last', async () => {
+    const { clock, disk } = start();
+    const told: unknown[] = [];
+    const log = {
+      ...silentLog,
+      warn: (message: string, fields?: object) => told.push([message, fields]),
+    };
+    const take = (knownTerm: number) =>
+      Lease.take({ ...worldOf(disk.mount(), clock, 1), log, knownTerm }).then((lease) =>
+        lease.release(),
+      );
+    await take(100_000);
+    expect(told).toEqual([]);
+    await take(120_000);
+    expect(told).toEqual([
+      [expect.stringContaining('few terms are left'), { repo: '/repo', left: 11_070 }],
+    ]);
+    await take(MAX_TERM - 1);
+    await expect(take(MAX_TERM)).rejects.toThrow('no term is left');
   });
 
   it('is kept where the answer to a renewal was lost', async () => {

@@ -32,7 +32,8 @@ export interface CopyTarget {
   readonly id: string;
   /** It was made by this call. */
   readonly isNew: boolean;
-  close(): Promise<void>;
+  /** `isInOrder`: every change has been answered; the next run may go on in this one's term. */
+  close(isInOrder: boolean): Promise<void>;
 }
 
 /** What else may lie in a directory that is to become a repository. */
@@ -59,7 +60,9 @@ export async function openCopyTarget(
   const world = { disk, paths, randomBytes, nowMs: clock.wallMs() };
   const vault = known === null ? null : await openVault(world, known, place.keys);
   const sealed = sealedDisk(disk, vault ?? plainVault, paths, randomBytes);
-  const lease = await takeLease({ disk: sealed, clock, log, leaseBy }, paths, source.terms.highest);
+  // Sequences of its own it gives to nothing, so it may go on in the term of the run before.
+  const leased = { disk: sealed, clock, log, leaseBy, goesOn: true };
+  const lease = await takeLease(leased, paths, source.terms.highest);
   const own = lease === null ? disk : leasedDisk(disk, place.repo, lease);
   let core: Core | null = null;
   try {
@@ -72,7 +75,12 @@ export async function openCopyTarget(
     await loadHolds(core);
     await loadPoints(source, core);
     await loadHeads(core);
-    return { core, id: made.format.id, isNew: known === null, close: () => close(opened) };
+    return {
+      core,
+      id: made.format.id,
+      isNew: known === null,
+      close: (isInOrder) => close(opened, isInOrder),
+    };
   } catch (error) {
     await core?.files.close();
     await lease?.release();
@@ -91,9 +99,9 @@ function coreOf(source: Core, place: CopyPlace, vault: Vault, lease: Lease | nul
   );
 }
 
-async function close({ files, lease }: Core): Promise<void> {
+async function close({ files, lease }: Core, isInOrder: boolean): Promise<void> {
   await files.close();
-  await lease?.release();
+  await lease?.release(isInOrder);
 }
 
 /** A copy has the names of its source: of an encrypted one it is encrypted, with the same name key. */

@@ -54,10 +54,13 @@ export async function copyPoints(
   if (id === null) throw new UnderstudyError('ERR_DATA_FORMAT', 'the source is no repository');
   await assertNotLost(source, place, options);
   const target = await openCopyTarget(source, id, place);
+  let isInOrder = false;
   try {
-    return await new CopyRun(source, place, target, options).run();
+    const report = await new CopyRun(source, place, target, options).run();
+    isInOrder = true;
+    return report;
   } finally {
-    await target.close();
+    await target.close(isInOrder);
   }
 }
 

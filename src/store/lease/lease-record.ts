@@ -25,6 +25,8 @@ export interface LeaseRecord {
   readonly timeMs: number;
   /** The holder has ended in order: nobody has to wait. */
   readonly isReleased: boolean;
+  /** Released, committed nothing of its own, nothing of it is under way: its term may be gone on with. */
+  readonly mayGoOn: boolean;
 }
 
 export interface TermRecord {
@@ -52,18 +54,28 @@ const writeWho = (writer: ByteWriter, timeMs: number, holder: string): ByteWrite
 
 const readWho = (fields: ByteReader) => ({ timeMs: fields.u64(), holder: toHex(fields.raw(16)) });
 
-export const encodeLease = ({ term, timeMs, holder, isReleased, host }: LeaseRecord): Uint8Array =>
-  encodeHeader(LEASE_MAGIC, (writer) =>
+const HELD = 0;
+const RELEASED = 1;
+const MAY_GO_ON = 2;
+
+export function encodeLease(record: LeaseRecord): Uint8Array {
+  const { term, timeMs, holder, isReleased, mayGoOn, host } = record;
+  const ended = mayGoOn ? MAY_GO_ON : RELEASED;
+  return encodeHeader(LEASE_MAGIC, (writer) =>
     writeWho(writer.u64(term), timeMs, holder)
-      .u8(isReleased ? 1 : 0)
+      .u8(isReleased ? ended : HELD)
       .text(host),
   );
+}
 
 /** ERR_OBJECT_DAMAGED, ERR_DATA_FORMAT. */
 export function decodeLease(bytes: Uint8Array, path: string): LeaseRecord {
   const { fields } = openHeader(bytes, LEASE_MAGIC, path);
   const term = fields.u64();
-  return { term, ...readWho(fields), isReleased: fields.u8() === 1, host: fields.text() };
+  const who = readWho(fields);
+  const state = fields.u8();
+  const mayGoOn = state === MAY_GO_ON;
+  return { term, ...who, isReleased: state === RELEASED || mayGoOn, mayGoOn, host: fields.text() };
 }
 
 export const encodeTerm = ({ term, acceptedUpTo, timeMs, holder }: TermRecord): Uint8Array =>

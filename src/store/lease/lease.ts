@@ -53,8 +53,15 @@ export interface LeaseWorld {
   readonly times?: LeaseTimes;
   /** Highest term that is known from elsewhere: a damaged lease does not tell its own. */
   readonly knownTerm: number;
+  /**
+   * It commits nothing of its own (a copy): where the last holder was such a one too, and has said at its
+   * end that nothing of it is under way, its term does.
+   */
+  readonly goesOn?: boolean;
 }
 
+/** Fewer terms left than this are told at each start: at one a minute they last nine days. */
+const FEW_TERMS = Math.ceil(MAX_TERM / 10);
 /** Keeps so many leases besides the newest: whoever is listing must find one. */
 const KEPT = 2;
 
@@ -93,12 +100,9 @@ export class Lease {
     await makeFolder(world.disk, world.folder);
     const found = await newest(world);
     if (found !== null && found.record?.isReleased !== true) await watch(world, found);
-    const term = Math.max(world.knownTerm, found?.record?.term ?? 0) + 1;
-    if (term > MAX_TERM) {
-      throw new UnderstudyError('ERR_BUG', `${world.repo}: there is no term after ${term - 1}`);
-    }
+    const term = nextTerm(world, found?.record ?? null);
     const number = (found?.number ?? 0) + 1;
-    const holder = await put(world, number, { term, isReleased: false });
+    const holder = await put(world, number, { term, ...held });
     if (holder !== world.holder) throw inUse(world, null);
     return new Lease(world, term, number);
   }
@@ -124,14 +128,18 @@ export class Lease {
   /** `confirm` for those who are handed nothing else. */
   readonly asked = (maxAgeMs: number): Promise<void> => this.confirm(maxAgeMs);
 
-  /** Ends it in order: the next process need not wait. Where that fails, it waits. */
-  async release(): Promise<void> {
+  /**
+   * Ends it in order: the next process need not wait. Where that fails, it waits. `mayGoOn`: every change
+   * has been answered, and no commit has a sequence of the term; so who commits nothing either may go on.
+   */
+  async release(mayGoOn = false): Promise<void> {
     this.isEnded = true;
     this.timer?.cancel();
     await this.mutex.run(async () => {
       if (this.lost !== null) return;
       try {
-        await put(this.world, this.number + 1, { term: this.term, isReleased: true });
+        const { world, number, term } = this;
+        await put(world, number + 1, { term, isReleased: true, mayGoOn });
       } catch (error) {
         this.world.log.warn('the lease of the repository runs out by itself', {
           error: String(error),
@@ -172,7 +180,7 @@ export class Lease {
       if (this.isEnded || this.ageMs() <= maxAgeMs) return;
       const began = this.now();
       const number = this.number + 1;
-      const holder = await put(this.world, number, { term: this.term, isReleased: false });
+      const holder = await put(this.world, number, { term: this.term, ...held });
       if (holder !== this.world.holder) throw this.lose(number);
       this.number = number;
       this.renewedAt = began;
@@ -198,6 +206,21 @@ export class Lease {
     const old = `${folder}/${leaseName(this.number - KEPT - 1)}`;
     if (this.number > KEPT + 1) await discard(disk, old);
   }
+}
+
+type Stand = Pick<LeaseRecord, 'term' | 'isReleased' | 'mayGoOn'>;
+
+const held = { isReleased: false, mayGoOn: false } as const;
+
+/** ERR_BUG where there is none. */
+function nextTerm({ knownTerm, goesOn, log, repo }: LeaseWorld, last: LeaseRecord | null): number {
+  if (goesOn === true && last?.mayGoOn === true && last.term > knownTerm) return last.term;
+  const term = Math.max(knownTerm, last?.term ?? 0) + 1;
+  if (term > MAX_TERM) throw new UnderstudyError('ERR_BUG', `${repo}: no term is left`);
+  const left = MAX_TERM - term;
+  if (left < FEW_TERMS)
+    log.warn('few terms are left: copy the repository to a new place', { repo, left });
+  return term;
 }
 
 function inUse({ repo }: LeaseWorld, record: LeaseRecord | null): UnderstudyError {
@@ -242,17 +265,13 @@ async function watch(world: LeaseWorld, { number, record }: Found): Promise<void
 }
 
 /** Makes the lease `number`; returns whose it is: somebody may have been faster. */
-async function put(
-  world: LeaseWorld,
-  number: number,
-  { term, isReleased }: Pick<LeaseRecord, 'term' | 'isReleased'>,
-): Promise<string> {
+async function put(world: LeaseWorld, number: number, stand: Stand): Promise<string> {
   const { disk, clock, folder, holder, host } = world;
   const path = `${folder}/${leaseName(number)}`;
   const temporary = world.temporary();
   const file = await disk.open(temporary, 'create');
   try {
-    await file.write([encodeLease({ term, holder, host, timeMs: clock.wallMs(), isReleased })], 0);
+    await file.write([encodeLease({ ...stand, holder, host, timeMs: clock.wallMs() })], 0);
     await file.sync();
   } finally {
     await file.close();

@@ -14,6 +14,8 @@ export interface LeaseHolder {
 
 type LeasedWorld = Pick<LeaseWorld, 'disk' | 'clock' | 'log'> & {
   readonly leaseBy?: LeaseHolder | undefined;
+  /** It commits nothing of its own: see LeaseWorld. */
+  readonly goesOn?: boolean;
 };
 
 /**
@@ -21,7 +23,7 @@ type LeasedWorld = Pick<LeaseWorld, 'disk' | 'clock' | 'log'> & {
  * the repository says. ERR_REPOSITORY_IN_USE.
  */
 export async function takeLease(
-  { disk, clock, log, leaseBy }: LeasedWorld,
+  { disk, clock, log, leaseBy, goesOn = false }: LeasedWorld,
   paths: Paths,
   knownTerm = 0,
 ): Promise<Lease | null> {
@@ -34,5 +36,5 @@ export async function takeLease(
     return `${paths.temporary}/${next}.lease`;
   };
   const world = { disk, clock, log, folder: paths.lease, repo: paths.repo, temporary };
-  return Lease.take({ ...world, knownTerm: Math.max(highest, knownTerm), ...leaseBy });
+  return Lease.take({ ...world, goesOn, knownTerm: Math.max(highest, knownTerm), ...leaseBy });
 }

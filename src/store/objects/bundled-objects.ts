@@ -114,8 +114,8 @@ export class BundledObjects implements ObjectStore {
 
   /**
    * From now on bundles have the numbers of this term (lease.ts), so that those of a process which has lost
-   * the lease, and does not know it yet, are older. Its first bundle closes the terms before it: what such a
-   * process puts from now on is void.
+   * the lease, and does not know it yet, are older. Its first bundle closes the terms before it, and what was
+   * put in this one: what such a process puts from now on is void.
    */
   async beginTerm(term: number, confirm?: Confirm): Promise<void> {
     this.confirm = confirm ?? this.confirm;
@@ -139,7 +139,7 @@ export class BundledObjects implements ObjectStore {
     const closer = this.holders.get(CLOSES);
     const names = [...this.bundles.keys(), ...this.passed];
     const former = closer && { term: termOf(numberOf(closer.name)), closes: closer.closes };
-    const { last, closes: named } = closeTerms(names, term, former);
+    const { last, closes: named, number } = closeTerms(names, term, former);
     // What a damaged one holds is not known: it is not void.
     const closes = named.filter((name) => !this.damaged.has(name));
     const ended = last.flatMap((name) => this.bundles.get(name) ?? []);
@@ -147,6 +147,7 @@ export class BundledObjects implements ObjectStore {
     members.set(CLOSES, new Uint8Array(0));
     const gone = [...ended, ...this.empty].flatMap(({ name, replaces }) => [name, ...replaces]);
     await this.confirm(REMOVAL_AGE_MS);
+    this.highest = number - 1;
     if ((await this.putBundle(members, gone, closes)) === null) return this.closeBefore(term);
     this.empty = [];
     await this.clear(gone);

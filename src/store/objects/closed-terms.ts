@@ -12,8 +12,9 @@ const BUNDLES_PER_TERM = 10 ** 10;
 
 /** A member without content, of the bundle that has the names that must never count. */
 export const CLOSES = 'closes';
-/** So many terms are kept closed, the newest: two names each. */
+/** So many terms are kept closed, the newest: two names each. Who goes on in a term closes two of its own. */
 const TERMS_KEPT = 256;
+const NAMES_KEPT = 2 * TERMS_KEPT;
 
 export const bundleName = (number: number): string =>
   `${FOLDER}${String(number).padStart(16, '0')}.bundle`;
@@ -31,9 +32,14 @@ export interface Closing {
   readonly last: readonly string[];
   /** Names that must not count from now on. */
   readonly closes: readonly string[];
+  /** Of the bundle that closes: above all that were put, or may be yet. */
+  readonly number: number;
 }
 
-/** `names` of all bundles that are there; `former`: the term that has closed those before it, and what for. */
+/**
+ * `names` of all bundles that are there; `former`: the term that has closed those before it, and what for.
+ * Where the term itself has bundles, another process has been in it and has ended: its last are closed, too.
+ */
 export function closeTerms(
   names: Iterable<string>,
   term: number,
@@ -52,8 +58,14 @@ export function closeTerms(
     last.push(bundleName(number));
     fresh.push(bundleName(number), bundleName(number + 1));
   }
-  const kept = [...(former?.closes ?? []), ...fresh].filter(
-    (name) => termOf(numberOf(name)) >= term - TERMS_KEPT,
-  );
-  return { last, closes: [...new Set(kept)] };
+  const own = highest.get(term);
+  if (own !== undefined) {
+    last.push(bundleName(own));
+    fresh.push(bundleName(own), bundleName(own + 1));
+  }
+  const kept = [...new Set([...(former?.closes ?? []), ...fresh])]
+    .filter((name) => termOf(numberOf(name)) >= term - TERMS_KEPT)
+    .sort()
+    .slice(-NAMES_KEPT);
+  return { last, closes: kept, number: own === undefined ? firstOfTerm(term) : own + 2 };
 }
