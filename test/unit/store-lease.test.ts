@@ -6,11 +6,13 @@
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import type { Disk } from '../../src/base/disk.ts';
-import { silentLog } from '../../src/base/log.ts';
+import { createLog, silentLog } from '../../src/base/log.ts';
 import { MemoryCatalog } from '../../src/store/catalog/catalog-memory.ts';
+import { paths } from '../../src/store/format/layout.ts';
 import { Lease, type LeaseWorld } from '../../src/store/lease/lease.ts';
 import { MAX_TERM } from '../../src/store/lease/lease-record.ts';
 import { leasedDisk } from '../../src/store/lease/leased-disk.ts';
+import { takeLease } from '../../src/store/lease/take-lease.ts';
 import { openRepository } from '../../src/store/offline.ts';
 import { openStore } from '../../src/store/open-store.ts';
 import type { Store } from '../../src/store/types.ts';
@@ -176,6 +178,22 @@ describe('a lease', () => {
     ]);
     await take(MAX_TERM - 1);
     await expect(take(MAX_TERM)).rejects.toThrow('no term is left');
+  });
+
+  it('is taken above the terms that are there, by their names: what they say may be sealed', async () => {
+    const { clock, disk } = start();
+    for (const folder of ['/repo', '/repo/terms']) await disk.makeDirectory(folder);
+    const file = await disk.mount().open('/repo/terms/0000000007.term', 'create');
+    await file.write([Buffer.from('US-SEALD, for whoever has the key')], 0);
+    await file.close();
+    const lines: string[] = [];
+    const log = createLog({ sink: (line) => lines.push(line), level: 'info' });
+    const leaseBy = { holder: holderOf(1), host: 'host' };
+    const lease = await takeLease(
+      { disk: disk.mount(), clock, log, leaseBy },
+      paths('/repo', '/repo'),
+    );
+    expect([lease?.term, lines]).toEqual([8, []]);
   });
 
   it('is kept where the answer to a renewal was lost', async () => {

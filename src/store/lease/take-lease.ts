@@ -2,7 +2,7 @@
 import type { Paths } from '../format/layout.ts';
 import { makeFolder } from '../format/object-file.ts';
 import { Lease, type LeaseTimes, type LeaseWorld } from './lease.ts';
-import { readTerms } from './terms.ts';
+import { highestTerm } from './terms.ts';
 
 export interface LeaseHolder {
   /** 32 hex digits, chosen at random by this process. */
@@ -28,7 +28,7 @@ export async function takeLease(
   knownTerm = 0,
 ): Promise<Lease | null> {
   if (leaseBy === undefined) return null;
-  const { highest } = await readTerms(disk, paths.terms, log);
+  const highest = await highestTerm(disk, paths.terms);
   await makeFolder(disk, paths.temporary);
   let next = 0;
   const temporary = () => {

@@ -37,6 +37,12 @@ export class Terms {
   }
 }
 
+/** By the names alone: what is in the records may be sealed, and needs a key. 0 where there is none. */
+export async function highestTerm(disk: Pick<Disk, 'list'>, folder: string): Promise<number> {
+  const names = await disk.list(folder);
+  return names.reduce((highest, { name }) => Math.max(highest, parseTermName(name) ?? 0), 0);
+}
+
 /**
  * All that were written down. One that is damaged is told and left out: to show what is stale does less
  * harm than to show nothing.
