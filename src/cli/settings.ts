@@ -59,6 +59,9 @@ export function parseConfig(
   return value as Record<string, unknown>;
 }
 
+/** What a Date holds. */
+const MAX_DATE_MS = 8.64e15;
+
 /**
  * "10m" (or "-10m") -> that long before now; else an ISO 8601 date, or date and time with a zone.
  * Returns wall-clock milliseconds.
@@ -67,7 +70,7 @@ export function parseTime(text: string, nowMs: number): number {
   const ago = /^-?(\d+(?:\.\d+)?[a-z]+)$/i.exec(text);
   if (ago !== null) {
     const timeMs = nowMs - parseDuration(ago[1]!);
-    if (timeMs < 0) throw usage(`"${text}" ago is before 1970`);
+    if (Math.abs(timeMs) > MAX_DATE_MS) throw usage(`"${text}" ago is before any calendar`);
     return timeMs;
   }
   const timeMs = parseIsoTime(text);
