@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 
 const guests = ['test/system/{drill,failover,plans,prepare,proof,qemu-launcher}.test.ts'];
 /** What is waited for comes when it comes: its limit is there to end a test that hangs, on any machine. */
-const patient = { hookTimeout: 60_000, expect: { poll: { timeout: 40_000 } } };
+const patient = { hookTimeout: 120_000, expect: { poll: { timeout: 40_000 } } };
 const wholePrograms = {
   ...{ ...patient, testTimeout: 600_000, hookTimeout: 300_000, fileParallelism: false },
 };
@@ -16,7 +16,7 @@ export default defineConfig({
       {
         test: {
           ...patient,
-          ...{ name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 },
+          ...{ name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 300_000 },
         },
       },
       {
@@ -36,7 +36,11 @@ export default defineConfig({
       {
         test: {
           ...patient,
-          ...{ name: 'simulation', include: ['test/simulation/**/*.test.ts'], testTimeout: 60_000 },
+          ...{
+            name: 'simulation',
+            include: ['test/simulation/**/*.test.ts'],
+            testTimeout: 300_000,
+          },
         },
       },
       {

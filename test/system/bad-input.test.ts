@@ -198,7 +198,7 @@ describe('agent run', () => {
       const waiting = startAgent(scratch, staging, { volumes, wrap: elsewhere });
       const status = () => understudy(['agent', 'status', '--server', scratch.server, '--json']);
       await waitFor('the refusal', async () => (await status()).exitCode === 6, {
-        timeoutMs: 60_000,
+        timeoutMs: 120_000,
       });
       expect(JSON.parse((await status()).out).refused).toMatchObject({
         code: 'ERR_OTHER_HARDWARE',
@@ -361,7 +361,7 @@ describe('an operator', () => {
     await withScratch('gone', async (scratch) => {
       const staging = await Staging.start(scratch);
       await staging.daemon.stop();
-      await waitFor('its end', () => !staging.daemon.isRunning, { timeoutMs: 10_000 });
+      await waitFor('its end', () => !staging.daemon.isRunning, { timeoutMs: 120_000 });
       expectRefusal(await staging.run('server', 'list'), 'ERR_CLI_UNREACHABLE', 3);
     });
   });

@@ -152,17 +152,17 @@ describe('a rule taken out shows (canaries)', () => {
 
   it('validation: the first reading accepted', async () => {
     const rules = { skipsValidation: true };
-    expect(await hasBad({ parent: memoryFolder, cuts: 15, replica: { rules } })).toBe(true);
+    expect(await hasBad({ parent: memoryFolder, cuts: 60, replica: { rules } })).toBe(true);
   });
 
   it('writes in flight: neither completions nor counts followed', async () => {
     const rules = { ignoresFlight: true };
-    expect(await hasBad({ parent: diskFolder, cuts: 40, replica: { rules } })).toBe(true);
+    expect(await hasBad({ parent: diskFolder, cuts: 160, replica: { rules } })).toBe(true);
   });
 
   it('marks at queue and issue', async () => {
     const omit = omissions.queueMarks | omissions.issueMarks;
-    expect(await hasBad({ parent: memoryFolder, cuts: 15, replica: { omit } })).toBe(true);
+    expect(await hasBad({ parent: memoryFolder, cuts: 60, replica: { omit } })).toBe(true);
   });
 });
 

@@ -180,8 +180,7 @@ describe('a running engine', () => {
     cleanups.push(() => replica.closeAndDetach());
     truncateSync(join(device.directory, 'image'), 32 * MIB);
     run('losetup', '-c', device.path);
-    await sleep(1500);
-    expect(replica.engine.counters(0).taint).toBe('resized');
+    await expect.poll(() => replica.engine.counters(0).taint).toBe('resized');
     expect(replica.engine.counters(1).taint).toBe('');
     const { tracked, geometry } = replica.engine.renew(0, 'resized');
     expect(tracked).toMatchObject({ fresh: true, freshReason: 'resized', committedEpoch: 0 });
@@ -245,7 +244,7 @@ describe('a process', () => {
     engine.read(1, 0, [{ offset: 0, length: geometry.sizeBytes }]);
   })()`;
   const runScript = (source: string) =>
-    start(process.execPath, ['--expose-gc', '-e', source], { timeout: 20_000 });
+    start(process.execPath, ['--expose-gc', '-e', source], { timeout: 120_000 });
 
   it('may exit while its engine waits for buffers', async () => {
     const { path } = loop(16 * MIB);

@@ -60,7 +60,7 @@ describe('a drill', () => {
         'both machines',
         () => [checked, plain].every((j) => machinesOf(j).length === 2),
         {
-          timeoutMs: 30_000,
+          timeoutMs: 120_000,
         },
       );
       expect(machinesOf(checked).join('')).not.toContain(

@@ -162,7 +162,7 @@ describe('the program', () => {
         return puts >= 3 ? { kind: 'drop', isDone: true } : undefined;
       };
       const job = await at.staging.json<{ id: string }>(...words);
-      await waitFor('puts', () => puts >= 3, { timeoutMs: 60_000 });
+      await waitFor('puts', () => puts >= 3, { timeoutMs: 120_000 });
       await at.staging.daemon.kill();
       double.fault = () => undefined;
       const again = await Staging.start(scratch, { dataFolder: at.staging.dataFolder });

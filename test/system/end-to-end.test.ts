@@ -82,7 +82,7 @@ describe('replication of busy disks', () => {
         'disconnection',
         async () => (await world.staging.server(scratch.server)).connected === false,
         {
-          timeoutMs: 30_000,
+          timeoutMs: 120_000,
         },
       );
       const count = (await world.staging.points()).length;
@@ -183,7 +183,7 @@ describe('a volume in trouble', () => {
             const held = newest?.volumes.find((volume) => volume.volume === grown);
             return newest?.missingVolumes.length === 0 && held?.sizeBytes === 96 * MIB;
           },
-          { timeoutMs: 60_000, everyMs: 500 },
+          { timeoutMs: 120_000, everyMs: 500 },
         );
       },
     );
@@ -228,7 +228,7 @@ describe('a volume in trouble', () => {
               reason !== ''
             );
           },
-          { timeoutMs: 60_000, everyMs: 500 },
+          { timeoutMs: 120_000, everyMs: 500 },
         );
       },
     );

@@ -60,7 +60,7 @@ describe('damage at staging', () => {
           const { exitCode } = await staging.run('repo', 'check', '--read-data');
           return exitCode === 0;
         },
-        { timeoutMs: 60_000, everyMs: 1000 },
+        { timeoutMs: 120_000, everyMs: 1000 },
       );
       // Three chunks of 64 KiB, and no more than a few beside them.
       expect((await sent()) - sentBefore).toBeLessThan(MIB);

@@ -137,7 +137,7 @@ describe('a repository in a bucket', () => {
       place.write(3);
       agentOf(scratch, second, place.volume);
       await waitFor('a new point', async () => (await second.newest())?.id !== id, {
-        timeoutMs: 60_000,
+        timeoutMs: 120_000,
       });
       const point = await second.createPoint(scratch.server);
       await second.export(point.id, place.volume, scratch.path('exported'));

@@ -13,7 +13,7 @@ import {
   removePartitions,
   run,
 } from '../tools/loop-device.ts';
-import { readMarks } from '../tools/pinned-marks.ts';
+import { areCountsKnown, readMarks } from '../tools/pinned-marks.ts';
 import { changeOnce, mixChanges, sweepBlocks } from '../tools/random-changes.ts';
 import { omissions, Replica, type ReplicaOptions } from '../tools/replica.ts';
 
@@ -48,6 +48,12 @@ async function open(
   const replica = await Replica.open({ paths, instance, ...options });
   cleanups.push(() => replica.closeAndDetach());
   return replica;
+}
+
+/** Until it was quiet for two looks: from here on the counts can be compared. */
+async function compared(replica: Replica): Promise<void> {
+  const [folder] = replica.tracker.pins!.volumes;
+  await expect.poll(() => areCountsKnown(folder!)).toBe(true);
 }
 
 /** Drains again and again while `change` runs, then until nothing is pending. */
@@ -132,7 +138,7 @@ describe('every block written once, 64 at a time', () => {
     const replica = await open([path], { omit });
     await replica.readAll();
     let lost = 0;
-    for (let seed = 1; seed <= 10 && lost === 0; seed++) {
+    for (let seed = 1; seed <= 40 && lost === 0; seed++) {
       await follow(replica, sweepBlocks(path, seed));
       lost = (await replica.differences(0)).length;
     }
@@ -143,13 +149,13 @@ describe('every block written once, 64 at a time', () => {
     const { path } = loop(64 * MIB);
     const replica = await open([path], { loseOneIn: 7, omit: 0 });
     await replica.readAll();
-    await sleep(2500); // two quiet looks: from here on the counts can be compared
+    await compared(replica);
     await follow(replica, sweepBlocks(path, 1));
     expect(await replica.differences(0)).toEqual([]);
-    await sleep(1500);
-    const counters = replica.engine.counters(0);
-    expect(counters).toMatchObject({ pendingBlocks: 0, taint: '' });
-    expect(counters.missedCompletions).toBeGreaterThan((64 * MIB) / 4096);
+    const missed = () => replica.engine.counters(0).missedCompletions;
+    await expect.poll(missed).toBeGreaterThan((64 * MIB) / 4096);
+    const isAtRest = { pendingBlocks: 0, taint: '' };
+    await expect.poll(() => replica.engine.counters(0)).toMatchObject(isAtRest);
   });
 });
 
@@ -158,34 +164,36 @@ describe('the tripwire', () => {
     const { path } = loop(64 * MIB);
     setQueue(path, 'nr_requests', '4');
     const replica = await open([path]);
-    await sleep(2500);
+    await compared(replica);
     await sweepBlocks(path, 1);
     await replica.settle();
-    await sleep(1500);
     expect(await replica.differences(0)).toEqual([]);
-    expect(replica.engine.counters(0)).toMatchObject({
-      queuedSectors: (64 * MIB) / 512,
-      completedSectors: (64 * MIB) / 512 - replica.engine.counters(0).missedCompletions,
-      pendingBlocks: 0,
-      taint: '',
-    });
+    const queuedSectors = (64 * MIB) / 512;
+    const counted = () => {
+      const { completedSectors, missedCompletions, ...rest } = replica.engine.counters(0);
+      return { ...rest, sectors: completedSectors + missedCompletions };
+    };
+    await expect
+      .poll(counted)
+      .toMatchObject({ queuedSectors, sectors: queuedSectors, pendingBlocks: 0, taint: '' });
+    await sleep(1500); // and it stays so
+    expect(counted()).toMatchObject({ queuedSectors, sectors: queuedSectors, taint: '' });
   });
 
   it('finds writes that the programs never saw queued', async () => {
     const { path } = loop(64 * MIB);
     const replica = await open([path], { omit: omissions.plainWrites });
-    await sleep(2500);
+    await compared(replica);
     await changeOnce('d', path, 0, 4096);
-    await sleep(1500);
-    expect(replica.engine.counters(0).taint).toBe('untracked writes');
+    await expect.poll(() => replica.engine.counters(0).taint).toBe('untracked writes');
   });
 
   it('says so where the block layer keeps no counts', async () => {
     const { path } = loop(64 * MIB);
     setQueue(path, 'iostats', '0');
     const replica = await open([path]);
-    await sleep(1500);
-    expect(replica.engine.counters(0)).toMatchObject({ isStatAlive: false, taint: '' });
+    const isBlind = { isStatAlive: false, taint: '' };
+    await expect.poll(() => replica.engine.counters(0)).toMatchObject(isBlind);
     await changeOnce('d', path, 0, 4096);
     expect((await replica.drain()).result.firstBlocks).toBe(1);
   });

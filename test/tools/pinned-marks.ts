@@ -6,6 +6,7 @@ import { run } from './loop-device.ts';
 const PLANES_BEGIN = 512 + 65536 + 4096;
 const PAGE_WORDS = 512;
 const BLOCKS_PER_LINE = 512;
+const HEADER_STAT_KNOWN = 20;
 const wholePages = (words: number) => Math.ceil(words / PAGE_WORDS) * PAGE_WORDS;
 
 function readWord(folder: string, index: number): bigint {
@@ -16,6 +17,10 @@ function readWord(folder: string, index: number): bigint {
   const found = JSON.parse(run('/usr/sbin/bpftool', ...args)) as { value: string[] };
   return Buffer.from(found.value.map(Number)).readBigUInt64LE();
 }
+
+/** From then on the counts of the block layer and of the programs are compared. */
+export const areCountsKnown = (folder: string): boolean =>
+  readWord(folder, HEADER_STAT_KNOWN) === 1n;
 
 export interface Marks {
   leaf: boolean;

@@ -1,16 +1,7 @@
 /** The agent's side towards its machine: admission, facts, identity, status socket, worker threads. */
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  linkSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { admit, type BlockFacts, type VolumeFacts } from '../../src/agent/admission.ts';
@@ -21,10 +12,11 @@ import { readStatus, serveStatus, socketPath } from '../../src/agent/status-sock
 import { volumeFacts } from '../../src/agent/volume-facts.ts';
 import { createWorkerPipeline } from '../../src/agent/worker-pipeline.ts';
 import { decodeMessage } from '../../src/protocol/codec.ts';
+import { shortFolder } from './support/short-folder.ts';
 
 let folder = '';
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'understudy-agent-'));
+  folder = shortFolder('understudy-agent-');
 });
 afterEach(() => {
   rmSync(folder, { recursive: true, force: true });

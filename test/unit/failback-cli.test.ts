@@ -154,7 +154,7 @@ describe('failback run', () => {
     expect(exitCode, err).toBe(0);
     expect(err).toMatch(/asked again until it answers/);
     expectDisks(now.points.get('p3')!);
-  }, 60_000);
+  });
 
   it('keeps what it overwrites, a file for each volume, to be put back', async () => {
     const { now, old } = await world();

@@ -208,5 +208,5 @@ describe('staging that is killed again and again', () => {
       expect(readFileSync(join(root, 'ran'), 'utf8')).toBe(`before ${id}\n`);
       await next.kill();
     });
-  }, 120_000);
+  });
 });

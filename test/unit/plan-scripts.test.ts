@@ -65,10 +65,10 @@ describe('a script', () => {
   });
 
   it.each([
-    ['exit 3', '5s', 'exit code 3'],
+    ['exit 3', '60s', 'exit code 3'],
     ['sleep 60 & echo $! >../child; wait', '1s', 'did not end within 1.0 s'],
     ['trap "" TERM; while :; do sleep 1; done', '1s', 'did not end within'],
-    ['kill -9 $$', '5s', 'ended by SIGKILL'],
+    ['kill -9 $$', '60s', 'ended by SIGKILL'],
   ])('that fails halts the plan: %s', async (body, timeout, message) => {
     world.script('after', body);
     const post = { script: 'after', timeout };

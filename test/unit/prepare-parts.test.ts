@@ -3,17 +3,8 @@
  * read back, the appliance and its kernel, and what `auto` means where there is none.
  */
 import { execFileSync } from 'node:child_process';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -28,10 +19,11 @@ import { Guest, GuestTalk, Refusal } from '../../src/recovery/prepare/guest.ts';
 import { parseDependencies, withNeeds } from '../../src/recovery/prepare/kernel-modules.ts';
 import { Preparation } from '../../src/recovery/prepare/preparation.ts';
 import { readOverlay, withPreparation } from '../../src/recovery/prepare/prepared-images.ts';
+import { shortFolder } from './support/short-folder.ts';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'understudy-prepare-'));
+  folder = shortFolder('understudy-prepare-');
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 

@@ -59,5 +59,5 @@ describe('a destination whose power goes', () => {
     expect(counted.calls).toBeGreaterThan(150);
     for (let call = 1; call < counted.calls; call += STRIDE) await cutAt(world, call);
     await world.life.store!.close();
-  }, 120_000);
+  });
 });

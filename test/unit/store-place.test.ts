@@ -79,7 +79,7 @@ describe('a repository in another directory', () => {
     await reopened.close();
     await again.close();
     expect(await readdir(join(repo, '.temporary'))).toEqual([]);
-  }, 60_000);
+  });
 
   it('is not mixed up with that of the data directory', async () => {
     const data = join(folder, 'data');

@@ -151,7 +151,7 @@ export class Staging {
     await waitFor(
       'the ready line of staging',
       () => /https?:\/\/\S+/.test(daemon.output) || !daemon.isRunning,
-      { timeoutMs: 30_000 },
+      { timeoutMs: 120_000 },
     );
     const url = /https?:\/\/[^\s"]+/.exec(daemon.output)?.[0];
     if (url === undefined) throw new Error(`staging did not start: ${daemon.errors}`);

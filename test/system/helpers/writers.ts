@@ -32,7 +32,7 @@ class Writer {
   async begun(): Promise<void> {
     const hasEnded = () => this.child.exitCode !== null || this.child.signalCode !== null;
     await waitFor('the writer', () => this.said.includes('begun') || hasEnded(), {
-      timeoutMs: 30_000,
+      timeoutMs: 120_000,
     });
     if (hasEnded()) throw new Error(`the writer ended: ${this.said}`);
   }

@@ -1,6 +1,5 @@
 /** Jobs over a real folder, with a launcher and a runner that do what they are told and note it. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
@@ -13,6 +12,7 @@ import type { LaunchOptions, Runner, Work, WorkKind } from '../../../src/recover
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type LaunchRequest, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type FakeBackend, fakeBackend } from './fake-backend.ts';
+import { shortFolder } from './short-folder.ts';
 
 export const POINT = '20261120T103107.123Z-00000002';
 export const OVERLAY: Made = { kind: 'file', name: 'overlay' };
@@ -83,7 +83,7 @@ export async function untilTold(launch: Work): Promise<LaunchEnd> {
 }
 
 export class JobsWorld {
-  readonly root = mkdtempSync(join(tmpdir(), 'ujobs-'));
+  readonly root = shortFolder('ujobs-');
   readonly launcher = new ScriptedLauncher();
   readonly runners: readonly ScriptedRunner[];
   readonly backend: FakeBackend = fakeBackend(new Uint8Array(4096));

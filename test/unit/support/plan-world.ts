@@ -1,6 +1,5 @@
 /** Plans over real jobs on a real folder, with a launcher that does what a server's script says. */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { sleep, systemClock } from '../../../src/base/clock.ts';
@@ -20,6 +19,7 @@ import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans.ts';
 import type { ListedPoint, Store } from '../../../src/store/types.ts';
 import { pointOf, storeOf } from './plan-store.ts';
+import { shortFolder } from './short-folder.ts';
 
 export type Act =
   | 'up'
@@ -115,7 +115,7 @@ export const isCleaned = ({ state }: ShownJob) => state === 'cleaned';
 export const states = (job: ShownJob) => job.steps!.map(({ state }) => state).join(' ');
 
 export class PlanWorld {
-  readonly root = mkdtempSync(join(tmpdir(), 'uplan-'));
+  readonly root = shortFolder('uplan-');
   launcher = new ActingLauncher();
   /** Newest first. */
   readonly points: ListedPoint[] = [];

@@ -1,15 +1,7 @@
 /** The watch over a machine, with a process in QEMU's place and control and serial sockets that tests hold. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import {
-  appendFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { UnderstudyError } from '../../../src/base/errors.ts';
@@ -20,6 +12,7 @@ import { Qmp } from '../../../src/recovery/qemu/qmp.ts';
 import { Watch } from '../../../src/recovery/qemu/watch.ts';
 import type { LaunchKind, LaunchOptions } from '../../../src/recovery/runner.ts';
 import { fakePoint } from './fake-backend.ts';
+import { shortFolder } from './short-folder.ts';
 
 /** Cuts each connection at `cutAt`; answers all else. */
 class ControlSocket {
@@ -52,7 +45,7 @@ class ControlSocket {
 }
 
 export class WatchWorld {
-  readonly folder = mkdtempSync(join(tmpdir(), 'uwatch-'));
+  readonly folder = shortFolder('uwatch-');
   readonly machine: ChildProcess;
   readonly socket: ControlSocket;
   readonly said: string[] = [];
