@@ -192,5 +192,8 @@ function startCore(
   };
 }
 
-/** Takes all tracking of a server's agent out of the kernel. No agent of that name may be running. */
-export const detach = (server: string): void => detachTracker(server);
+/**
+ * Takes all tracking of a server's agent out of the kernel; false where there is none. No agent of that name
+ * may be running. ERR_AGENT_NAME, ERR_TRACKER_*.
+ */
+export const detach = (server: string): boolean => detachTracker(checkServerName(server));

@@ -73,14 +73,27 @@ const isAlive = (path: string): Promise<boolean> =>
     socket.once('error', () => resolve(false));
   });
 
-/** Asks the agent that runs here. Throws ERR_AGENT_NOT_RUNNING. */
+/** Why nobody could be asked: an agent that one may not ask may well run. */
+export function statusFailure(path: string, server: string, cause?: unknown): UnderstudyError {
+  const { code = '', syscall = '' } = (cause ?? {}) as NodeJS.ErrnoException;
+  if (code === 'EACCES' || code === 'EPERM') {
+    const message = `may not ask the agent for server ${server} on ${path}: it answers root`;
+    return new UnderstudyError(
+      'ERR_DISK_PERMISSION',
+      message,
+      { path, syscall, errno: code },
+      cause,
+    );
+  }
+  const message = `no agent for server ${server} answers on ${path}`;
+  return new UnderstudyError('ERR_AGENT_NOT_RUNNING', message, { path }, cause);
+}
+
+/** Asks the agent that runs here. Throws ERR_AGENT_NOT_RUNNING, ERR_DISK_PERMISSION. */
 export function readStatus(directory: string, server: string): Promise<AgentStatus> {
   const path = socketPath(directory, server);
   return new Promise((resolve, reject) => {
-    const fail = (cause?: unknown) => {
-      const message = `no agent for server ${server} answers on ${path}`;
-      reject(new UnderstudyError('ERR_AGENT_NOT_RUNNING', message, { path }, cause));
-    };
+    const fail = (cause?: unknown) => reject(statusFailure(path, server, cause));
     const socket = connect({ path, timeout: ANSWER_TIMEOUT_MS });
     const parts: Buffer[] = [];
     socket.on('timeout', () => socket.destroy(new Error('no answer')));

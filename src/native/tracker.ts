@@ -281,18 +281,3 @@ export async function openTracker(options: TrackerOptions): Promise<Tracker> {
     return openScan(options, error.message);
   }
 }
-
-/** Takes all programs and marks of an agent out of the kernel. Throws ERR_TRACKER_*. */
-export function detachTracker(instance?: string, loader: Loader = programLoader()): void {
-  const directory = pinDirectoryOf(instance);
-  if (!machineSysfs.exists(directory)) return;
-  const lock = guarded(() => addon().lockFolder(directory));
-  try {
-    for (const name of readdirSync(directory)) {
-      if (name !== 'control') loader.detach(directory, name);
-    }
-    loader.remove(directory);
-  } finally {
-    addon().unlockFolder(lock);
-  }
-}

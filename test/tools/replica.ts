@@ -5,7 +5,7 @@ import { loadAddon } from '../../src/native/addon.ts';
 import { createEngineOf } from '../../src/native/engine.ts';
 import { alignedBuffer, openDevice, openTracker, type Tracker } from '../../src/native/index.ts';
 import { type Loader, programLoader } from '../../src/native/loader.ts';
-import { detachTracker } from '../../src/native/tracker.ts';
+import { detachTracker } from '../../src/native/detach.ts';
 import type {
   Engine,
   FilledBuffer,

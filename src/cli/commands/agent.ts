@@ -212,8 +212,9 @@ const detach: CommandSpec = {
       );
     }
     const { detach: detachTrackers } = await import('../../agent/run-agent.ts');
-    detachTrackers(server);
-    context.print(`tracking for ${server} has ended`);
+    const wasTracked = detachTrackers(server);
+    const done = `tracking for ${server} has ended`;
+    context.print(wasTracked ? done : `nothing was tracked for ${server} on this machine`);
     return 0;
   },
 };
