@@ -14,6 +14,7 @@ import { preparePaths } from '../../src/recovery/prepare/appliance-vm.ts';
 import type { Preparation } from '../../src/recovery/prepare/preparation.ts';
 import { prepareImages } from '../../src/recovery/prepare/prepared-images.ts';
 import type { VmDisk } from '../../src/recovery/qemu/command.ts';
+import { imageServerPaths } from '../../src/recovery/qemu/image-server.ts';
 import { fakePoint } from './support/fake-backend.ts';
 import { LaunchRecord, type LaunchWorld, launchOf } from './support/launcher-suite.ts';
 
@@ -75,6 +76,15 @@ it('what a killed life has left running is ended before its overlays are made an
   };
   await prepareImages({ prepare } as unknown as Preparation)(launch);
   expect(isLeft).toBe(false);
+});
+
+it('what serves an image starts where a killed life has left its socket', async () => {
+  mkdirSync(launch.runFolder);
+  for (const index of launch.point.volumes.keys()) {
+    writeFileSync(imageServerPaths(launch.runFolder, index).socketPath, '');
+  }
+  await prepareImages(preparation)(launch);
+  expect(steps).toEqual(['prepared']);
 });
 
 it('what is remembered as prepared is on the disk', async () => {

@@ -3,7 +3,7 @@
  * each, one preparation over all of them, then the overlays' changed extents, read where they lie in the
  * files. What an earlier life of the launch has prepared is used again, for preparing anew gives other bytes.
  */
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { diskError, nodeDisk } from '../../base/node-disk.ts';
 import type { ImageOverlay } from '../image-overlay.ts';
@@ -79,8 +79,11 @@ async function makeDisk(launch: Launch, index: number): Promise<VmDisk> {
   const { volume, sizeBytes, sectorBytes } = point.volumes[index]!;
   const { pidfile, socketPath } = imageServerPaths(runFolder, index);
   await launch.making({ kind: 'process', name: pidfile });
-  // Of a former life that was killed.
+  // Of a former life that was killed, as its socket is: nobody listens at a name that is taken.
   await endProcess(pidfile, clock);
+  await rm(socketPath, { force: true }).catch((cause: unknown) => {
+    throw diskError(cause, socketPath);
+  });
   const address = await launch.imageAddress(volume);
   const logPath = join(folder, `disk${index}.log`);
   await startImageServer(address, { runFolder, index, clock, logPath, isLow: isDrill(launch) });
