@@ -196,6 +196,7 @@ describe('checks by themselves', () => {
     const running = await check();
     await until(() => running.status('db1').last?.outcome === 'failed');
     expect(running.status('db1')).toMatchObject({ failures: 1, state: 'waiting' });
+    await until(() => errors.length > 0);
     expect(errors).toEqual([
       expect.stringMatching(/^A POINT COULD NOT BE BOOTED .*"db1-20".*db1 broke/),
     ]);
@@ -217,6 +218,7 @@ describe('checks by themselves', () => {
     await until(() => world.jobs.list().some(({ id, check: said }) => id === job && said !== null));
     await world.jobs.stop(job!);
     await until(() => running.status('db1').last?.outcome === 'failed');
+    await until(() => errors.length > 0);
     expect(errors[0]).toMatch(/^A POINT DOES NOT BOOT .*"detail":"no login"/);
   });
 

@@ -2,6 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Disk } from '../../src/base/disk.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { nodeDisk } from '../../src/base/node-disk.ts';
 import type { Launch } from '../../src/recovery/launcher.ts';
 import type { Jobs } from '../../src/staging/jobs/jobs.ts';
 import type { FakeBackend } from './support/fake-backend.ts';
@@ -9,6 +11,7 @@ import {
   cleanedUp,
   drill,
   fullDisk,
+  hastyClock,
   isUp,
   JobsWorld,
   OVERLAY,
@@ -74,7 +77,8 @@ describe('a failover', () => {
   });
 
   it('is discarded when its product is gone, whatever an earlier cleanup says meanwhile', async () => {
-    const jobs = await start();
+    // None is tried again by itself, however slow the machine is.
+    const jobs = await world.start(nodeDisk, silentLog, hastyClock(1 / 1000).clock);
     const id = await upOf(jobs, failover());
     launcher.cleanFails = true;
     await jobs.stop(id);

@@ -136,6 +136,7 @@ describe('a server', () => {
       Array(3).fill('ERR_JOB_RUNNING'),
     );
     expect((await world.runner.dryRun('shop', 'drill', null)).isReady).toBe(true);
+    await expect.poll(() => eventsOf('launch')).toEqual(['db1']);
     await world.jobs.stop(id);
     await until(id, isCleaned);
     // The plan is over, and nothing more was begun; the launch goes on.
@@ -314,6 +315,7 @@ describe('staging is started again', () => {
     world.launcher.acts.set('db1', 'hang');
     const id = await world.begin('drill');
     await until(`${id}.2.1`, isUp);
+    await expect.poll(() => eventsOf('launch').sort()).toEqual(['db1', 'db2']);
     await world.jobs.close();
     world.launcher.acts.delete('db1');
     await world.open();
@@ -332,6 +334,7 @@ describe('staging is started again', () => {
     world.launcher.acts.set('db1', 'hang');
     const id = await world.begin('drill');
     await until(`${id}.2.1`, isUp);
+    await expect.poll(() => eventsOf('launch').sort()).toEqual(['db1', 'db2']);
     await world.jobs.close();
     // As a crash leaves it between the two: the plan knows the job, nothing else does.
     rmSync(join(world.root, 'data/jobs', `${id}.1.1`), { recursive: true });

@@ -31,12 +31,18 @@ beforeEach(() => {
 });
 
 /** Some sealed points, the store closed. */
-async function sealedLife(points = 3, settings = tinySettings, writes = 5): Promise<void> {
+async function sealedLife(
+  points = 3,
+  settings = tinySettings,
+  writes = 5,
+  afterEach: () => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
   await life.open(settings);
   const ingest = await life.connect();
   for (let i = 0; i < points; i += 1) {
     const { id } = await life.writeAndCommit(ingest, writes);
     await life.store!.seal(id);
+    await afterEach();
   }
   await life.store!.close();
   disk.reopen();
@@ -409,15 +415,16 @@ describe('another way', () => {
 
 describe('bases', () => {
   it('come again and again, so that chains do not grow', async () => {
-    await sealedLife(15, { ...tinySettings, baseAfterDeltas: 5 });
+    const settings = { ...tinySettings, baseAfterDeltas: 5 };
+    // They are made beside the commits, which do not wait for them: here the next one does.
+    await sealedLife(15, settings, 5, async () => {
+      for (let turn = 0; turn < 1000; turn += 1) await new Promise(setImmediate);
+    });
     for (const { generation } of life.volumes) {
       const bases = disk.files('/data/repo/bases').filter((path) => path.includes(generation));
       const epochs = bases.map((path) => Number(path.slice(-15, -5)));
-      expect(epochs.length, `${epochs}`).toBeGreaterThanOrEqual(2);
-      for (const [i, epoch] of epochs.entries()) {
-        // They are made beside the commits, which do not wait for them.
-        expect(epoch - (epochs[i - 1] ?? 0)).toBeLessThanOrEqual(10);
-      }
+      // After more than five.
+      expect(epochs).toEqual([1, 7, 13]);
     }
   });
 });
