@@ -182,6 +182,8 @@ export interface Core {
   readonly policies: Map<string, ServerPolicy>;
   /** Grows with every change of a policy: what was planned before is not done any more. */
   policyVersion: number;
+  /** Ids of points that are being committed. */
+  readonly claimedIds: Set<string>;
   /** Points that retention is removing: nobody opens them any more. */
   readonly dropping: Set<string>;
   /** Held while the store is open, where the repository lies outside of the data directory. */

@@ -109,6 +109,7 @@ export function createCore(options: StoreOptions, lease: Lease | null = null): C
     servers: new Map(),
     upkeep: new Mutex(),
     staged: new Map(),
+    claimedIds: new Set(),
     provenBases: new Set(),
     holds: new Map(),
     ...{ legalHolds: new Map(), policies: new Map(), dropping: new Set(), policyVersion: 0 },

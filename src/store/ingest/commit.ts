@@ -12,7 +12,6 @@ import { CHUNKS_PER_LEAF, leafCount } from '../../model/geometry.ts';
 import type { RecoveryPoint } from '../../model/replication.ts';
 import { headsOf } from '../catalog/catalog.ts';
 import type { Core, ServerState, StagedMap } from '../core.ts';
-import { toHex } from '../format/checksum.ts';
 import { discard } from '../format/object-file.ts';
 import type { OpenEpoch } from '../journal/open-epoch.ts';
 import { type Leaf, missingChunks, piecesOf } from '../leaves/leaf.ts';
@@ -28,6 +27,7 @@ import {
   shownPoint,
 } from '../points/point-format.ts';
 import type { CommitOutcome, CommitRequest } from '../types.ts';
+import { withPointId } from './point-id.ts';
 import { openEpoch, type SessionVolume } from './session-volume.ts';
 
 /** Most missing chunks that one answer lists for a volume. */
@@ -75,9 +75,11 @@ export async function commitEpochs(
       await forget(core, maps);
       return { kind: 'missing', volumes: missing };
     }
-    const record = pointRecord(core, server, maps, request, sequence);
-    const segment = await appendCommit(core, record);
-    return { kind: 'committed', point: await makeVisible(core, parts, maps, record, segment) };
+    return await withPointId(core, request.timeMs, async (id) => {
+      const record = pointRecord(core, server, maps, request, { id, sequence });
+      const segment = await appendCommit(core, record);
+      return { kind: 'committed', point: await makeVisible(core, parts, maps, record, segment) };
+    });
   } catch (error) {
     if (parts.every(({ open, target }) => target.state.open === open)) await forget(core, maps);
     throw error;
@@ -279,14 +281,12 @@ function pointRecord(
   server: ServerState,
   maps: readonly StagedMap[],
   request: CommitRequest,
-  sequence: number,
+  { id, sequence }: { readonly id: string; readonly sequence: number },
 ): PointRecord {
-  const time = new Date(request.timeMs).toISOString();
-  const id = `${time.replaceAll(/[-:]/g, '')}-${toHex(core.randomBytes(4))}`;
   return {
     id,
     server: server.server,
-    time,
+    time: new Date(request.timeMs).toISOString(),
     timeMs: request.timeMs,
     sequence,
     requestId: request.requestId,
