@@ -166,6 +166,8 @@ void Cutter::cut(const std::vector<uint32_t>& volumes, double deadline_ms, JobRe
     const bool is_valid = result.contested_blocks == 0 || !rules_.validates;
     const Milliseconds spent = std::chrono::steady_clock::now() - begin;
     if (!is_valid && spent.count() < deadline_ms) continue;
+    // Whoever is told of the cut asks then for taints: those of the time until now must be there.
+    for (const uint32_t index : volumes) volumes_[index]->pollTripwire();
     result.outcome = is_valid ? Outcome::Valid : Outcome::Deadline;
     if (result.passes > 1) dropSuperseded();
     pool_.handOverAll();

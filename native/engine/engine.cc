@@ -79,9 +79,10 @@ Engine::~Engine() { close(); }
 void Engine::openVolume(uint32_t volume) {
   auto device = std::make_shared<Device>(options_.paths[volume]);
   if (control_) {
-    tracked_[volume].reset();
-    tracked_[volume] =
+    // Where this throws the former one stays: the thread goes on looking at every volume.
+    auto tracked =
         std::make_unique<TrackedVolume>(device, options_.pins.volumes[volume], *control_);
+    tracked_[volume] = std::move(tracked);
   }
   devices_[volume] = std::move(device);
 }

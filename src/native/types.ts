@@ -96,7 +96,8 @@ export interface FilledBuffer {
 export interface PassResult {
   job: number;
   /**
-   * 'valid': all blocks are the state at `timeMs`. 'deadline': still contested. 'drained': a pass
+   * 'valid': all blocks are the state at `timeMs`, unless `counters` tells of a taint now: the
+   * tripwires were looked at after the last read. 'deadline': still contested. 'drained': a pass
    * without validation, or a read. 'aborted': what was read is lost, and pending again.
    */
   outcome: 'valid' | 'deadline' | 'drained' | 'aborted';

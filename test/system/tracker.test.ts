@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { programLoader } from '../../src/native/loader.ts';
 import {
   addPartition,
   createLoopDevice,
@@ -188,6 +189,15 @@ describe('the tripwire', () => {
     await expect.poll(() => replica.engine.counters(0).taint).toBe('untracked writes');
   });
 
+  it('has been looked at when a cut is told, not up to a second later', async () => {
+    const { path } = loop(64 * MIB);
+    const replica = await open([path], { omit: omissions.plainWrites });
+    await sleep(2500);
+    await changeOnce('d', path, 0, 4096);
+    await replica.cut();
+    expect(replica.engine.counters(0).taint).toBe('untracked writes');
+  });
+
   it('says so where the block layer keeps no counts', async () => {
     const { path } = loop(64 * MIB);
     setQueue(path, 'iostats', '0');
@@ -196,6 +206,25 @@ describe('the tripwire', () => {
     await expect.poll(() => replica.engine.counters(0)).toMatchObject(isBlind);
     await changeOnce('d', path, 0, 4096);
     expect((await replica.drain()).result.firstBlocks).toBe(1);
+  });
+});
+
+describe('a volume that cannot be opened anew', () => {
+  it('is told, and the engine goes on with what it had', async () => {
+    const { path } = loop(64 * MIB);
+    const replica = await open([path]);
+    const { tracker, engine } = replica;
+    const { control, volumes } = tracker.pins!;
+    tracker.renew = (index) => {
+      programLoader().detach(control, basename(volumes[index]!));
+      return tracker.volumes[index]!;
+    };
+    expect(() => engine.renew(0, 'test')).toThrow(
+      expect.objectContaining({ code: 'ERR_TRACKER_PIN' }),
+    );
+    await sleep(1500); // the engine's thread looks at all volumes once a second
+    await changeOnce('d', path, 0, 4096);
+    expect((await replica.drain()).result.outcome).toBe('drained');
   });
 });
 
