@@ -345,12 +345,13 @@ class AgentCore implements Agent {
     }
   }
 
+  /** Of what has the volume's path now: what was open may be gone, or another's. */
   private newGeneration(volume: number, reason: string) {
-    const { device, isScanned } = this.ports.volumes[volume]!;
-    if (isScanned) {
-      return { generation: this.ports.newGeneration(), sizeBytes: device.currentSizeBytes() };
-    }
+    this.ports.volumes[volume]!.device.reopen();
     const { tracked, geometry } = this.engine.renew(volume, reason);
+    if (geometry.sizeBytes === 0) {
+      throw new UnderstudyError('ERR_DEVICE_GONE', `${tracked.path} has no bytes`, {});
+    }
     return { generation: tracked.generation, sizeBytes: geometry.sizeBytes };
   }
 

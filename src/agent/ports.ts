@@ -32,8 +32,6 @@ export interface AgentPorts {
   readonly log: Log;
   /** In [0, 1). */
   readonly random: () => number;
-  /** 32 hex digits that were never used before. */
-  readonly newGeneration: () => string;
   readonly dialer: Dialer;
   readonly pipeline: Pipeline;
   readonly buffers: readonly Uint8Array[];

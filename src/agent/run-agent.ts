@@ -3,7 +3,6 @@
  * sets the core going. The only file of this layer that names real ones. Parses no command line and
  * handles no signal: the CLI does.
  */
-import { randomBytes } from 'node:crypto';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -160,7 +159,6 @@ function startCore(
     clock: options.clock ?? systemClock,
     log: options.log,
     random: Math.random,
-    newGeneration: () => randomBytes(16).toString('hex'),
     dialer: options.dialer,
     pipeline,
     buffers,

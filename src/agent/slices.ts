@@ -12,7 +12,7 @@ import { SyncCursor } from './sync-cursor.ts';
 import { extentsOf, planSlice, type Slice } from './sync-plan.ts';
 
 export interface SlicedVolume {
-  readonly device: Pick<Device, 'nextData'>;
+  readonly device: Pick<Device, 'nextData' | 'geometry'>;
   readonly isScanned: boolean;
 }
 
@@ -97,8 +97,14 @@ export class Slices {
 
   private async plan(effect: SyncEffect, sizeBytes: number): Promise<Slice | SliceOutcome> {
     const { device, isScanned } = this.volumes[effect.volume]!;
+    // A block device has no holes. One that seems to end early has shrunk, or is away for a moment: what
+    // cannot be read is a fault, not zeros.
+    const nextData = async (offset: number) =>
+      device.geometry.kind === 'file'
+        ? device.nextData(offset)
+        : { offset, length: sizeBytes - offset };
     try {
-      return await planSlice((offset) => device.nextData(offset), sizeBytes, effect.fromChunk, {
+      return await planSlice(nextData, sizeBytes, effect.fromChunk, {
         dataChunks: this.dataChunks,
         segments: MAX_SEGMENTS,
         alignChunks: isScanned ? this.groupChunks : 1,

@@ -1,7 +1,7 @@
 /**
  * The life of one volume: waiting for staging's word, first pass or rescan, continuous, failed, renewed.
  * Pure. Keeps P6: whatever casts doubt on the history ends in a new generation, never in a guess
- * (SPEC.md, V1..V8). Which volume is read when is decided in `schedule-state.ts`.
+ * (SPEC.md, V1..V9). Which volume is read when is decided in `schedule-state.ts`.
  */
 import { formatSize } from '../base/units.ts';
 import { CHUNK_BYTES, chunkCount } from '../model/geometry.ts';

@@ -2,21 +2,58 @@
  * Volumes as files: opening, geometry, reads off the main thread, data extents; and memory that
  * O_DIRECT can read into. Errors: ERR_DEVICE_* with {path, syscall, errno, offset}.
  */
+import { statSync } from 'node:fs';
+import { UnderstudyError } from '../base/errors.ts';
 import { addon, guarded, guardedAsync, type RawDevice } from './addon.ts';
 import type { Device } from './types.ts';
 
 const ALIGNMENT_BYTES = 4096;
 
+/** What has the path: a device by its number, a file by its inode; '' where nothing has it. */
+function identityOf(path: string): string {
+  try {
+    const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+    if (stats === undefined) return '';
+    return stats.isBlockDevice() ? `device ${stats.rdev}` : `file ${stats.dev}:${stats.ino}`;
+  } catch (cause) {
+    const { code: errno = 'EIO' } = cause as NodeJS.ErrnoException;
+    const context = { path, syscall: 'stat', errno };
+    throw new UnderstudyError('ERR_DEVICE_OPEN', `stat of ${path}: ${errno}`, context, cause);
+  }
+}
+
+interface Opened {
+  readonly raw: RawDevice;
+  readonly geometry: Device['geometry'];
+  readonly identity: string;
+}
+
+/** Again where the path was given to something else meanwhile. */
+function open(path: string): Opened {
+  const Raw = addon().Device;
+  for (;;) {
+    const identity = identityOf(path);
+    const raw = guarded(() => new Raw(path));
+    if (identityOf(path) === identity) return { raw, geometry: raw.geometry(), identity };
+    raw.close();
+  }
+}
+
 class NativeDevice implements Device {
   readonly path: string;
-  readonly geometry: Device['geometry'];
-  readonly #raw: RawDevice;
+  #opened: Opened;
 
   constructor(path: string) {
-    const Raw = addon().Device;
     this.path = path;
-    this.#raw = guarded(() => new Raw(path));
-    this.geometry = this.#raw.geometry();
+    this.#opened = open(path);
+  }
+
+  get geometry(): Device['geometry'] {
+    return this.#opened.geometry;
+  }
+
+  get #raw(): RawDevice {
+    return this.#opened.raw;
   }
 
   read(buffer: Uint8Array, offset: number): Promise<number> {
@@ -29,6 +66,18 @@ class NativeDevice implements Device {
 
   currentSizeBytes(): number {
     return guarded(() => this.#raw.currentSize());
+  }
+
+  named(): 'same' | 'other' | 'nothing' {
+    const identity = identityOf(this.path);
+    if (identity === '') return 'nothing';
+    return identity === this.#opened.identity ? 'same' : 'other';
+  }
+
+  reopen(): void {
+    const former = this.#opened;
+    this.#opened = open(this.path);
+    former.raw.close();
   }
 
   close(): void {

@@ -21,6 +21,7 @@ export interface DeviceGeometry {
 
 export interface Device {
   readonly path: string;
+  /** As it was when it was opened last. */
   readonly geometry: DeviceGeometry;
   /**
    * O_DIRECT read off the main thread; offset, length and address aligned to 4096 (the tail of a
@@ -31,6 +32,10 @@ export interface Device {
   nextData(offset: number): Promise<Extent | null>;
   /** Size now, by ioctl or fstat. Throws when the device has vanished. */
   currentSizeBytes(): number;
+  /** What has the path now: what is open, something else, or nothing. Throws ERR_DEVICE_OPEN. */
+  named(): 'same' | 'other' | 'nothing';
+  /** Opens what has the path now in the place of what is open. Throws ERR_DEVICE_*. */
+  reopen(): void;
   close(): void;
 }
 

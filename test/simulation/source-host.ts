@@ -72,7 +72,6 @@ export class SourceHost {
       clock,
       log,
       random: () => fork.next(),
-      newGeneration,
       dialer: network,
       buffers,
       pipeline: createInlinePipeline(buffers),
@@ -210,6 +209,8 @@ function deviceView(device: SimulatedDevice): Device {
         offset >= device.sizeBytes ? null : { offset, length: device.sizeBytes - offset },
       ).then((extent) => extent),
     currentSizeBytes: () => device.sizeBytes,
+    named: () => 'same',
+    reopen: () => undefined,
     close: () => undefined,
   };
 }

@@ -360,6 +360,44 @@ describe('failures of devices', () => {
   });
 });
 
+describe('a device that is unplugged', () => {
+  for (const isScanned of [false, true]) {
+    it(`and plugged in again goes on${isScanned ? ', scanned' : ''}`, async () => {
+      const world = new AgentWorld(25, [{ ...one()[0]!, isScanned }], { retryVolumeMs: 500 });
+      world.fill(0);
+      await world.run(50);
+      world.start();
+      await world.points(2);
+      const [volume] = world.volumes;
+      volume!.unplug();
+      const before = world.staging.points.length;
+      await world.run(3000);
+      expect(world.staging.points.length).toBe(before);
+      volume!.plug();
+      await world.points(3);
+      expect(world.violations()).toEqual([]);
+      const hellos = world.staging.hellos.length;
+      await world.points(3);
+      expect(world.staging.hellos.length).toBe(hellos);
+    });
+  }
+
+  it('for a moment while it is read the first time is not taken for zeros', async () => {
+    const world = new AgentWorld(26, one(8 * MIB));
+    world.fill(0);
+    await world.run(50);
+    world.start();
+    const synced = () => world.agent.state.volumes[0]!.sync?.nextChunk ?? 0;
+    await world.until('half', () => synced() > 32);
+    const [volume] = world.volumes;
+    volume!.data = [];
+    await world.run(100);
+    volume!.data = null;
+    await world.points(1);
+    expect(world.violations()).toEqual([]);
+  });
+});
+
 describe('scanned volumes', () => {
   const scanned = [{ name: '/file', sizeBytes: 4 * MIB + 512, isScanned: true }];
 

@@ -8,7 +8,7 @@ import { createInlinePipeline } from '../../../src/agent/pipeline.ts';
 import type { AgentVolume } from '../../../src/agent/ports.ts';
 import { defaultSettings } from '../../../src/agent/replication-state.ts';
 import type { AgentSettings } from '../../../src/agent/state-types.ts';
-import type { UnderstudyError } from '../../../src/base/errors.ts';
+import { UnderstudyError } from '../../../src/base/errors.ts';
 import { createLog } from '../../../src/base/log.ts';
 import type { Extent } from '../../../src/model/geometry.ts';
 import type { Engine, EngineEvents } from '../../../src/native/types.ts';
@@ -34,6 +34,9 @@ export class WorldVolume {
   /** Only these extents hold data; null: all of it. */
   data: Extent[] | null = null;
   private renewals = 0;
+  private isOut = false;
+  /** How often it was plugged in: who opened it before sees nothing of it any more. */
+  private plugged = 1;
   private readonly word: FlipWord;
 
   constructor(name: string, sizeBytes: number, isScanned: boolean, word: FlipWord) {
@@ -57,8 +60,24 @@ export class WorldVolume {
     return new SimulatedTracker(this.device, generation, this.word, FULL_SCHEME);
   }
 
+  unplug(): void {
+    this.isOut = true;
+    this.plugged += 1;
+  }
+
+  plug(): void {
+    this.isOut = false;
+  }
+
+  /** Which plugging in is opened. */
+  open(): number {
+    if (this.isOut) throw new UnderstudyError('ERR_DEVICE_OPEN', `open of ${this.name}: ENOENT`);
+    return this.plugged;
+  }
+
   port(isFresh: boolean): AgentVolume {
     const { device, tracker } = this;
+    let opened = this.open();
     return {
       name: this.name,
       isScanned: this.isScanned,
@@ -76,7 +95,7 @@ export class WorldVolume {
         geometry: {
           sizeBytes: device.sizeBytes,
           sectorBytes: 512,
-          kind: 'disk',
+          kind: this.data === null ? 'disk' : 'file',
           diskMajor: 1,
           diskMinor: 1,
           startBytes: 0,
@@ -86,7 +105,11 @@ export class WorldVolume {
         nextData: async (offset) => this.nextData(offset),
         currentSizeBytes: () => {
           if (this.isGone) throw this.goneError();
-          return device.sizeBytes;
+          return opened === this.plugged ? device.sizeBytes : 0;
+        },
+        named: () => (this.isOut ? 'nothing' : 'same'),
+        reopen: () => {
+          opened = this.open();
         },
         close: () => undefined,
       },
@@ -151,7 +174,6 @@ export class AgentWorld {
       clock: this.clock,
       log: createLog({ clock: this.clock, sink: (line) => this.logLines.push(line) }),
       random: () => this.random.next(),
-      newGeneration: () => `e${this.random.below(2 ** 31).toString(16)}`.padStart(32, '0'),
       dialer: this.network.dialer,
       pipeline: createInlinePipeline(buffers),
       buffers,
@@ -174,7 +196,13 @@ export class AgentWorld {
     const random = this.random.fork();
     const newGeneration = () => Buffer.from(random.bytes(16)).toString('hex');
     const world = { clock, random, word, newGeneration };
-    return new SimulatedEngine(trackers, buffers, events, world);
+    const engine = new SimulatedEngine(trackers, buffers, events, world);
+    const renew = engine.renew.bind(engine);
+    engine.renew = (volume, reason) => {
+      this.volumes[volume]!.open();
+      return renew(volume, reason);
+    };
+    return engine;
   }
 
   /** The agent dies with all that it knows; trackers live on. */
