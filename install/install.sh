@@ -122,10 +122,11 @@ missing_things() {
   if [ "$role" = agent ]; then
     # Words in capitals are what only the operator knows.
     ! grep -Eq 'https://STAGING|"NAME"' "$config" || echo "fill in $config: the words in capitals"
-    for name in token-file ca; do
-      path=$(option "$name")
-      [ -z "$path" ] || [ -e "$path" ] || echo "put staging's ${name%-file} into $path"
-    done
+    path=$(option token-file)
+    [ -z "$path" ] || [ -e "$path" ] ||
+      echo "put this server's token into $path (on the staging machine: understudy server token NAME)"
+    path=$(option ca)
+    [ -z "$path" ] || [ -e "$path" ] || echo "put staging's certificate into $path"
   else
     path=$(option tls-cert)
     [ -z "$path" ] || [ -e "$path" ] ||

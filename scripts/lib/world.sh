@@ -31,12 +31,20 @@ start_staging() {
   export UNDERSTUDY_STAGING UNDERSTUDY_TOKEN_FILE="$scratch/data/token"
 }
 
+# agent_token SERVER: prints the name of the file with its token.
+agent_token() {
+  local file="$scratch/$1.token"
+  [ -s "$file" ] || rest "/v1/servers/$1/token" -X POST | (umask 077 && jq -r .token >"$file")
+  echo "$file"
+}
+
 # start_agent SERVER INTERVAL VOLUME...: sets $agent_pid.
 start_agent() {
-  local server=$1 interval=$2
+  local server=$1 interval=$2 token
   shift 2
+  token=$(agent_token "$server")
   echo "$server" >>"$scratch/servers"
-  "$node" "$main" agent run --server "$server" --cut-interval "$interval" --volume "$@" \
+  "$node" "$main" agent run --server "$server" --token-file "$token" --cut-interval "$interval" --volume "$@" \
     >>"$scratch/agent.out" 2>>"$scratch/agent.log" &
   agent_pid=$!
 }
@@ -46,9 +54,11 @@ stop_process() { # PID: ends it and waits
   wait "$1" 2>/dev/null || true
 }
 
-# rest PATH: a GET without the start of a Node process, for tight polling.
+# rest PATH [CURL OPTIONS]: without the start of a Node process, for tight polling.
 rest() {
-  curl -sf -H "Authorization: Bearer $(cat "$UNDERSTUDY_TOKEN_FILE")" "$UNDERSTUDY_STAGING$1"
+  local path=$1
+  shift
+  curl -sf -H "Authorization: Bearer $(cat "$UNDERSTUDY_TOKEN_FILE")" "$@" "$UNDERSTUDY_STAGING$path"
 }
 
 point_count() { # SERVER

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { UnderstudyError } from '../base/errors.ts';
+import { isServerId } from '../model/replication.ts';
 import type { AgentIdentity } from './ports.ts';
 
 const sources = [
@@ -19,7 +20,7 @@ const sources = [
 
 /** Throws ERR_AGENT_NAME. */
 export function checkServerName(name: string): string {
-  if (/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(name)) return name;
+  if (isServerId(name)) return name;
   throw new UnderstudyError('ERR_AGENT_NAME', `not a server name: "${name}"`);
 }
 

@@ -5,6 +5,8 @@
 
 /** A server's name as its operator gave it: 1..128 of [A-Za-z0-9._-], not starting with '.' or '-'. */
 export type ServerId = string;
+export const isServerId = (text: string): boolean =>
+  /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(text);
 /** A volume as it was given to the agent (a path), at most 255 bytes of UTF-8. */
 export type VolumeId = string;
 /** 32 hex digits: identity of a tracker's unbroken history of one volume. */

@@ -8,7 +8,7 @@ import { assert } from '../base/errors.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { decodeEntries, encodeEntries } from '../model/entry-codec.ts';
 import { DIGEST_BYTES, MAX_VOLUME_BYTES } from '../model/geometry.ts';
-import { type CutMethod, replicationStates } from '../model/replication.ts';
+import { type CutMethod, isServerId, replicationStates } from '../model/replication.ts';
 import { type ByteReader, type ByteWriter, malformed } from './bytes.ts';
 import {
   MAX_ENTRIES_BYTES,
@@ -34,7 +34,6 @@ import type {
 const GENERATION_BYTES = 16;
 /** Append-only: the place in this list is the byte on the wire. */
 const cutMethods: readonly CutMethod[] = ['validated', 'scan', 'frozen', 'logged'];
-const SERVER_ID = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
 function writeHelloVolume(out: ByteWriter, volume: HelloVolume): void {
   out.text(volume.volume, MAX_VOLUME_ID_BYTES);
@@ -75,7 +74,7 @@ export function writeHello(out: ByteWriter, hello: Hello): void {
 export function readHello(from: ByteReader): Hello {
   const version = from.u16();
   const server = from.text(MAX_WORD_BYTES);
-  if (!SERVER_ID.test(server)) throw malformed('not a name of a server');
+  if (!isServerId(server)) throw malformed('not a name of a server');
   const hardwareId = from.text(MAX_WORD_BYTES);
   const bootId = from.text(MAX_WORD_BYTES);
   const agentVersion = from.text(MAX_WORD_BYTES);

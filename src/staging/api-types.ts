@@ -395,3 +395,13 @@ export type ApiPlanCheck = PlanCheck;
 export interface ApiBootCheck {
   check: BootCheck | null;
 }
+
+/** POST /v1/servers/:server/token. */
+export interface ApiAgentToken {
+  server: string;
+  token: string;
+}
+/** POST /v1/servers/:server/revoke. */
+export interface ApiAgentRevoked {
+  server: string;
+}

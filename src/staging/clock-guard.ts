@@ -11,6 +11,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { replaceFile } from '../base/replace-file.ts';
 import { type ClockReading, doubtAtStart, doubtSince } from './clock-state.ts';
 
 const NAME = 'clock';
@@ -121,16 +122,7 @@ export class ClockGuard {
   private async write(noted: Noted): Promise<void> {
     const { disk, folder } = this.options;
     const path = `${folder}/${NAME}`;
-    const file = await disk.open(`${path}.new`, 'write');
-    try {
-      await file.truncate(0);
-      await file.write([encode(noted)], 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await disk.rename(`${path}.new`, path);
-    await disk.syncDirectory(folder);
+    await replaceFile(disk, path, [encode(noted)]);
   }
 }
 

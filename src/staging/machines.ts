@@ -12,6 +12,7 @@
 import { hash } from 'node:crypto';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
+import { replaceFile } from '../base/replace-file.ts';
 import { countBySeverity, type MachineReport } from '../model/machine.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { ApiMachine } from './api-types.ts';
@@ -115,15 +116,6 @@ export class Machines {
     const { disk, folder } = this;
     await disk.makeDirectory(folder);
     const path = `${folder}/${server}${SUFFIX}`;
-    const file = await disk.open(`${path}.new`, 'write');
-    try {
-      await file.truncate(0);
-      await file.write([encode(report)], 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await disk.rename(`${path}.new`, path);
-    await disk.syncDirectory(folder);
+    await replaceFile(disk, path, [encode(report)]);
   }
 }

@@ -10,6 +10,7 @@
 import { hash } from 'node:crypto';
 import type { Disk } from '../base/disk.ts';
 import { UnderstudyError } from '../base/errors.ts';
+import { replaceFile } from '../base/replace-file.ts';
 import type { ServerId } from '../model/replication.ts';
 import type { Holder } from './lineage-state.ts';
 
@@ -104,15 +105,6 @@ export class Register {
     const { disk, folder } = this;
     const path = `${folder}/${NAME}`;
     const bytes = encode(holders);
-    const file = await disk.open(`${path}.new`, 'write');
-    try {
-      await file.truncate(0);
-      await file.write([bytes], 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await disk.rename(`${path}.new`, path);
-    await disk.syncDirectory(folder);
+    await replaceFile(disk, path, [bytes]);
   }
 }

@@ -88,14 +88,18 @@ export class Servers implements SessionHost {
     }
   }
 
-  /** A new connection of some agent. `words`: what its machine says of itself. */
+  /**
+   * A new connection of some agent. `words`: what its machine says of itself; `only`: the server that its
+   * token lets it speak for, null where it is that of an operator.
+   */
   accept(
     connect: (handlers: ConnectionHandlers) => Connection,
     words: readonly string[] = [],
+    only: ServerId | null = null,
   ): void {
     const { clock, log, verifier, version, limits = defaultLimits } = this.ports;
     const session = new Session(
-      { clock, log, verifier, version, limits, words, host: this },
+      { clock, log, verifier, version, limits, words, only, host: this },
       connect,
     );
     this.sessions.add(session);
@@ -182,6 +186,13 @@ export class Servers implements SessionHost {
     };
   }
 
+  /** The token that let them in is good no more: ends the sessions that are there by it. */
+  revoked(server: ServerId): void {
+    for (const session of this.sessions) {
+      if (session.only === server) session.end(tokenRefused(`the token of ${server} was revoked`));
+    }
+  }
+
   /** What the service knows of a server. ERR_SERVER_NOT_FOUND. */
   recordOf(server: ServerId): ServerRecord {
     return this.find(server);
@@ -208,8 +219,11 @@ export class Servers implements SessionHost {
 
   async open(session: Session, hello: Hello): Promise<{ ingest: Ingest; sessionId: string }> {
     if (this.isStopping) throw stopping();
-    this.checkSpace();
     const { server } = hello;
+    if (session.only !== null && session.only !== server) {
+      throw tokenRefused(`the token is that of ${session.only}, not of ${server}`);
+    }
+    this.checkSpace();
     const { store, newId } = this.ports;
     await this.checkHolder(session, hello);
     const record = this.record(server);
@@ -428,6 +442,9 @@ export class Servers implements SessionHost {
 
 const stopping = (): UnderstudyError =>
   new UnderstudyError('ERR_STAGING_STOPPING', 'staging is being stopped');
+
+const tokenRefused = (message: string): UnderstudyError =>
+  new UnderstudyError('ERR_AGENT_TOKEN', message);
 
 const damagedHere = (server: ServerId): UnderstudyError =>
   new UnderstudyError('ERR_RESCAN_DEMANDED', `what staging holds of ${server} is damaged`);

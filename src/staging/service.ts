@@ -27,7 +27,8 @@ import { openServicePlace, type Place, type PlaceOptions } from '../store/place.
 import type { CopyDestination, KeepRule, Store } from '../store/types.ts';
 import { requireTls } from '../transport/loopback.ts';
 import { createUpgrades } from '../transport/server.ts';
-import { isAuthorized } from './api/auth.ts';
+import { AgentTokens } from './agent-tokens.ts';
+import { isAuthorized, presentedToken } from './api/auth.ts';
 import type { ApiBackend } from './api/backend.ts';
 import { createApiHandler } from './api/handler.ts';
 import type { ApiServer, Durability } from './api-types.ts';
@@ -194,6 +195,7 @@ interface Core {
   readonly store: Store;
   readonly servers: Servers;
   readonly token: string;
+  readonly agentTokens: AgentTokens;
   readonly upkeep: Upkeep;
   readonly guard: ClockGuard;
   readonly scrubber: Scrubber;
@@ -215,6 +217,7 @@ async function openCore(
   const folder = resolve(options.dataDir);
   const { store, place } = await openRepository(options, folder, undo);
   const token = await openToken(nodeDisk, folder, (count) => new Uint8Array(randomBytes(count)));
+  const agentTokens = await AgentTokens.open(nodeDisk, folder, token);
   const register = await Register.open(nodeDisk, folder);
   const machines = await Machines.open(nodeDisk, folder, log);
   undo.push(() => machines.settled());
@@ -265,7 +268,7 @@ async function openCore(
   const checker = await openChecker(options, folder, { store, jobs, onBroken });
   undo.push(() => checker.stop());
   const running = { upkeep, guard, scrubber, copies, jobs, prestage, checker, failbacks };
-  return { store, servers, token, repo: place.repo, ...running };
+  return { store, servers, token, agentTokens, repo: place.repo, ...running };
 }
 
 async function openRepository(
@@ -360,7 +363,7 @@ async function serve(
 ): Promise<Listening> {
   const { log, keep, clock = systemClock } = options;
   const { store, servers, token, upkeep, guard, scrubber, repo, copies, jobs } = core;
-  const { prestage, checker, failbacks } = core;
+  const { prestage, checker, failbacks, agentTokens } = core;
   const pointsInUse = new PointsInUse(clock, store);
   undo.push(() => pointsInUse.stop());
   const backend: ApiBackend = {
@@ -378,13 +381,25 @@ async function serve(
     machine: (server) => servers.machine(server),
     checker,
     admit: (server, hardwareId) => servers.admit(server, hardwareId),
+    agentTokens: {
+      tokenOf: (server) => agentTokens.tokenOf(server),
+      serverOf: (presented) => agentTokens.serverOf(presented),
+      revoke: async (server) => {
+        await agentTokens.revoke(server);
+        servers.revoked(server);
+      },
+    },
     receivedBytes: () => servers.receivedBytes(),
     retention: retentionOf(upkeep, guard),
     copies,
   };
   const upgrades = createUpgrades({
-    isAuthorized: ({ headers }) => isAuthorized(headers, token),
-    onConnection: (connect, words) => servers.accept(connect, words),
+    passOf: ({ headers }) => {
+      if (isAuthorized(headers, token)) return { only: null };
+      const only = agentTokens.serverOf(presentedToken(headers) ?? '');
+      return only === null ? null : { only };
+    },
+    onConnection: (connect, words, { only }) => servers.accept(connect, words, only),
   });
   const handler = createApiHandler(backend, token);
   const listening = await listen(where.address, where.tls, handler);

@@ -11,6 +11,7 @@ import { formatDuration } from '../base/units.ts';
 import type { IndexedEntry } from '../model/entry.ts';
 import { encodeEntries } from '../model/entry-codec.ts';
 import type { MachineReport } from '../model/machine.ts';
+import type { ServerId } from '../model/replication.ts';
 import { decodeMessage, encodeMessage, peekType } from '../protocol/codec.ts';
 import { EpochDigests } from '../protocol/epoch-digests.ts';
 import { peekContentBytes } from '../protocol/frame.ts';
@@ -68,6 +69,8 @@ export interface SessionPorts {
   readonly version: string;
   /** What the agent's machine says of itself in clear, before it is known who it is. */
   readonly words?: readonly string[];
+  /** The only server that its token lets it speak for; null: any. */
+  readonly only?: ServerId | null;
 }
 
 const HELLO_LIMIT_MS = 10_000;
@@ -129,6 +132,9 @@ export class Session {
 
   get words(): readonly string[] {
     return this.ports.words ?? [];
+  }
+  get only(): ServerId | null {
+    return this.ports.only ?? null;
   }
   get volumes(): readonly SessionVolume[] {
     return this.state.volumes;

@@ -3,7 +3,7 @@
  * Opening is open-store.ts's.
  */
 import { UnderstudyError } from '../base/errors.ts';
-import type { ServerId } from '../model/replication.ts';
+import { isServerId, type ServerId } from '../model/replication.ts';
 import type { CatalogPoint, VolumeHead } from './catalog/catalog.ts';
 import type { CheckOptions } from './check/check.ts';
 import { DamageWatch } from './check/damage-watch.ts';
@@ -47,7 +47,6 @@ import { Upkeep } from './upkeep/upkeep.ts';
 import { usageOf } from './upkeep/usage.ts';
 
 /** A name that is safe as a folder's. */
-const SERVER_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
 export class DirectoryStore extends DirectoryReader implements Store {
   private readonly sealer: Sealer;
@@ -65,7 +64,7 @@ export class DirectoryStore extends DirectoryReader implements Store {
 
   async beginIngest(server: ServerId, volumes: readonly VolumeDescription[]): Promise<Ingest> {
     this.assertOpen();
-    if (!SERVER_NAME.test(server)) {
+    if (!isServerId(server)) {
       throw new UnderstudyError('ERR_INGEST_DESCRIPTION', `"${server}" cannot name a server`);
     }
     const state = serverState(this.core, server);

@@ -1,6 +1,7 @@
 /**
  * The door for agents in an HTTP server: checks path, token and subprotocol of an upgrade, then hands a
- * Connection over. Whose token is good is the caller's to say; the HTTP server itself is the caller's too.
+ * Connection over. Whose token is good, and for what, is the caller's to say; the HTTP server itself is the
+ * caller's too.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -10,12 +11,20 @@ import { AGENT_PATH, MACHINE_HEADER } from './client.ts';
 import type { Connection, ConnectionHandlers } from './types.ts';
 import { socketOptions, WsConnection } from './ws-connection.ts';
 
+/** What a token allows an agent. */
+export interface AgentPass {
+  /** The only server that it may speak for; null: any. */
+  readonly only: string | null;
+}
+
 export interface UpgradeOptions {
-  isAuthorized(request: IncomingMessage): boolean;
+  /** Null: nothing, it is refused. */
+  passOf(request: IncomingMessage): AgentPass | null;
   /** A new agent: its handlers (`onOpen` is not called), and what its machine says of itself. */
   onConnection(
     connect: (handlers: ConnectionHandlers) => Connection,
     words: readonly string[],
+    pass: AgentPass,
   ): void;
 }
 
@@ -44,7 +53,7 @@ const machineWords = (header: string | string[] | undefined): string[] =>
     .filter((word) => /^[A-Za-z0-9._:-]{1,64}$/.test(word))
     .slice(0, MAX_WORDS);
 
-export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): Upgrades {
+export function createUpgrades({ passOf, onConnection }: UpgradeOptions): Upgrades {
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
@@ -57,7 +66,8 @@ export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): 
       socket.on('error', () => socket.destroy());
       const path = (request.url ?? '').split('?')[0];
       if (path !== AGENT_PATH) return refuse(socket, '404 Not Found');
-      if (!isAuthorized(request)) {
+      const pass = passOf(request);
+      if (pass === null) {
         return refuse(socket, '401 Unauthorized', ['WWW-Authenticate: Bearer realm="understudy"']);
       }
       if (!offersSubprotocol(request)) return refuse(socket, '400 Bad Request');
@@ -66,6 +76,7 @@ export function createUpgrades({ isAuthorized, onConnection }: UpgradeOptions): 
         onConnection(
           (handlers) => new WsConnection(webSocket, peer, handlers),
           machineWords(request.headers[MACHINE_HEADER]),
+          pass,
         );
       });
     },

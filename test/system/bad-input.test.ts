@@ -154,6 +154,27 @@ describe('agent run', () => {
     });
   });
 
+  it('with the token of another server is refused, and it opens nothing else', async () => {
+    await withScratch('of-another', async (scratch) => {
+      const staging = await Staging.start(scratch);
+      const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
+      const out = scratch.path('other.token');
+      await staging.json('server', 'token', 'other', '--out', out);
+      expect(statSync(out).mode & 0o077).toBe(0);
+      const words = agentWords(scratch, staging, disk.device);
+      words[words.indexOf('--token-file') + 1] = out;
+      expectRefusal(await tryAgent(scratch, words), 'ERR_AGENT_TOKEN', 6);
+      const asOperator = await understudy(['point', 'list'], {
+        UNDERSTUDY_STAGING: staging.url,
+        UNDERSTUDY_TOKEN_FILE: out,
+      });
+      expectRefusal(asOperator, /the token is one of an agent/, 6);
+      const again = await staging.run('server', 'token', 'other', '--out', out);
+      expectRefusal(again, 'ERR_DISK_EXISTS', 6);
+      expect((await staging.json<unknown[]>('server', 'list')).length).toBe(0);
+    });
+  });
+
   it('refuses a staging service of another version', async () => {
     await withScratch('version', async (scratch) => {
       const disk = attachLoop(scratch, scratch.path('disk'), 8 * MIB);

@@ -38,7 +38,8 @@ async function listen(server: Server, scheme = 'http'): Promise<Listening> {
       }),
   };
   const upgrades = createUpgrades({
-    isAuthorized: (request) => request.headers.authorization === `Bearer ${TOKEN}`,
+    passOf: (request) =>
+      request.headers.authorization === `Bearer ${TOKEN}` ? { only: null } : null,
     onConnection: (open) => listening.accept(open),
   });
   server.on('upgrade', upgrades.handle);

@@ -10,6 +10,7 @@ import { machineFields, renderCounts, renderFindings } from './doctor.ts';
 import { prestageText } from './ec2-chain.ts';
 import { check, checkFields, checkWord } from './server-check.ts';
 import { keep } from './server-keep.ts';
+import { revoke, token } from './server-token.ts';
 
 type Told = Omit<ApiServer, 'check'> & Partial<Pick<ApiServer, 'check'>>;
 
@@ -175,5 +176,5 @@ const admit: CommandSpec = {
 export const serverGroup: CommandGroup = {
   word: 'server',
   summary: 'Source servers and their replication states',
-  commands: [list, show, admit, keep, check],
+  commands: [list, show, token, revoke, admit, keep, check],
 };

@@ -1,5 +1,5 @@
 /**
- * Who may call: the shared token as a bearer token, as the password of basic authentication (any user:
+ * Who may call: the service's token as a bearer token, as the password of basic authentication (any user:
  * what QEMU's and nbdkit's curl drivers can carry), or as a cookie. Compared in constant time. In its
  * place, a credential for the images of one point (image-grant.ts).
  */
@@ -9,7 +9,7 @@ import { COOKIE_NAME, pointOfGrant } from '../image-grant.ts';
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-function presentedToken(headers: IncomingHttpHeaders): string | null {
+export function presentedToken(headers: IncomingHttpHeaders): string | null {
   const { authorization = '', cookie = '' } = headers;
   const bearer = /^Bearer ([\x21-\x7e]+)$/i.exec(authorization);
   if (bearer) return bearer[1]!;

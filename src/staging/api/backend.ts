@@ -47,6 +47,14 @@ export interface ApiBackend {
   machine(server: ServerId): MachineReport | null;
   /** Lets the refused other hardware take the server over. ERR_SERVER_NOT_FOUND, ERR_HARDWARE_NOT_PENDING. */
   admit(server: ServerId, hardwareId: string): Promise<void>;
+  /** Tokens of agents; ERR_AGENT_NAME. */
+  readonly agentTokens: {
+    tokenOf(server: ServerId): string;
+    /** As which server it lets an agent in; null: none. */
+    serverOf(presented: string): ServerId | null;
+    /** None that was made so far is good any more, and who is there by one is sent away. */
+    revoke(server: ServerId): Promise<void>;
+  };
   /** Retention at work; `doubt`: why it waits for an operator, null where it does not. */
   readonly retention: {
     readonly doubt: string | null;

@@ -5,7 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { UnderstudyError } from '../../base/errors.ts';
 import { asUnderstudyError, errorBody, statusOf } from '../api-errors.ts';
-import { grantedPoint, isAuthorized } from './auth.ts';
+import { grantedPoint, isAuthorized, presentedToken } from './auth.ts';
 import type { ApiBackend } from './backend.ts';
 import { CheckJobs, checkRoutes } from './checks.ts';
 import { compareRoutes } from './compare.ts';
@@ -92,7 +92,9 @@ function authorize(request: IncomingMessage, pathname: string, { backend, token 
   const isRead = method === 'GET' || method === 'HEAD';
   const isIts = () => imageRoutes.some((route) => matchPath(route, pathname)?.point === point);
   if (point !== null && isRead && isIts()) return;
-  throw new UnderstudyError('ERR_UNAUTHORIZED', 'a valid token is needed');
+  const isAgent = backend.agentTokens.serverOf(presentedToken(headers) ?? '') !== null;
+  const message = isAgent ? 'the token is one of an agent' : 'a valid token is needed';
+  throw new UnderstudyError('ERR_UNAUTHORIZED', message);
 }
 
 function findRoute(routes: readonly Route[], method: string, pathname: string) {

@@ -218,6 +218,11 @@ export const schemas: Readonly<Record<string, Schema>> = {
   }),
   Servers: object({ servers: list(reference('Server')) }),
   Admission: object({ hardwareId: text('Of a machine that was refused the name') }),
+  AgentToken: object({
+    server: text('Server that an agent may be by it'),
+    token: text('Secret; opens nothing else'),
+  }),
+  AgentRevoked: object({ server: text('Server whose tokens are void') }),
   ComparisonRequest: object({
     first: count('Index of the first chunk; a chunk has 65536 bytes, the last of a volume less'),
     digests: text('SHA-256s of the chunks, 32 bytes each, one after the other, base64'),

@@ -1,6 +1,13 @@
 /** Routes of source servers, and of the service itself. */
 import { UnderstudyError } from '../../base/errors.ts';
-import type { ApiMachineReport, ApiServer, ApiStatistics, ApiUncleaned } from '../api-types.ts';
+import type {
+  ApiAgentRevoked,
+  ApiAgentToken,
+  ApiMachineReport,
+  ApiServer,
+  ApiStatistics,
+  ApiUncleaned,
+} from '../api-types.ts';
 import { summaryOf } from '../machines.ts';
 import type { ApiBackend } from './backend.ts';
 import { stateOf } from './retention.ts';
@@ -45,6 +52,15 @@ const uncleaned = ({ jobs }: ApiBackend): ApiUncleaned[] =>
     ...{ tries: cleanTries, againAt: cleanAgainAt },
   }));
 
+function agentToken({ agentTokens }: ApiBackend, server: string): ApiAgentToken {
+  return { server, token: agentTokens.tokenOf(server) };
+}
+
+async function revoke({ agentTokens }: ApiBackend, server: string): Promise<ApiAgentRevoked> {
+  await agentTokens.revoke(server);
+  return { server };
+}
+
 export const serverRoutes: readonly Route[] = [
   {
     method: 'GET',
@@ -78,6 +94,23 @@ export const serverRoutes: readonly Route[] = [
     responseSchema: 'Server',
     status: 200,
     handle: ({ backend, path, body }) => admit(backend, path.server!, body.hardwareId),
+  },
+  {
+    method: 'POST',
+    path: '/v1/servers/{server}/token',
+    summary:
+      'The token by which an agent sends as this server, and nothing else; the same until it is revoked.',
+    responseSchema: 'AgentToken',
+    status: 200,
+    handle: async ({ backend, path }) => agentToken(backend, path.server!),
+  },
+  {
+    method: 'POST',
+    path: '/v1/servers/{server}/revoke',
+    summary: 'Makes void all tokens of agents that were made for this server.',
+    responseSchema: 'AgentRevoked',
+    status: 200,
+    handle: ({ backend, path }) => revoke(backend, path.server!),
   },
   {
     method: 'GET',

@@ -6,9 +6,9 @@
  *   rest    JSON
  */
 import { hash } from 'node:crypto';
-import { dirname } from 'node:path';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { replaceFile } from '../../base/replace-file.ts';
 
 export async function writeRecord(
   disk: Disk,
@@ -18,16 +18,7 @@ export async function writeRecord(
 ): Promise<void> {
   const body = Buffer.from(JSON.stringify(value, null, 1));
   const head = Buffer.from(`${magic} ${body.length} ${hash('sha256', body)}\n`);
-  const file = await disk.open(`${path}.new`, 'write');
-  try {
-    await file.truncate(0);
-    await file.write([head, body], 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await disk.rename(`${path}.new`, path);
-  await disk.syncDirectory(dirname(path));
+  await replaceFile(disk, path, [head, body]);
 }
 
 /** ERR_JOB_DAMAGED, ERR_DISK_*. */

@@ -5,9 +5,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { UnderstudyError } from '../../base/errors.ts';
-import { diskError, nodeDisk } from '../../base/node-disk.ts';
+import { diskError } from '../../base/node-disk.ts';
+import { createSecretFile } from '../../base/secret-file.ts';
 import { KEY_BYTES } from './aead.ts';
 import { fileKeyId, fileMaster, type MasterKey, passphraseMaster } from './master.ts';
 
@@ -20,14 +20,7 @@ const refused = (path: string, detail: string): UnderstudyError =>
 export async function createKeyFile(path: string): Promise<string> {
   const key = new Uint8Array(randomBytes(KEY_BYTES));
   const text = `${FIRST_LINE}\n${Buffer.from(key).toString('base64')}\n`;
-  const file = await nodeDisk.open(path, 'create');
-  try {
-    await file.write([Buffer.from(text)], 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await nodeDisk.syncDirectory(dirname(path));
+  await createSecretFile(path, text);
   return fileKeyId(key);
 }
 

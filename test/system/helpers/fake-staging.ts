@@ -12,7 +12,7 @@ export async function startFakeStaging(
   answer: (hello: Hello) => Message,
 ): Promise<string> {
   const upgrades = createUpgrades({
-    isAuthorized: () => true,
+    passOf: () => ({ only: null }),
     onConnection(connect) {
       const connection = connect({
         onOpen: () => undefined,

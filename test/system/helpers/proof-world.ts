@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createRestClient, type RestClient } from '../../../src/cli/rest-client.ts';
-import type { ApiServer } from '../../../src/staging/api-types.ts';
+import type { ApiAgentToken, ApiServer } from '../../../src/staging/api-types.ts';
 import { makeDebianDisk, putFile, putService } from '../../tools/debian-disk.ts';
 import { LedgerReports, ledgerProgram } from '../../tools/ledger.ts';
 import { consoleText, Hands, handProgram } from './guest.ts';
@@ -61,11 +61,12 @@ export async function makeWorld(scratch: Scratch, story: Story): Promise<World> 
   scratch.defer(() => ledger.close());
   const hands = new Hands(handPort);
   scratch.defer(() => hands.close());
+  const { token } = await staging.json<ApiAgentToken>('server', 'token', SERVER);
   const disk = scratch.path('source.disk');
   makeDebianDisk({
     ...{ out: disk, workFolder: scratch.path('work'), sizeBytes: DISK_BYTES, hostname: SERVER },
     fill: (tree) => {
-      installAgent(tree, scratch, { token: readFileSync(staging.tokenFile), authority, port });
+      installAgent(tree, scratch, { token: Buffer.from(`${token}\n`), authority, port });
       putFile(tree, '/usr/local/sbin/ledger', ledgerProgram(ledgerPort), 0o755);
       putFile(tree, '/usr/local/sbin/hand', handProgram(handPort), 0o755);
       for (const name of ['ledger', 'hand']) putService(tree, name, service(name));

@@ -430,6 +430,11 @@ export function fakeBackend(
       written: async (job) => fakeFailback(job),
     },
     receivedBytes: () => 77,
+    agentTokens: {
+      tokenOf: (server) => `agent1.${server}`,
+      serverOf: () => null,
+      revoke: async () => undefined,
+    },
     retention: { doubt: null, run: async () => [], resume: async () => undefined },
     copies: fakeCopies(),
     prestage: fakePrestage(),
