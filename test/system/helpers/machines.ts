@@ -12,13 +12,22 @@ import { waitFor } from './wait.ts';
 /** One boot takes 8 s on an idle machine of two cores, without KVM. */
 export const BOOT_MS = 120_000;
 
-export const freePort = (): Promise<number> =>
+/**
+ * Of the ports that nobody gets by chance: those above are given to whoever asks for any, and to connections that go
+ * out, and a test uses its port minutes later.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 20_000);
+    if (await isFree(port)) return port;
+  }
+}
+
+const isFree = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     const server = createServer();
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' ? address!.port : 0));
-    });
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 
 /** What runs for the jobs of a service: by the folder that their command lines name. */

@@ -9,6 +9,8 @@ export interface Upload {
   readonly kind: 'launch' | 'background';
   asked: number;
   given: number;
+  /** Blocks that were put, or given up. */
+  ended: number;
   /** How many turns there had been when it first asked for one. */
   askedAfter: number;
 }
@@ -50,16 +52,21 @@ export class TurnQuota extends PutQuota {
   readonly turns: Upload[] = [];
   private readonly time: WaitingClock;
 
-  /** Waits for so many uploads, and for so many puts of each. */
+  /**
+   * Waits for so many uploads, and for so many puts of each. `isSerial`: also until each put has its answer; the
+   * image must have no blocks of zeros.
+   */
   constructor(
     limits: QuotaOptions,
     uploads: number,
     puts: Readonly<Record<Upload['kind'], number>>,
+    isSerial = false,
   ) {
     const time = new WaitingClock();
     super(time, limits);
     this.time = time;
-    const waits = ({ kind, asked, given }: Upload) => given >= puts[kind] || asked > given;
+    const waits = ({ kind, asked, given, ended }: Upload) =>
+      (given >= puts[kind] || asked > given) && (!isSerial || given === ended);
     time.mayPass = () => this.uploads.length >= uploads && this.uploads.every(waits);
   }
 
@@ -72,10 +79,17 @@ export class TurnQuota extends PutQuota {
   }
 
   private watched(kind: Upload['kind'], { take, room }: Lane): Lane {
-    const upload: Upload = { kind, asked: 0, given: 0, askedAfter: 0 };
+    const upload: Upload = { kind, asked: 0, given: 0, ended: 0, askedAfter: 0 };
     this.uploads.push(upload);
     return {
-      room,
+      room: async (stop) => {
+        const leave = await room(stop);
+        return () => {
+          upload.ended += 1;
+          leave();
+          this.time.look();
+        };
+      },
       take: async (stop) => {
         if (upload.asked === 0) upload.askedAfter = this.turns.length;
         upload.asked += 1;
