@@ -401,12 +401,10 @@ export class Servers implements SessionHost {
   private async settleNewest(server: ServerId): Promise<void> {
     if (this.durability === 'local') return;
     const { store } = this.ports;
-    // The clock of the machine may have been set back: what was committed last need not be the newest.
-    const newest = [
-      ...(await store.points({ server, limit: 1 })),
-      await store.lastCommitted(server),
-    ];
-    for (const point of newest) if (point?.state === 'staged') await store.seal(point.id);
+    // The clock of the machine may have been set back, and points may be partial: any of them may be the one
+    // that a position is of.
+    const staged = (await store.points({ server })).find(({ state }) => state === 'staged');
+    if (staged !== undefined) await store.seal(staged.id);
   }
 
   closed(session: Session, error: UnderstudyError): void {

@@ -84,9 +84,9 @@ export class FakeStore {
     return held;
   }
 
-  private points({ server }: PointFilter): ListedPoint[] {
+  private points({ server, limit }: PointFilter): ListedPoint[] {
     const own = this.listed.filter((point) => server === undefined || point.server === server);
-    return own.sort((a, b) => Date.parse(b.time) - Date.parse(a.time));
+    return own.sort((a, b) => Date.parse(b.time) - Date.parse(a.time)).slice(0, limit);
   }
 
   private note(call: string, detail = ''): void {
