@@ -3,7 +3,9 @@
 // `guests` boots virtual machines. Of the last two one file runs at a time.
 import { defineConfig } from 'vitest/config';
 
-const guests = ['test/system/{drill,failover,plans,prepare,proof,qemu-launcher}.test.ts'];
+const guests = [
+  'test/system/{damaged-point,drill,failover,plans,prepare,proof,qemu-launcher}.test.ts',
+];
 /** What is waited for comes when it comes: its limit is there to end a test that hangs, on any machine. */
 const patient = { hookTimeout: 120_000, expect: { poll: { timeout: 40_000 } } };
 const wholePrograms = {

@@ -333,7 +333,7 @@ export const errorCatalogue = {
   ERR_LAUNCH_PROGRAM: spec(
     'operational',
     3,
-    'Install it on the staging machine (Debian: qemu-system-x86, qemu-utils, nbdkit, openssh-client).',
+    'Install it on the staging machine (Debian: qemu-system-x86, qemu-utils, openssh-client).',
   ),
   ERR_LAUNCH_FIRMWARE: spec(
     'operational',

@@ -2,6 +2,7 @@
 import { sleep } from '../base/clock.ts';
 import { UnderstudyError } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
+import { damageText } from '../recovery/damage.ts';
 import type { ApiJob } from '../staging/api-types.ts';
 import type { CommandContext } from './command.ts';
 import { jobPath, plainLog, readJobLog } from './job-log.ts';
@@ -97,6 +98,13 @@ export async function noteWarnings(
   for (const said of new Set(warnings)) context.note(`warning: ${said}`);
 }
 
+function noteHurt(context: CommandContext, jobs: readonly ApiJob[]): void {
+  const hurt = jobs.filter((job) => isHurt(job) && job.outcome === null);
+  if (hurt.length === 0) return;
+  const names = hurt.map(({ id }) => id).join(', ');
+  context.note(`warning: the points of these are damaged (job show tells where): ${names}`);
+}
+
 /** Prints the job; then an error where it did not end well. */
 export function reportJob(
   context: CommandContext,
@@ -122,9 +130,14 @@ function noteUncleaned(context: CommandContext, jobs: readonly ApiJob[]): void {
   context.note(`warning: what these have made is still there, and is tried again: ${names}`);
 }
 
+/** Staging of a former version does not tell. */
+const isHurt = ({ damage = [] }: Partial<ApiJob>): boolean => damage.length > 0;
+
 const stateText = (job: ApiJob): string => {
   const state = job.outcome ?? job.state;
-  const detail = job.cleanError === null ? job.phase : uncleanedText(job);
+  const known = job.cleanError === null ? job.phase : uncleanedText(job);
+  const hurt = isHurt(job) ? 'POINT DAMAGED' : '';
+  const detail = [known, hurt].filter((text) => text !== '').join('; ');
   return detail === '' || detail === state ? state : `${state} (${detail})`;
 };
 
@@ -190,6 +203,7 @@ export function renderJob(job: ApiJob): string {
   if (job.access !== null && (job.outcome === null || job.target === 'export')) {
     for (const [name, value] of Object.entries(job.access)) fields.push([name, value]);
   }
+  if (isHurt(job)) fields.push(['WARNING', damageText(job.point, job.damage)]);
   if (job.error !== null) fields.push(['error', `${job.error.message} (${job.error.code})`]);
   fields.push(['created', job.createdAt], ['ended', job.endedAt ?? '-'], ['folder', job.folder]);
   const steps = job.steps == null ? '' : `\n\n${renderSteps(job.steps)}`;
@@ -200,5 +214,7 @@ export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJs
   if (isJson) context.print(JSON.stringify(jobs, null, 2));
   else if (jobs.length === 0) context.note('no jobs');
   else context.print(renderTable(jobs, jobColumns));
-  if (!isJson) noteUncleaned(context, jobs);
+  if (isJson) return;
+  noteUncleaned(context, jobs);
+  noteHurt(context, jobs);
 }

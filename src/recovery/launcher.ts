@@ -9,6 +9,7 @@
  * `starts` brings it up again from what it left; `clean` with the products in the list throws it away.
  */
 import type { ImageReader, ListedPoint } from '../store/types.ts';
+import type { DamagedPlace } from './damage.ts';
 import type { LaunchEnd, LaunchKind, LaunchOptions, Made, Work } from './runner.ts';
 
 export type { LaunchEnd, LaunchOptions, Made } from './runner.ts';
@@ -37,6 +38,8 @@ export interface Launch extends Work {
   readonly point: ListedPoint;
   openImage(volume: string): Promise<ImageReader>;
   imageAddress(volume: string): Promise<ImageAddress>;
+  /** What of the point was found damaged by now, by whoever has read it. */
+  damage(): readonly DamagedPlace[];
   /** The verdict of the boot check, durable when it resolves. */
   checked(result: CheckResult): Promise<void>;
   /** From now on nothing is read of the point, also when it is started again. */

@@ -1,5 +1,5 @@
 /**
- * A credential for the images of one point until a time, for programs that read them (QEMU's, nbdkit's):
+ * A credential for the images of one point until a time, for what reads them outside of the service:
  * still good after a restart.
  *
  *   "image1.<point, base64url>.<expires, milliseconds>.<signature>" (signed-parts.ts)

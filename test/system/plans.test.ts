@@ -17,6 +17,7 @@ import type { ApiJob, ApiPlanCheck, ApiServerCheck } from '../../src/staging/api
 import type { ListedPoint } from '../../src/store/types.ts';
 import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
 import { sh } from './helpers/device.ts';
+import { isMachine } from './helpers/machines.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
 import { Staging, startAgent } from './helpers/understudy.ts';
 import { waitFor } from './helpers/wait.ts';
@@ -49,12 +50,11 @@ function processesOf(job: string, program: RegExp): string[] {
     }
   });
 }
-const machines = /^(?:qemu-system|nbdkit)/;
 function endAll(dataFolder: string): void {
   const jobs = join(dataFolder, 'jobs');
   if (!existsSync(jobs)) return;
   for (const id of readdirSync(jobs)) {
-    for (const pid of processesOf(id, machines)) sh('kill', '-9', pid);
+    for (const pid of processesOf(id, isMachine)) sh('kill', '-9', pid);
   }
 }
 
@@ -150,7 +150,7 @@ describe('a plan', () => {
       );
       expect(job.steps![3]!.error!.code).toBe('ERR_PLAN_TIMEOUT');
       expect((await staging.run('job', 'log', id)).out).toContain('announce: data: it begins');
-      expect(processesOf(`${id}.2.1`, machines)).toHaveLength(2);
+      expect(processesOf(`${id}.2.1`, isMachine)).toHaveLength(2);
 
       await staging.daemon.stop('SIGKILL');
       staging = await Staging.start(scratch, place);
@@ -166,7 +166,7 @@ describe('a plan', () => {
       const ended = await staging.json<ApiJob>('plan', 'stop', id);
       expect(ended).toMatchObject({ state: 'cleaned', outcome: 'done' });
       for (const step of ['2.1', '4.1', '5.1', '5.2']) {
-        expect(processesOf(`${id}.${step}`, machines)).toEqual([]);
+        expect(processesOf(`${id}.${step}`, isMachine)).toEqual([]);
       }
       const booted = await staging.json<(ListedPoint & { isVerified: boolean })[]>(
         ...['point', 'list', '--server', 'web1'],
@@ -200,7 +200,7 @@ async function failOver(scratch: Scratch, staging: Staging): Promise<void> {
   expect(await jobOf(staging, member)).toMatchObject({ kind: 'failover', state: 'running' });
   expect(processesOf(member, /^qemu-system/)).toHaveLength(1);
   await staging.json('failover', 'stop', member, '--timeout', '1s');
-  expect(processesOf(member, machines)).toEqual([]);
+  expect(processesOf(member, isMachine)).toEqual([]);
   await staging.json('failover', 'discard', member, '--yes');
 }
 
@@ -218,7 +218,7 @@ async function checkByItself(
   const check = () => staging.json<ApiServerCheck>('server', 'check', 'web1');
   await waitFor('a check', async () => (await check()).state === 'running', { timeoutMs: BOOT_MS });
   const { job } = (await check()).last!;
-  const pids = () => processesOf(job!, machines);
+  const pids = () => processesOf(job!, isMachine);
   await waitFor('its machine', () => pids().length === 2, { timeoutMs: BOOT_MS });
   expect(pids().map(nicenessOf)).toEqual([19, 19]);
   expect(

@@ -1,12 +1,11 @@
 /** The target `qemu`: the contract of launchers, with real machines, and disks that do not boot. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import type { Launch } from '../../src/recovery/launcher.ts';
-import { nbdkitWords } from '../../src/recovery/qemu/image-server.ts';
 import { createQemuLauncher } from '../../src/recovery/qemu/launcher.ts';
 import type { LaunchEnd, LaunchKind } from '../../src/recovery/runner.ts';
 import { bootDisk, spoilRoot } from '../tools/boot-disk.ts';
@@ -77,16 +76,6 @@ it('boots a disk by its EFI system partition alone, and on NVMe waits while the 
     await launcher.clean(record.made);
     await world.close();
   }
-});
-
-it('asks for a point in two layers: each try of the outer one is all tries of the inner one', async () => {
-  const address = { url: 'x', socketPath: 'x', cookieFile: 'x' };
-  const filters = nbdkitWords(address, '/x', 0).filter((word) => word.startsWith('--filter'));
-  const words = ['--log=stderr', '--unix', '-', ...filters, '--filter=error', 'null', '1M'];
-  const failing = ['error-pread-rate=100%', 'retry-request-retries=1', 'retry-request-delay=1'];
-  const read = ['--run', 'qemu-io -f raw -r -c "read 0 512" "$uri"; true'];
-  const { stderr } = spawnSync('nbdkit', [...words, ...failing, ...read], { encoding: 'utf8' });
-  expect(stderr.match(/injecting EIO error into pread/g)).toHaveLength(4);
 });
 
 it('goes on with the copy after a reboot of this machine, on the disks that it has kept', async () => {

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import type { DamagedPlace } from '../../src/recovery/damage.ts';
 import type { Launch } from '../../src/recovery/launcher.ts';
 import { BackgroundCopy } from '../../src/recovery/qemu/background-copy.ts';
 import type { Qmp } from '../../src/recovery/qemu/qmp.ts';
@@ -33,6 +34,10 @@ class FakeQemu {
     if (command === 'query-block') return this.devices;
     this.done.push([command, ...Object.values(words)].map(String).join(' '));
     if (command === 'block-stream') this.job(String(words['job-id']), 'running', 0);
+    if (command === 'block-job-cancel') {
+      const { offset } = this.jobs.get(String(words.device))!;
+      this.job(String(words.device), 'concluded', Number(offset), { error: 'Operation canceled' });
+    }
     if (command === 'job-dismiss') this.jobs.delete(String(words.id));
     if (command === 'blockdev-del') this.nodes.delete(String(words['node-name']));
     return {};
@@ -45,14 +50,18 @@ class FakeQemu {
 }
 
 let qemu: FakeQemu;
+let nowMs: number;
+const clock = { ...systemClock, monotonicMs: () => nowMs };
 let notes: Record<string, string | number | boolean>;
 let said: string[];
 let progress: number[];
 let isAlone: boolean;
 let isFull: boolean;
+let damage: DamagedPlace[];
 beforeEach(() => {
   qemu = new FakeQemu();
-  [notes, said, progress, isAlone, isFull] = [{}, [], [], false, false];
+  nowMs = 0;
+  [notes, said, progress, isAlone, isFull, damage] = [{}, [], [], false, false, []];
 });
 
 function launchOf(kind: 'drill' | 'failover' = 'failover'): Launch {
@@ -66,6 +75,7 @@ function launchOf(kind: 'drill' | 'failover' = 'failover'): Launch {
     ...{ kind, notes: { ...notes }, clock: systemClock, runFolder: '/nowhere' },
     options: { standAlone: true, copyRateBytes: 7 },
     point: { ...point, volumes: [volume!, { ...volume!, volume: 'other' }] },
+    damage: () => damage,
     say: (line) => void said.push(line),
     progress: (done) => void progress.push(done),
     remember: (changed: LaunchOptions) => write(() => void Object.assign(notes, changed)),
@@ -146,6 +156,45 @@ describe('the background copy', () => {
     expect(qemu.done.at(-1)).toBe('block-stream copy0 disk0 7 stop false');
   });
 
+  it('goes past what is damaged, copies the rest, and is never complete until that is mended', async () => {
+    const [first, second] = launchOf().point.volumes;
+    damage = [{ volume: first!.volume, offset: 65_536, length: 65_536 }];
+    const copy = new BackgroundCopy({ ...launchOf(), clock });
+    const steps = async (count: number) => {
+      for (let i = 1; i < count; i += 1) await copy.step(qemu.qmp);
+      return copy.step(qemu.qmp);
+    };
+    await steps(1);
+    qemu.job('copy0', 'paused', 30, { 'io-status': 'failed' });
+    await steps(3);
+    expect(qemu.done).toEqual([
+      ...['block-stream copy0 disk0 7 stop false', 'block-job-cancel copy0 true'],
+      ...['job-dismiss copy0', 'block-stream copy0 disk0 7 ignore false'],
+    ]);
+    qemu.job('copy0', 'concluded', 100, { error: 'Input/output error' });
+    await steps(1);
+    const told = `the copy of ${first!.volume} is not complete: point p is damaged at bytes 65536-131071`;
+    expect(said.filter((line) => line.includes(told))).toHaveLength(1);
+    // The other disk is copied meanwhile.
+    await steps(1);
+    qemu.job('copy1', 'concluded', 100);
+    await steps(1);
+    expect(said).toContain(`copies ${second!.volume} in the background`);
+    expect(await steps(2)).toEqual({ kind: 'hurt' });
+    expect(notes).toEqual({ alone1: true });
+    expect(copy.readers).toEqual([0]);
+    // Tried again after a while: it stops there again, or has been mended.
+    nowMs += 60_000;
+    await steps(1);
+    expect(qemu.done.at(-1)).toBe('block-stream copy0 disk0 7 stop false');
+    qemu.job('copy0', 'concluded', 100);
+    expect(isAlone).toBe(false);
+    await steps(1);
+    expect(await steps(1)).toEqual({ kind: 'alone' });
+    expect(isAlone).toBe(true);
+    expect(said.filter((line) => line.includes('not complete'))).toHaveLength(1);
+  });
+
   it('of what stands alone already copies nothing', async () => {
     notes = { alone0: true, alone1: true };
     qemu.nodes = new Set(['disk0', 'disk1']);
@@ -165,7 +214,7 @@ describe('the background copy', () => {
 describe('trouble', () => {
   const look = async () => {
     const copy = new BackgroundCopy(launchOf());
-    return lookForTrouble(qemu.qmp, await copy.step(qemu.qmp), '/');
+    return lookForTrouble(qemu.qmp, await copy.step(qemu.qmp), '/', damage.length > 0);
   };
 
   it('there is none', async () => {

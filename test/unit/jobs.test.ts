@@ -128,6 +128,60 @@ describe('a job', () => {
   });
 });
 
+describe('a damaged place of its point', () => {
+  const place = { volume: '/dev/sda', offset: 65_536, length: 65_536 };
+  const text = `point ${POINT} is damaged at bytes 65536-131071 of /dev/sda`;
+
+  it('is told by the job, once, in its log too, and in the next life; other jobs know nothing', async () => {
+    let jobs = await start();
+    const id = await upOf(jobs);
+    for (const _ of [1, 2]) await jobs.damaged(POINT, place);
+    await jobs.damaged('another', { ...place, offset: 0 });
+    await jobs.damaged(POINT, { ...place, offset: 131_072 });
+    expect(jobs.find(id)).toMatchObject({ phase: 'up', damage: [{ ...place, length: 131_072 }] });
+    expect(launcher.launches[0]!.damage()).toHaveLength(1);
+    await expect.poll(() => jobs.log(id)).toContain('131072-196607');
+    expect((await jobs.log(id)).split(text)).toHaveLength(2);
+    const shown = renderJob(jobs.find(id));
+    expect(shown).toMatch(/state: +running \(up; POINT DAMAGED\)/);
+    expect(shown).toMatch(/WARNING: +point .* 65536-196607 of \/dev\/sda.*repo repair/);
+    await jobs.close();
+    jobs = await start();
+    expect(jobs.find(id).damage).toHaveLength(1);
+    await jobs.stop(id);
+    await until(jobs, id, cleanedUp);
+    // It needs the point no more.
+    await jobs.damaged(POINT, { ...place, volume: '/dev/sdb' });
+    expect(jobs.find(id).damage).toHaveLength(1);
+  });
+
+  it('is why it failed, however that showed', async () => {
+    launcher.script = async (launch) => {
+      await jobs.damaged(POINT, place);
+      expect(launch.damage()).toEqual([place]);
+      throw new UnderstudyError('ERR_PREPARE_FAILED', 'mount: Input/output error');
+    };
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, cleanedUp);
+    const { error } = jobs.find(id);
+    expect(error!.code).toBe('ERR_PREPARE_FAILED');
+    expect(error!.message).toContain(`mount: Input/output error; ${text}`);
+  });
+
+  it('that the launcher itself has met is told likewise', async () => {
+    launcher.script = async () => {
+      const context = { point: POINT, volume: '/dev/sda', offset: 65_536 };
+      throw new UnderstudyError('ERR_PIECE_DAMAGED', 'a content is damaged', context);
+    };
+    const jobs = await start();
+    const { id } = await jobs.start(drill());
+    await until(jobs, id, cleanedUp);
+    expect(jobs.find(id).damage).toEqual([place]);
+    expect(jobs.find(id).error!.message).toContain(text);
+  });
+});
+
 describe('after a restart of staging', () => {
   it('what runs was left running, is launched again with its notes, and its point is held at once', async () => {
     const before = await start();

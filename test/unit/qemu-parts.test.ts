@@ -1,12 +1,9 @@
 /** The pure parts of the local virtual machine: command lines, options, the console's verdict, probes. */
-import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { exportName } from '../../src/recovery/export-launcher.ts';
 import { qemuWords, type VmSpec } from '../../src/recovery/qemu/command.ts';
 import { judgeConsole } from '../../src/recovery/qemu/console-state.ts';
-import { nbdkitWords } from '../../src/recovery/qemu/image-server.ts';
 import { identityOf } from '../../src/recovery/qemu/machine-identity.ts';
 import { networkOf, parseForwards } from '../../src/recovery/qemu/network.ts';
 import { probeOf, qemuOptions } from '../../src/recovery/qemu/options.ts';
@@ -76,19 +73,19 @@ describe("QEMU's command line", () => {
     expect(qemuWords({ ...spec, network: null }).join(' ')).toContain('-nic none');
   });
 
-  it('of a failover flushes what the guest syncs, and lets no error of a disk reach it', () => {
+  it('of a failover flushes what the guest syncs, and lets no full disk reach it', () => {
     const failover = { ...spec, isDurable: true, isCopied: true };
     expect(words).toContain('no-flush');
     expect(words).not.toContain('error=');
     const text = qemuWords(failover).join(' ');
     expect(text).not.toContain('no-flush');
-    expect(text.match(/werror=stop,rerror=stop/g)).toHaveLength(2);
+    expect(text.match(/werror=stop,rerror=report/g)).toHaveLength(2);
     // Copied in the background: what is read need not be kept, and finds no full disk.
     expect(text).not.toContain('copy-on-read');
     expect(text).toContain('virtio-blk-pci,drive=disk0');
     expect(qemuWords({ ...failover, bus: 'nvme' }).join(' ')).not.toContain('error=');
     // As long as the image server asks on, the machine waits for the image server.
-    expect(text).toContain('"reconnect-delay":86400');
+    expect(text).toContain('"reconnect-delay":31536000');
   });
 
   it('of a disk that stands alone opens nothing else, whatever its file may name', () => {
@@ -120,51 +117,6 @@ describe("QEMU's command line", () => {
     expect(other).toContain('-accel kvm -cpu host');
     expect(other).toContain('q35,pflash0=firmware,pflash1=variables');
     expect(other).toContain('-vnc [::1]:3');
-  });
-});
-
-describe("nbdkit's command line", () => {
-  it('names the file of the credential and not the credential, and quotes it for the shell', () => {
-    const address = { url: 'http://localhost/v1/x', socketPath: '/s', cookieFile: "/a'b/cookie" };
-    const words = nbdkitWords(address, '/run/x', 0);
-    expect(words.join('\n')).toContain("\ncookie-script=cat '/a'\\''b/cookie' &&");
-    expect(words).toContain('--readonly');
-    expect(words.join(' ')).not.toMatch(/ (cookie|password|header)=/);
-  });
-
-  it('reads the credential, and takes away the file for errors that nbdkit leaves, and no other', () => {
-    const folder = mkdtempSync('/tmp/ucookie-');
-    const cookieFile = `${folder}/cookie`;
-    writeFileSync(cookieFile, 'a=b');
-    const run = (file: string, errors: string) => {
-      const words = nbdkitWords({ url: 'u', socketPath: '/s', cookieFile: file }, '/run/x', 0);
-      const script = words.find((word) => word.startsWith('cookie-script='))!;
-      const fd = openSync(errors, 'w');
-      const stdio = ['ignore', 'pipe', fd] as ['ignore', 'pipe', number];
-      const ran = spawnSync('sh', ['-c', script.replace('cookie-script=', '')], { stdio });
-      closeSync(fd);
-      return { told: String(ran.stdout), isWell: ran.status === 0, isLeft: existsSync(errors) };
-    };
-    const errors = `/tmp/errors${folder.slice(-6)}`;
-    try {
-      expect(run(cookieFile, errors)).toEqual({ told: 'a=b', isWell: true, isLeft: false });
-      expect(run(`${folder}/none`, errors)).toEqual({ told: '', isWell: false, isLeft: true });
-      const other = `${folder}/errorsAAAAAA`;
-      expect(run(cookieFile, other)).toEqual({ told: 'a=b', isWell: true, isLeft: true });
-    } finally {
-      rmSync(errors, { force: true });
-      rmSync(folder, { recursive: true });
-    }
-  });
-
-  it('asks on for a day at least, within what its filter takes', () => {
-    const words = nbdkitWords({ url: 'u', socketPath: '/s', cookieFile: '/c' }, '/run/x', 0);
-    const told = (name: string) =>
-      Number(words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1));
-    const tries = told('retry-request-retries');
-    const layers = words.filter((word) => word === '--filter=retry-request').length;
-    expect(tries).toBeLessThanOrEqual(1000);
-    expect((tries + 1) ** layers * told('retry-request-delay')).toBeGreaterThan(86_400);
   });
 });
 

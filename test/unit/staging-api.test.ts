@@ -176,6 +176,22 @@ describe('an image', () => {
     await expect.poll(backend.openReaders).toBe(0);
   });
 
+  it('of a damaged range is an error with its code, and whoever needs the point is told where', async () => {
+    const backend = fakeBackend(image, 2_500_000);
+    const told: unknown[] = [];
+    const damaged = async (point: string, place: unknown) => void told.push([point, place]);
+    const url = await serve({ ...backend, jobs: { ...backend.jobs, damaged } });
+    const range = 'bytes=2400000-2600000';
+    const response = await fetch(url + IMAGE_PATH, { headers: { ...bearer, range } });
+    expect(response.status).toBe(500);
+    expect(await codeOf(response)).toBe('ERR_PIECE_DAMAGED');
+    expect(response.headers.get('content-range')).toBe(null);
+    // Chunk by chunk: the first ones of the range are good.
+    const places = [38, 39].map((chunk) => ({ offset: chunk * 65_536, length: 65_536 }));
+    expect(told).toEqual(places.map((place) => [POINT, { volume: VOLUME, ...place }]));
+    await expect.poll(backend.openReaders).toBe(0);
+  });
+
   it('of an unknown point or volume is not found', async () => {
     const url = await serve();
     const points = await fetch(`${url}/v1/points/none/volumes/x/image`, { headers: bearer });

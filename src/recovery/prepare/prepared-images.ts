@@ -86,7 +86,8 @@ async function makeDisk(launch: Launch, index: number): Promise<VmDisk> {
   });
   const address = await launch.imageAddress(volume);
   const logPath = join(folder, `disk${index}.log`);
-  await startImageServer(address, { runFolder, index, clock, logPath, isLow: isDrill(launch) });
+  const isLow = isDrill(launch);
+  await startImageServer(address, { runFolder, index, sizeBytes, clock, logPath, isLow });
   const path = overlayPath(launch, index);
   const wholeBytes = String(Math.ceil(sizeBytes / 512) * 512);
   await runProgram('qemu-img', ['create', '-q', '-f', 'qcow2', path, wholeBytes]);

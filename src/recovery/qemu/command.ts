@@ -5,6 +5,7 @@
  *
  * A drill's disks end with the drill. A failover's hold data: what the guest has synced is synced here, and
  * an error of the disk beneath (no room) pauses the guest instead of reaching it, where the bus can do that.
+ * An error of a read reaches it, as a real disk's would: an outage is none, and is waited for.
  */
 import type { BootMode } from '../boot-mode.ts';
 import type { MachineIdentity } from './machine-identity.ts';
@@ -55,7 +56,7 @@ export const vmPaths = (runFolder: string) => ({
 });
 
 /** An image server that was killed while staging was away is started again when that is back. */
-const DAY_S = 86_400;
+const YEAR_S = 365 * 86_400;
 const VNC_BASE_PORT = 5900;
 const MIB = 2 ** 20;
 /** A comma ends a value in QEMU's option lists; doubled, it is one. */
@@ -84,7 +85,7 @@ function nodesOf(spec: VmSpec, disk: VmDisk, index: number): object[] {
   const server = { type: 'unix', path: socketPath };
   const point = {
     ...{ driver: 'raw', 'node-name': names.point, 'read-only': true },
-    file: { driver: 'nbd', server, 'reconnect-delay': spec.isDurable ? DAY_S : 60 },
+    file: { driver: 'nbd', server, 'reconnect-delay': spec.isDurable ? YEAR_S : 60 },
   };
   const top = topName(spec, disk, index);
   const keeper = { driver: 'copy-on-read', 'node-name': top, file: names.disk };
@@ -100,7 +101,7 @@ function diskDevice(spec: VmSpec, disk: VmDisk, index: number): string {
     device.logical_block_size = disk.sectorBytes;
     device.physical_block_size = disk.sectorBytes;
   }
-  if (spec.isDurable && !isNvme) Object.assign(device, { werror: 'stop', rerror: 'stop' });
+  if (spec.isDurable && !isNvme) Object.assign(device, { werror: 'stop', rerror: 'report' });
   const words = Object.entries(device).map(([name, value]) => `${name}=${value}`);
   return [isNvme ? 'nvme' : 'virtio-blk-pci', ...words].join(',');
 }

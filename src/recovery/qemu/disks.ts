@@ -46,7 +46,7 @@ export async function makeDisks(launch: Launch): Promise<VmDisk[]> {
   const disks: VmDisk[] = [];
   for (const [index, { volume, sizeBytes, sectorBytes }] of launch.point.volumes.entries()) {
     await launch.phase(`opening ${volume}`);
-    const socketPath = standsAlone(launch, index) ? null : await serve(launch, index, volume);
+    const socketPath = standsAlone(launch, index) ? null : await serve(launch, index);
     const path = overlayPath(launch, index);
     const wholeBytes = String(Math.ceil(sizeBytes / 512) * 512);
     if (!hasWritten(launch)) {
@@ -58,14 +58,15 @@ export async function makeDisks(launch: Launch): Promise<VmDisk[]> {
   return disks;
 }
 
-async function serve(launch: Launch, index: number, volume: string): Promise<string> {
+async function serve(launch: Launch, index: number): Promise<string> {
   const { runFolder, folder, clock } = launch;
+  const { volume, sizeBytes } = launch.point.volumes[index]!;
   const { pidfile, socketPath } = imageServerPaths(runFolder, index);
   await launch.making({ kind: 'process', name: pidfile });
   const address = await launch.imageAddress(volume);
   const logPath = join(folder, `disk${index}.log`);
   const isLow = launch.options.priority === 'low';
-  await startImageServer(address, { runFolder, index, clock, logPath, isLow });
+  await startImageServer(address, { runFolder, index, sizeBytes, clock, logPath, isLow });
   return socketPath;
 }
 
@@ -85,7 +86,7 @@ export async function serveAgain(launch: Launch, indexes: readonly number[]): Pr
     if (processOf(pidfile) !== null) continue;
     const { volume } = launch.point.volumes[index]!;
     await guarded(socketPath, rm(socketPath, { force: true }));
-    await serve(launch, index, volume);
+    await serve(launch, index);
     launch.say(`the image server of ${volume} had ended: started again`);
   }
 }

@@ -6,6 +6,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { GIB, MIB } from '../../base/units.ts';
 import type { ImageReader } from '../../store/types.ts';
+import { isLoss } from '../damage.ts';
 import { runProgram } from './programs.ts';
 
 export interface Hole {
@@ -28,7 +29,12 @@ export async function holesOf(image: ImageReader, clock: Clock): Promise<Hole[]>
   const endMs = clock.monotonicMs() + LIMIT_MS;
   const holes: Hole[] = [];
   for (let at = 0; at < image.sizeBytes && clock.monotonicMs() < endMs; ) {
-    const data = await image.nextData(at);
+    // Where the map itself is damaged nothing is known to be zero: it is read, and that tells.
+    const data = await image.nextData(at).catch((error: unknown) => {
+      if (isLoss(error)) return undefined;
+      throw error;
+    });
+    if (data === undefined) break;
     addHole(holes, at, data?.offset ?? image.sizeBytes);
     if (data === null) break;
     at = data.offset + data.length;

@@ -69,7 +69,6 @@ async function check(
   const options = readOptions(given, kind);
   await runProgram('qemu-system-x86_64', ['--version']);
   await runProgram('qemu-img', ['--version']);
-  await runProgram('nbdkit', ['curl', '--version']);
   checkNetwork(networkOf(String(options.network), forwardsOf(options)));
   await claimPorts(options);
   await checkMeans(probeOf(options), means);

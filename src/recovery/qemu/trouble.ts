@@ -1,7 +1,8 @@
 /**
- * A running machine that is paused by its disk: QEMU stops the guest where a write finds no room, or the
- * point cannot be read, so that the guest never sees it; the background copy stops in the same way. Both
- * go on by themselves when there is room again, and until then the job says so.
+ * A running machine that is paused by its disk: QEMU stops the guest where a write finds no room, so that the
+ * guest never sees it; the background copy stops in the same way. Both go on by themselves when there is room
+ * again, and until then the job says so. A write of a part of a block whose rest is damaged at the point pauses
+ * the guest, too, until the point is mended: it can neither be kept nor be lost.
  */
 import { statfs } from 'node:fs/promises';
 import { diskError } from '../../base/node-disk.ts';
@@ -17,6 +18,7 @@ export async function lookForTrouble(
   qmp: Qmp,
   copy: CopyState | null,
   folder: string,
+  isDamaged: boolean,
 ): Promise<string | null> {
   const { status } = await qmp.run<{ status: string }>('query-status');
   const isGuestPaused = status === 'io-error';
@@ -31,7 +33,9 @@ export async function lookForTrouble(
   const who = isGuestPaused ? 'the guest is paused' : 'the copy is paused, the guest runs';
   const why = isFull
     ? `no room in ${folder} (${formatSize(freeBytes)} free)`
-    : 'an error of a disk';
+    : isDamaged
+      ? 'it writes to a part of a block that is damaged at the point (repo repair may mend it)'
+      : 'an error of a disk';
   return `${who}: ${why}; it goes on by itself`;
 }
 

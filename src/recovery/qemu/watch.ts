@@ -6,6 +6,7 @@
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration } from '../../base/units.ts';
+import { damageText } from '../damage.ts';
 import type { CheckResult, Launch, LaunchEnd } from '../launcher.ts';
 import { BackgroundCopy, type CopyState } from './background-copy.ts';
 import { ConsoleReader } from './console.ts';
@@ -138,12 +139,18 @@ export class Watch {
   }
 
   private async follow(qmp: Qmp): Promise<void> {
+    const { launch } = this;
     const state: CopyState | null = this.copy === null ? null : await this.copy.step(qmp);
-    const trouble = await lookForTrouble(qmp, state, diskFolder(this.launch));
+    const trouble = await lookForTrouble(
+      qmp,
+      state,
+      diskFolder(launch),
+      launch.damage().length > 0,
+    );
     const isNews = (trouble === null) !== (this.trouble === null);
     this.trouble = trouble;
     if (!isNews) return;
-    this.launch.say(trouble ?? 'goes on');
+    launch.say(trouble ?? 'goes on');
     await this.tellPhase();
   }
 
@@ -162,6 +169,12 @@ export class Watch {
   /** True: the check passed and the machine was ended. */
   private async look(): Promise<boolean> {
     const { launch, vm } = this;
+    // It may come up all the same: what it needs later may be lost.
+    const damage = launch.damage();
+    if (damage.length > 0) {
+      await this.fail(damageText(launch.point.id, damage));
+      return false;
+    }
     const answer = await this.answer().catch((error: Error) => {
       if (!isFailover(launch)) throw error;
       return { isGood: false, detail: error.message };

@@ -73,7 +73,7 @@ export interface ApiBackend {
   readonly jobs: Pick<
     Jobs,
     | ('start' | 'startWork' | 'list' | 'find' | 'cancel' | 'stop' | 'startAgain' | 'discard')
-    | ('remove' | 'log' | 'evidence' | 'bootCheck' | 'uncleaned')
+    | ('remove' | 'log' | 'evidence' | 'bootCheck' | 'uncleaned' | 'damaged')
   >;
   /** Plans, their runs, and verdicts of many points. */
   readonly plans: ApiPlans;

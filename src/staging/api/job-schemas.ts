@@ -92,6 +92,13 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     made: list(reference('Made')),
     keeps: flag('What it made as a product holds data of its own: it goes by a discard alone'),
     standsAlone: flag('Nothing of the point is needed any more'),
+    damage: list(
+      object({
+        volume: text('As the agent named it'),
+        offset: count('First byte'),
+        length: count('Bytes from there that cannot be given back'),
+      }),
+    ),
     isDiscarded: flag('What it kept was thrown away'),
     starts: count('1, and one more each time it was started again'),
     createdAt: text('ISO 8601'),

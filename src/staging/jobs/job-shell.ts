@@ -4,6 +4,8 @@
  */
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
+import { CHUNK_BYTES } from '../../model/geometry.ts';
+import { damageText, isLoss } from '../../recovery/damage.ts';
 import type { CheckResult } from '../../recovery/launcher.ts';
 import type { Made } from '../../recovery/runner.ts';
 import type { Store } from '../../store/types.ts';
@@ -14,6 +16,7 @@ import {
   cleanPauseMs,
   type Job,
   type JobEffect,
+  type JobError,
   type JobEvent,
   needsPoint,
   transition,
@@ -152,11 +155,28 @@ export class JobShell {
       event = end === 'done' ? { type: 'ended' } : null;
     } catch (error) {
       // What stopping staging has interrupted is gone on with when it starts.
-      event = live.leave.signal.aborted ? null : { type: 'failed', error: errorBody(error).error };
+      event = live.leave.signal.aborted
+        ? null
+        : { type: 'failed', error: await this.why(live, error) };
       if (event !== null && live.job.ending === null) this.report(live, error);
     }
     // Not awaited as a part of itself: the end begins the cleaning, which is then what runs.
     if (event !== null) await this.settleAndFollow(live, event);
+  }
+
+  /** Of what fails where its point is damaged that is the reason, however it shows. */
+  private async why(live: Live, error: unknown): Promise<JobError> {
+    if (isLoss(error)) {
+      const { volume, offset } = error.context;
+      if (typeof volume === 'string' && typeof offset === 'number') {
+        const place = { volume, offset, length: CHUNK_BYTES - (offset % CHUNK_BYTES) };
+        await this.settle(live, { type: 'damaged', place });
+      }
+    }
+    const { code, message, hint } = errorBody(error).error;
+    const { damage, point } = live.job;
+    const isTold = damage.length === 0 || message.includes(`point ${point} is damaged`);
+    return { code, message: isTold ? message : `${message}; ${damageText(point, damage)}`, hint };
   }
 
   private async settleAndFollow(live: Live, event: JobEvent): Promise<void> {

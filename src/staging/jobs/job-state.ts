@@ -17,6 +17,7 @@
  * as it takes: what is left may cost money. Staging's next life tries at once.
  */
 import { formatDuration } from '../../base/units.ts';
+import { type DamagedPlace, damageText, withPlace } from '../../recovery/damage.ts';
 import type { CheckResult, LaunchOptions, Made } from '../../recovery/launcher.ts';
 import type { JobKind } from '../../recovery/runner.ts';
 import type { ListedPoint } from '../../store/types.ts';
@@ -69,6 +70,8 @@ export interface Job {
   readonly keeps: boolean;
   /** Nothing of the point is needed any more, though it lasts. */
   readonly standsAlone: boolean;
+  /** Places of the point that were found damaged while the job read from it. */
+  readonly damage: readonly DamagedPlace[];
   readonly isDiscarded: boolean;
   /** 1, and one more each time it is started again. */
   readonly starts: number;
@@ -89,14 +92,14 @@ export type JobSubject = Pick<
 export const newJob = (id: string, what: JobSubject, nowMs: number): Job => ({
   ...{ id, ...what, state: 'planned', outcome: null, ending: null, phase: 'planned' },
   ...{ access: null, check: null, error: null, made: [], notes: {}, ...isClean },
-  ...{ keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
+  ...{ keeps: false, standsAlone: false, isDiscarded: false, starts: 1, damage: [] },
   ...{ createdAt: new Date(nowMs).toISOString(), endedAt: null },
 });
 
 /** What a former version did not write down. */
 export const formerJob = {
   ...{ kind: 'drill', keeps: false, standsAlone: false, isDiscarded: false, starts: 1 },
-  ...{ pointFacts: null, ...isClean },
+  ...{ pointFacts: null, damage: [] as readonly DamagedPlace[], ...isClean },
 } as const;
 
 export type JobEvent =
@@ -108,6 +111,8 @@ export type JobEvent =
   | { readonly type: 'up'; readonly access: Readonly<Record<string, string>> }
   | { readonly type: 'checked'; readonly check: CheckResult }
   | { readonly type: 'standsAlone' }
+  /** Somebody has met it who reads the point. */
+  | { readonly type: 'damaged'; readonly place: DamagedPlace }
   | { readonly type: 'stop' }
   | { readonly type: 'cancel' }
   | { readonly type: 'again' }
@@ -255,6 +260,13 @@ function askToEnd(job: Job, wanted: JobOutcome): Transition {
   };
 }
 
+function damaged(job: Job, place: DamagedPlace): Transition {
+  const damage = withPlace(job.damage, place);
+  if (!needsPoint(job) || damage === job.damage) return { job, effects: [] };
+  const line = `WARNING ${damageText(job.point, [place])}`;
+  return { job: { ...job, damage }, effects: [{ type: 'say', line }] };
+}
+
 /** What the launcher tells while it runs. */
 function told(job: Job, event: JobEvent): Job {
   if (event.type === 'phase') return job.ending === null ? { ...job, phase: event.phase } : job;
@@ -288,6 +300,8 @@ export function transition(job: Job, event: JobEvent, nowMs: number): Transition
     case 'failed':
       if (hasEnded(job)) return { job, effects: [] };
       return end(job, job.ending ?? 'failed', nowMs, job.ending === null ? event.error : null);
+    case 'damaged':
+      return damaged(job, event.place);
     case 'cleanDue':
       return cleanAgain(job);
     case 'cleaned':

@@ -7,6 +7,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import type { DamagedPlace } from '../../recovery/damage.ts';
 import type { Launcher } from '../../recovery/launcher.ts';
 import type {
   LaunchKind,
@@ -189,6 +190,12 @@ export class Jobs {
   /** ERR_JOB_NOT_FOUND. */
   find(id: string): ShownJob {
     return this.shown(this.live(id));
+  }
+
+  /** A place of a point that cannot be given back: told to all jobs that need the point. */
+  async damaged(point: string, place: DamagedPlace): Promise<void> {
+    const readers = [...this.jobs.values()].filter(({ job }) => job.point === point);
+    for (const live of readers) await this.shell.settle(live, { type: 'damaged', place });
   }
 
   /** Ends a job: what it was for is given up. ERR_JOB_STATE where it has ended, ERR_JOB_KEEPS. */

@@ -101,6 +101,7 @@ export async function launchOf(live: Live, kind: LaunchKind, ports: WorkPorts): 
     ...work,
     ...{ kind, point },
     openImage: (volume) => store.openImage(id, volume),
+    damage: () => live.job.damage,
     imageAddress: (volume) => door.address(id, volume, work.runFolder),
     checked: async (check) => {
       await ports.saveCheck(live.job, check);

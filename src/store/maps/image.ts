@@ -69,7 +69,7 @@ export class ImageMemory {
   }
 }
 
-type ImageCore = Pick<Core, 'reader' | 'aheadUnits'>;
+type ImageCore = Pick<Core, 'reader' | 'aheadUnits' | 'disk' | 'paths'>;
 
 export class ChainImage implements ImageReader {
   readonly sizeBytes: number;
@@ -257,8 +257,21 @@ export class ChainImage implements ImageReader {
     try {
       await this.fillByMaps(output, at, isWanted);
     } catch (error) {
-      if (!isDamage(error) || !(await this.fillWithoutBase(output, at))) throw error;
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+      if (!(await this.fillWithoutBase(output, at))) throw await this.lost(error, at);
     }
+  }
+
+  /**
+   * ERR_PIECE_MISSING where a file that is needed is gone for good; a repository that is merely out of reach (its
+   * disk is not mounted) has lost nothing.
+   */
+  private async lost(error: UnderstudyError, offset: number): Promise<UnderstudyError> {
+    const { disk, paths } = this.core;
+    if (!isNotFound(error) || !(await disk.exists(paths.format))) return error;
+    const { point, volume } = this.of;
+    const message = `${error.message}: it is gone (point ${point}, volume ${volume})`;
+    return new UnderstudyError('ERR_PIECE_MISSING', message, { ...this.of, offset }, error);
   }
 
   /**

@@ -30,12 +30,15 @@ const isFree = (port: number): Promise<boolean> =>
     server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 
+/** QEMU and the servers of its disks, by their command lines. */
+export const isMachine = /^(?:qemu-system|[^\0]*node\0[^\0]*image-server-process)/;
+
 /** What runs for the jobs of a service: by the folder that their command lines name. */
 export function machinesOf(job: ApiJob): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((id) => (existsSync(`/proc/${id}/cmdline`) ? cmdline(id) : ''))
-    .filter((words) => words.includes(`/${job.id}/`) && /^(?:qemu-system|nbdkit)/.test(words));
+    .filter((words) => words.includes(`/${job.id}/`) && isMachine.test(words));
 }
 function cmdline(id: string): string {
   try {
@@ -93,7 +96,7 @@ export function endAll(dataFolder: string): void {
   for (const id of readdirSync(jobs)) {
     for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
       const words = cmdline(pid);
-      if (words.includes(`/${id}/`) && /^(?:qemu-system|nbdkit)/.test(words)) sh('kill', '-9', pid);
+      if (words.includes(`/${id}/`) && isMachine.test(words)) sh('kill', '-9', pid);
     }
   }
 }

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
+import type { DamagedPlace } from '../../../src/recovery/damage.ts';
 import type {
   CheckResult,
   ImageAddress,
@@ -37,6 +38,7 @@ export class LaunchRecord {
   access: Readonly<Record<string, string>> | null = null;
   check: CheckResult | null = null;
   standsAlone = false;
+  damage: readonly DamagedPlace[] = [];
   readonly said: string[] = [];
   /** Things that were there already when they were written down. */
   readonly early: string[] = [];
@@ -69,6 +71,7 @@ export function launchOf(
     workFolder: join(folder, 'work'),
     runFolder: join(root, 'run'),
     productFolder: join(root, 'exports'),
+    damage: () => record.damage,
     openImage: (volume) => world.openImage(volume),
     imageAddress: (volume) => world.imageAddress(volume),
     async making(made) {
