@@ -85,9 +85,10 @@ export class Failbacks {
   async preview(
     server: ServerId,
     given: Readonly<Record<string, unknown>>,
-    jobs: Pick<Jobs, 'find'>,
+    jobs: Pick<Jobs, 'find' | 'refuseWork'>,
   ): Promise<ApiFailbackPreview> {
     const options = await this.check(given, server, jobs);
+    jobs.refuseWork('failback', server);
     const expected = wordsOf(options);
     const { refused } = this.ports.servers.recordOf(server);
     const seen = refused.find(

@@ -122,6 +122,14 @@ describe('at the same instant', () => {
     });
   });
 
+  it('a failback is refused beforehand as its start would be', async () => {
+    jobs.refuseWork('failback', 'web1');
+    await start.plan();
+    const told = await start.failback().catch((error: Error) => error.message);
+    expect(() => jobs.refuseWork('failback', 'web1')).toThrow(told as string);
+    expect(told).toMatch(/^plan .* brings web1 up for real: stop it first/);
+  });
+
   it('two launches by one id are one', async () => {
     const ends = await Promise.allSettled([1, 2].map(() => jobs.start({ ...drill(), id: 'x' })));
     expect(ends.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);

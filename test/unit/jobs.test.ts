@@ -1,5 +1,13 @@
 /** Jobs over a real folder with a launcher that does what it is told: durability, restarts, holds, ends. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -43,6 +51,8 @@ beforeEach(() => {
   ({ root, launcher, runner, backend } = world);
 });
 afterEach(() => world.close());
+
+const pathOf = (id: string): string => join(root, 'data/jobs', id, 'job.json');
 
 describe('a job', () => {
   it('holds its point while it runs, is stopped, cleaned up, logged and remembered', async () => {
@@ -179,6 +189,32 @@ describe('a damaged place of its point', () => {
     await until(jobs, id, cleanedUp);
     expect(jobs.find(id).damage).toEqual([place]);
     expect(jobs.find(id).error!.message).toContain(text);
+  });
+});
+
+describe('of many jobs that are over', () => {
+  it('the newest are remembered, also where several are added at once', async () => {
+    const before = await start();
+    const id = await upOf(before);
+    await before.stop(id);
+    await until(before, id, cleanedUp);
+    await before.close();
+    const record = await readRecord<Job>(nodeDisk, pathOf(id), 'understudy-job 1');
+    for (let old = 0; old < 502; old += 1) {
+      const name = `20260101T000000Z-${String(old).padStart(8, '0')}`;
+      mkdirSync(join(root, 'data/jobs', name));
+      await writeRecord(nodeDisk, pathOf(name), 'understudy-job 1', { ...record, id: name });
+    }
+    const jobs = await start();
+    const added = await Promise.all([1, 2, 3].map(() => jobs.start(drill())));
+    await expect.poll(() => jobs.list().length, { timeout: 5000 }).toBe(503);
+    await expect.poll(() => readdirSync(join(root, 'data/jobs')).length).toBe(503);
+    const left = jobs.list().map((job) => job.id);
+    expect(left).toEqual(expect.arrayContaining([id, ...added.map((job) => job.id)]));
+    expect(left.at(-1)).toBe('20260101T000000Z-00000003');
+    // By hand, twice at once: one of them finds it gone, and the other has done it.
+    await Promise.all([1, 2].map(() => jobs.remove(id).catch(() => null)));
+    expect(existsSync(join(root, 'data/jobs', id))).toBe(false);
   });
 });
 

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import type { Made, Runner, Work } from '../../src/recovery/runner.ts';
@@ -331,10 +332,14 @@ describe('a failback', () => {
     const now = await life(new FakeStore());
     await firstPoint(now);
     const ended = { outcome: 'done' as const, state: 'cleaned' as const };
+    let isPlanned = false;
     const jobs = {
       find: (id: string) => {
         const told = { id, server: 'web', kind: 'failover' as const, access: { machine: UUID } };
         return fakeJob({ ...told, ...(id === 'j8' && { ...ended, keeps: true }) });
+      },
+      refuseWork: (_kind: string, server: string) => {
+        if (isPlanned) throw new UnderstudyError('ERR_FAILBACK_STATE', `a plan has ${server}`);
       },
     };
     const preview = (options: object, server = 'web') =>
@@ -355,6 +360,9 @@ describe('a failback', () => {
     await expect(preview({ job: 'j7' }, 'none')).rejects.toMatchObject({
       code: 'ERR_SERVER_NOT_FOUND',
     });
+    // Before anybody is asked to confirm what the start would refuse.
+    isPlanned = true;
+    await expect(preview({ job: 'j7' })).rejects.toMatchObject({ message: 'a plan has web' });
     expect(now.register.get('web')?.failback).toBeUndefined();
     await now.servers.stop();
   });

@@ -73,7 +73,7 @@ export interface ApiBackend {
   readonly jobs: Pick<
     Jobs,
     | ('start' | 'startWork' | 'list' | 'find' | 'cancel' | 'stop' | 'startAgain' | 'discard')
-    | ('remove' | 'log' | 'evidence' | 'bootCheck' | 'uncleaned' | 'damaged')
+    | ('remove' | 'log' | 'evidence' | 'bootCheck' | 'uncleaned' | 'damaged' | 'refuseWork')
   >;
   /** Plans, their runs, and verdicts of many points. */
   readonly plans: ApiPlans;

@@ -90,6 +90,7 @@ export class Jobs {
   private readonly coming = new Set<Job>();
   private readonly workers: Workers;
   private readonly shell: JobShell;
+  private forgetting: Promise<void> = Promise.resolve();
   private isClosing = false;
 
   private constructor(ports: JobsPorts) {
@@ -126,6 +127,7 @@ export class Jobs {
       await live.writing;
       releasePoint(live);
     }
+    await this.forgetting;
     await this.ports.door.close();
   }
 
@@ -160,6 +162,12 @@ export class Jobs {
   /** What a new failover of the server, by a plan, would be refused for: ERR_JOB_RUNNING, ERR_FAILBACK_STATE. */
   refuseTwice(server: string): void {
     this.refuseClash(clashOfMember(server, this.records()), false);
+  }
+
+  /** What `startWork` would be refused for by another job: ERR_FAILBACK_STATE. */
+  refuseWork(kind: WorkKind, server: string): void {
+    const wanted = { id: '', kind, server, options: {}, state: 'planned', outcome: null } as const;
+    this.refuseClash(clashOf(wanted, this.records()), false);
   }
 
   /** For jobs whose ids are remembered before they are started. */
@@ -250,8 +258,7 @@ export class Jobs {
     if (canStartAgain(live.job)) throw keepsData(id);
     await live.writing;
     const shown = this.shown(live);
-    this.jobs.delete(id);
-    await this.files.remove(id);
+    await this.forget(this.live(id));
     return shown;
   }
 
@@ -325,7 +332,7 @@ export class Jobs {
     this.refuseClash(clashOf(live.job, this.records()), isBeside);
     await this.writeDown(live);
     await this.shell.settle(live, { type: 'begin' });
-    await this.forgetOldest();
+    this.forgetOldest();
     return this.shown(live);
   }
 
@@ -375,12 +382,25 @@ export class Jobs {
     return this.shown(live);
   }
 
-  private async forgetOldest(): Promise<void> {
-    const over = [...this.jobs.values()].filter(
-      ({ job }) => job.state === 'cleaned' && !canStartAgain(job),
-    );
-    for (const { job } of over.slice(0, Math.max(0, over.length - KEPT_JOBS))) {
-      await this.remove(job.id);
-    }
+  /** Of two that want it at the same instant one does. */
+  private async forget({ job: { id } }: Live): Promise<void> {
+    if (this.jobs.delete(id)) await this.files.remove(id);
+  }
+
+  /** One round after another; the job that was just begun does not wait, and does not fail by what is old. */
+  private forgetOldest(): void {
+    this.forgetting = this.forgetting.then(async () => {
+      const over = [...this.jobs.values()].filter(
+        ({ job }) => job.state === 'cleaned' && !canStartAgain(job),
+      );
+      for (const live of over.slice(0, Math.max(0, over.length - KEPT_JOBS))) {
+        await live.writing;
+        await this.forget(live).catch((error: unknown) => {
+          const reason = String(error);
+          // Its record is read again by the next life, which forgets it.
+          this.ports.log.warn('a job that is over could not be forgotten', { reason });
+        });
+      }
+    });
   }
 }

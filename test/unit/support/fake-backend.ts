@@ -241,6 +241,7 @@ function fakeJobs(): ApiBackend['jobs'] {
     uncleaned: () => [fakeJob({ cleanError: 'busy', cleanTries: 1, cleanAgainAt: 't' })],
     find,
     damaged: async () => undefined,
+    refuseWork: () => undefined,
     cancel: async (id) => find(id),
     stop: async (id) => find(id),
     startAgain: async (id) => find(id),
