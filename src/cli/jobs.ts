@@ -137,7 +137,8 @@ const stateText = (job: ApiJob): string => {
   const state = job.outcome ?? job.state;
   const known = job.cleanError === null ? job.phase : uncleanedText(job);
   const hurt = isHurt(job) ? 'POINT DAMAGED' : '';
-  const detail = [known, hurt].filter((text) => text !== '').join('; ');
+  const unwritten = job.unwritten == null ? '' : `NOT WRITTEN DOWN: ${job.unwritten}`;
+  const detail = [known, hurt, unwritten].filter((text) => text !== '').join('; ');
   return detail === '' || detail === state ? state : `${state} (${detail})`;
 };
 

@@ -36,7 +36,7 @@ function flip(folder: string, chunk: Buffer): string[] {
     const bytes = readFileSync(path);
     const at = bytes.indexOf(chunk.subarray(100, 200));
     if (at < 0) return [];
-    bytes[at]! ^= 1;
+    bytes[at + 100]! ^= 1;
     writeFileSync(path, bytes);
     return [path];
   });

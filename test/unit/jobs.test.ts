@@ -120,6 +120,37 @@ describe('a job', () => {
     expect(again.find(id).state).not.toBe('done');
   });
 
+  it('tells its phase from memory where that cannot be written down, and writes it when it can', async () => {
+    let isFull = false;
+    const { clock } = hastyClock(50);
+    const next = Promise.withResolvers<void>();
+    launcher.script = async (launch) => {
+      const running = untilTold(launch);
+      await next.promise;
+      await launch.phase('shutting down').catch(() => undefined);
+      return running;
+    };
+    const jobs = await world.start(
+      fullDisk(() => isFull),
+      silentLog,
+      clock,
+    );
+    const id = await upOf(jobs);
+    expect(jobs.find(id).unwritten).toBe(null);
+    isFull = true;
+    next.resolve();
+    await until(
+      jobs,
+      id,
+      ({ phase, unwritten }) => phase === 'shutting down' && unwritten !== null,
+    );
+    expect(renderJob(jobs.find(id))).toContain('(shutting down; NOT WRITTEN DOWN: no room)');
+    expect(readFileSync(pathOf(id), 'utf8')).not.toContain('shutting down');
+    isFull = false;
+    await until(jobs, id, ({ unwritten }) => unwritten === null);
+    expect(readFileSync(pathOf(id), 'utf8')).toContain('shutting down');
+  });
+
   it('whose check gave a verdict leaves it with the point, for good', async () => {
     const check = { passed: true, probe: 'console', bootMs: 7000, detail: 'web1 login:' };
     launcher.script = async (launch) => {

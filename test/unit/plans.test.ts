@@ -169,6 +169,9 @@ describe('a full disk', () => {
     await expect.poll(() => world.jobs.log(id)).toContain('the plan waits: no room');
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(world.jobs.find(id)).toMatchObject({ state: 'running', outcome: null });
+    expect(world.jobs.find(id)).toMatchObject({
+      ...{ phase: 'the plan waits: no room', unwritten: 'no room' },
+    });
     expect(eventsOf('launch')).toEqual([]);
     isFull = false;
     await until(id, isUp);

@@ -106,6 +106,9 @@ export const jobSchemas: Readonly<Record<string, Schema>> = {
     progress: orNull(
       object({ done: count('Bytes (of a plan: steps) done'), total: count('In all') }),
     ),
+    unwritten: orNull(
+      text('Why its newest state could not be written down (no room); tried again'),
+    ),
     folder: text('Where log and evidence lie on the staging machine'),
     steps: orNull({ ...list(reference('PlanStep')), description: 'Of a plan that has begun' }),
   }),

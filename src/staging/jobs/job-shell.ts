@@ -32,6 +32,9 @@ export interface ShellPorts {
   readonly door: ImageDoor;
 }
 
+/** Before a state that could not be written down is tried again. */
+const SAVE_PAUSE_MS = 5000;
+
 export class JobShell {
   private readonly ports: ShellPorts;
   private readonly files: JobFiles;
@@ -73,7 +76,7 @@ export class JobShell {
     live.job = job;
     // At once: one that ends before this is durable speaks of another state.
     if (effects.some(({ type }) => type === 'clean')) live.cleanRound += 1;
-    if (isChanged) await this.queued(live, () => this.files.save(job));
+    if (isChanged) await this.queued(live, () => this.save(live, job));
     for (const effect of effects) this.perform(live, effect);
   }
 
@@ -105,6 +108,31 @@ export class JobShell {
       const { effects } = transition(before, event, this.ports.clock.wallMs());
       for (const effect of effects) this.perform(live, effect);
     }
+  }
+
+  /** What cannot be written down is known from memory, and tried again until it is. */
+  private async save(live: Live, job: Job): Promise<void> {
+    try {
+      await this.files.save(job);
+      live.unwritten = null;
+    } catch (error) {
+      if (live.unwritten === null) this.saveLater(live);
+      live.unwritten = error instanceof Error ? error.message : String(error);
+      throw error;
+    }
+  }
+
+  private saveLater(live: Live): void {
+    this.ports.clock.after(SAVE_PAUSE_MS, () => {
+      if (live.unwritten === null || live.leave.signal.aborted) return;
+      const again = () => this.files.save(live.job);
+      this.queued(live, again).then(
+        () => {
+          live.unwritten = null;
+        },
+        () => this.saveLater(live), // it tells why as long as it lasts
+      );
+    });
   }
 
   private queued(live: Live, write: () => Promise<void>): Promise<void> {

@@ -70,6 +70,8 @@ export interface WorkRequest {
 /** A job as it is told: all but what is the launcher's own. */
 export type ShownJob = Omit<Job, 'notes' | 'pointFacts'> & {
   readonly progress: { readonly done: number; readonly total: number } | null;
+  /** Why its newest state could not be written down: staging's next life would not know it. Null: it is. */
+  readonly unwritten: string | null;
   /** Where log and evidence lie, on the staging machine. */
   readonly folder: string;
   /** Of a plan, once it has begun. */
@@ -362,9 +364,10 @@ export class Jobs {
     throw new UnderstudyError(clash.code, clash.message);
   }
 
-  private shown({ job, progress }: Live): ShownJob {
+  private shown({ job, progress, unwritten }: Live): ShownJob {
     const { notes: _own, pointFacts: _facts, ...shown } = job;
-    return { ...shown, progress, folder: this.files.folder(job.id), steps: stepsOf(job) };
+    const folder = this.files.folder(job.id);
+    return { ...shown, progress, unwritten, folder, steps: stepsOf(job) };
   }
 
   private async askToEnd(
@@ -383,7 +386,9 @@ export class Jobs {
   }
 
   /** Of two that want it at the same instant one does. */
-  private async forget({ job: { id } }: Live): Promise<void> {
+  private async forget(live: Live): Promise<void> {
+    live.unwritten = null;
+    const { id } = live.job;
     if (this.jobs.delete(id)) await this.files.remove(id);
   }
 

@@ -17,6 +17,8 @@ export interface Live {
   readonly leave: AbortController;
   holds: ImageReader[];
   progress: { done: number; total: number } | null;
+  /** Why its newest state could not be written down; null: it is. */
+  unwritten: string | null;
   /** Writes of this job, one after the other. */
   writing: Promise<void>;
   /** The launch and the cleaning, whichever runs. */
@@ -36,6 +38,7 @@ export const liveOf = (job: Job): Live => ({
   leave: new AbortController(),
   holds: [],
   progress: null,
+  unwritten: null,
   writing: Promise.resolve(),
   running: Promise.resolve(),
   cleaning: Promise.resolve(),

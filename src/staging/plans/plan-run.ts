@@ -171,10 +171,18 @@ export class PlanFollower {
       } catch (error) {
         const isPassing = error instanceof UnderstudyError && error.code === 'ERR_DISK_FULL';
         if (!isPassing || this.abort.aborted) throw error;
-        if (isFirst) this.work.say(`the plan waits: ${error.message}`);
+        if (isFirst) await this.tellWait(`the plan waits: ${error.message}`);
         await sleep(this.work.clock, LOOK_MS);
       }
     }
+  }
+
+  /** The phase is known from memory, though it cannot be written down either. */
+  private async tellWait(line: string): Promise<void> {
+    this.work.say(line);
+    await this.work.phase(line).catch((error: unknown) => {
+      if (problemOf(error).code !== 'ERR_DISK_FULL') throw error;
+    });
   }
 
   private async finished(): Promise<void> {

@@ -170,6 +170,7 @@ export const fakeJob = (changes: Partial<ShownJob> = {}): ShownJob => ({
   createdAt: '2026-11-21T15:35:12.000Z',
   endedAt: null,
   progress: { done: 1, total: 2 },
+  unwritten: 'no room',
   folder: '/data/jobs/x',
   steps: null,
   ...changes,
