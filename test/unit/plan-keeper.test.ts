@@ -1,6 +1,6 @@
 /** Scripts of plans over stops and deaths of staging: real programs and keepers, each run once, its end known. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
@@ -123,6 +123,25 @@ describe('a script whose keeper was killed', () => {
     await world.runner.retry(id, 1, null);
     await world.until(id, isUp);
     expect(ran()).toBe('ran\nran\n');
+  });
+});
+
+describe('a keeper that is killed in the instant between its start of the script and its note', () => {
+  it('leaves a script that is found all the same, and ended; what that has started by itself is not', async () => {
+    const id = await begin(`setsid sleep 60 & echo $! >../own; ${SLOW}exit 0`);
+    await expect.poll(() => existsSync(`${folderOf(id)}/script`)).toBe(true);
+    const script = (await readScript(folderOf(id)))!;
+    const own = markOf(Number(readFileSync(path('own'), 'utf8')))!;
+    // As the kill leaves it: begun, and not noted.
+    process.kill((await readBegun(folderOf(id)))!.pid, 'SIGSTOP');
+    rmSync(`${folderOf(id)}/script`);
+    expect(isAlive(script)).toBe(true);
+    process.kill((await readBegun(folderOf(id)))!.pid, 'SIGKILL');
+    await world.until(id, isHalted);
+    expect(errorOf(id)!.message).toContain('whether it was done is not known');
+    await expect.poll(() => isAlive(script)).toBe(false);
+    expect(isAlive(own)).toBe(true);
+    process.kill(own.pid, 'SIGKILL');
   });
 });
 

@@ -41,7 +41,9 @@ describe('a script', () => {
     const own = lines.filter((line) => line.startsWith('UNDERSTUDY')).sort();
     expect(own).toEqual([
       ...['UNDERSTUDY_GROUP=data', `UNDERSTUDY_JOB=${id}`, 'UNDERSTUDY_KIND=drill'],
-      ...['UNDERSTUDY_PLAN=shop', 'UNDERSTUDY_SERVERS=db1'],
+      'UNDERSTUDY_PLAN=shop',
+      `UNDERSTUDY_RUN=${join(world.root, 'data/jobs', id, 'scripts/1.1')}`,
+      'UNDERSTUDY_SERVERS=db1',
     ]);
     const inputs = ['in1', 'in2'].map((name) =>
       JSON.parse(readFileSync(join(world.root, name), 'utf8')),

@@ -25,6 +25,7 @@ import {
   writeEnd,
   writeScript,
 } from './script-folder.ts';
+import { runMark } from './script-search.ts';
 
 /** What it is started with. */
 export type KeeperWords = readonly [folder: string];
@@ -85,8 +86,10 @@ class Output {
 }
 
 /** What is wrong with the file itself is told by the child; other reasons are thrown. */
-function begun(spec: ScriptSpec): ChildProcess {
-  const { path, environment: env } = spec;
+function begun(spec: ScriptSpec, folder: string): ChildProcess {
+  const { path, environment } = spec;
+  // By it the script is found where this process ends before it can write it down.
+  const env = { ...environment, ...runMark(folder) };
   return spawn(path, spec.arguments, { cwd: dirname(path), env, detached: true, stdio: 'pipe' });
 }
 
@@ -99,7 +102,7 @@ async function run(spec: ScriptSpec, folder: string): Promise<ScriptEnd> {
   const output = new Output(folder);
   let child: ChildProcess;
   try {
-    child = begun(spec);
+    child = begun(spec, folder);
     const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
     // An error before it runs ends this wait, too.
     const end = exit.catch((error: unknown) => error);

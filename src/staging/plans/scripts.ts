@@ -22,6 +22,7 @@ import {
   readBegun,
   readEnd,
   readScript,
+  readSpec,
   type ScriptEnd,
   send,
   signalGroup,
@@ -30,6 +31,7 @@ import {
 } from './script-folder.ts';
 import type { KeeperWords } from './script-keeper.ts';
 import { ScriptOutput } from './script-output.ts';
+import { searchScript } from './script-search.ts';
 
 const LOOK_MS = 100;
 /** A keeper that was told to end, and does not. */
@@ -114,7 +116,15 @@ export class Scripts {
       if (this.clock.monotonicMs() - startMs > GRACE_MS) send(keeper!.pid, 'SIGKILL');
       await sleep(this.clock, LOOK_MS);
     }
-    if ((await readEnd(folder)) === null) signalGroup(await readScript(folder), 'SIGKILL');
+    if ((await readEnd(folder)) === null) signalGroup(await this.left(folder), 'SIGKILL');
+  }
+
+  /** The script that a killed keeper has left. */
+  private async left(folder: string): Promise<ProcessMark | null> {
+    const noted = await readScript(folder);
+    if (noted !== null) return noted;
+    const spec = await readSpec(folder);
+    return spec === null ? null : searchScript(folder, spec.path);
   }
 
   /** Its keeper. What lies in the folder may be what a life left that died before it was begun. */
