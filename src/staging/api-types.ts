@@ -6,7 +6,6 @@
 import type { Extent } from '../model/geometry.ts';
 import type { Finding as MachineFinding, MachineReport, Severity } from '../model/machine.ts';
 import type { ReplicationState } from '../model/replication.ts';
-import type { LaunchOptions } from '../recovery/runner.ts';
 import type { PieceDigests } from '../store/images/image-digests.ts';
 import type {
   CheckReport,
@@ -22,7 +21,7 @@ import type { ApiError } from './api-errors.ts';
 import type { BootCheck } from './jobs/job-files.ts';
 import type { ShownJob } from './jobs/jobs.ts';
 import type { FailbackPhase, FormerHolder, WrittenHome } from './lineage-state.ts';
-import type { LastCheck } from './plans/check-schedule.ts';
+import type { ShownServerCheck } from './plans/checker.ts';
 import type { PlanCheck } from './plans/plan-check.ts';
 import type { AppliedPlan } from './plans/plan-runner.ts';
 import type { ShownPlan } from './plans/plan-store.ts';
@@ -164,24 +163,7 @@ export interface ApiServer {
 }
 
 /** GET and POST /v1/servers/:server/check. */
-export interface ApiServerCheck {
-  server: string;
-  /** 0: never. */
-  everyMs: number;
-  /** Of the target qemu. */
-  options: LaunchOptions;
-  /** The policy is that of the service. */
-  isDefault: boolean;
-  defaultEveryMs: number;
-  state: 'off' | 'waiting' | 'running';
-  /** When the next is due, ms since 1970, if there is a point by then that has not booted yet. */
-  nextMs: number | null;
-  /** The job for whose end a check that is due waits. */
-  waitsFor: string | null;
-  /** In a row. */
-  failures: number;
-  last: LastCheck | null;
-}
+export type ApiServerCheck = ShownServerCheck;
 
 /** Whether a boot check of it passed; null: there was none. Left out where it was not looked for. */
 export type ApiPoint = ListedPoint & { readonly isVerified?: boolean | null };

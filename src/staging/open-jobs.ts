@@ -15,6 +15,7 @@ import type { Store } from '../store/types.ts';
 import { ImageDoor, runFolderOf } from './jobs/image-door.ts';
 import { Jobs } from './jobs/jobs.ts';
 import { type OpenPlans, openPlans } from './plans/open-plans.ts';
+import { stepsOf } from './plans/plan-steps.ts';
 
 export interface OpenJobs {
   readonly jobs: Jobs;
@@ -45,7 +46,7 @@ export async function openJobs(options: OpenJobsOptions): Promise<OpenJobs> {
   let plans: OpenPlans | null = null;
   const door = new ImageDoor({ runFolder: runFolderOf(folder), clock, log, token });
   const jobs = await Jobs.open({
-    ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door },
+    ...{ disk: nodeDisk, dataDir: folder, clock, log, store, door, stepsOf },
     launchers: [
       createQemuLauncher(clock, { preparation, probeKeys: join(folder, 'probe-keys') }),
       createExportLauncher(preparation),

@@ -19,6 +19,7 @@ import type { LaunchEnd, LaunchOptions, Made, Runner, Work } from '../../src/rec
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import { Jobs, type ShownJob } from '../../src/staging/jobs/jobs.ts';
 import { type OpenPlans, openPlans } from '../../src/staging/plans/open-plans.ts';
+import { stepsOf } from '../../src/staging/plans/plan-steps.ts';
 import { Random } from '../simulation/random.ts';
 import { pointOf, storeOf } from '../unit/support/plan-store.ts';
 
@@ -108,6 +109,7 @@ async function open(): Promise<{ jobs: Jobs; plans: OpenPlans }> {
   const door = new ImageDoor({ ...world, runFolder: `${root}/run`, token: 't' });
   let plans: OpenPlans | null = null;
   const jobs = await Jobs.open({
+    stepsOf,
     ...{ ...world, dataDir: `${root}/data`, door, launchers: [launcher] },
     runners: (opened) => {
       plans = openPlans(opened, {

@@ -2,10 +2,10 @@
 // jobs as promises. What the tests of the tracker and of the cut stand on.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadAddon } from '../../src/native/addon.ts';
+import { detachTracker } from '../../src/native/detach.ts';
 import { createEngineOf } from '../../src/native/engine.ts';
 import { alignedBuffer, openDevice, openTracker, type Tracker } from '../../src/native/index.ts';
 import { type Loader, programLoader } from '../../src/native/loader.ts';
-import { detachTracker } from '../../src/native/detach.ts';
 import type {
   Engine,
   FilledBuffer,

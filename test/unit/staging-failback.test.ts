@@ -14,6 +14,7 @@ import { Failbacks } from '../../src/staging/failbacks.ts';
 import { ImageDoor } from '../../src/staging/jobs/image-door.ts';
 import { Jobs } from '../../src/staging/jobs/jobs.ts';
 import { beginFailback } from '../../src/staging/lineage-state.ts';
+import { stepsOf } from '../../src/staging/plans/plan-steps.ts';
 import type { Store } from '../../src/store/types.ts';
 import { fakeJob } from './support/fake-backend.ts';
 import { FakeStore } from './support/fake-store.ts';
@@ -297,6 +298,7 @@ describe('a failback', () => {
         ...{ runFolder: join(folder.path, 'run'), clock: systemClock, log: silentLog, token: 't' },
       });
       return Jobs.open({
+        stepsOf,
         ...{ disk: nodeDisk, dataDir: folder.path, clock: systemClock, log: silentLog, door },
         ...{ store: fake.store, launchers: [], newId: () => '01234567' },
         runners: (all) => [now.failbacks.runner(() => all)],

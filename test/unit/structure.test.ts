@@ -113,12 +113,12 @@ describe('layers', () => {
     expect(circles(imports)).toEqual([]);
   });
 
-  it('the folders of the store stand on each other', () => {
+  it.each(['store', 'staging', 'recovery'])('the folders of %s stand on each other', (layer) => {
     const room = (path: string) => path.split('/').slice(0, 3).join('/');
     const rooms = new Map<string, string[]>();
     for (const [path, text] of code) {
-      if (layerOf(path) !== 'store') continue;
-      const others = targetsOf(path, text).filter((to) => layerOf(to) === 'store');
+      if (layerOf(path) !== layer) continue;
+      const others = targetsOf(path, text).filter((to) => layerOf(to) === layer);
       const beneath = others.map(room).filter((other) => other !== room(path));
       rooms.set(room(path), [...(rooms.get(room(path)) ?? []), ...beneath]);
     }

@@ -5,12 +5,11 @@
 import { join } from 'node:path';
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
-import type { Launch } from '../launcher.ts';
+import type { Launch, LaunchOptions } from '../launcher.ts';
 import { endProcess, processOf, removeMade } from '../made.ts';
-import type { Preparation } from '../prepare/preparation.ts';
 import type { StopReason } from '../runner.ts';
 import type { ChooseAcceleration } from './accelerator.ts';
-import { type Accelerator, qemuWords, type VmSpec, vmPaths } from './command.ts';
+import { type Accelerator, qemuWords, type VmDisk, type VmSpec, vmPaths } from './command.ts';
 import {
   hasWritten,
   isFailover,
@@ -27,13 +26,20 @@ import { claimPort } from './probe.ts';
 import { lastWords, startProgram } from './programs.ts';
 import { Qmp } from './qmp.ts';
 
+/** What is done to the disks of a launch between overlay and boot. */
+export interface DiskPreparation {
+  /** `given` as they came, `options` completed; what is to be added to them. */
+  check(given: Readonly<Record<string, unknown>>, options: LaunchOptions): Promise<LaunchOptions>;
+  /**
+   * Writes to the overlays alone and leaves nothing open. Called once for the disks of a launch: not when they are
+   * found again.
+   */
+  prepare(launch: Launch, disks: readonly VmDisk[], accelerator: Accelerator): Promise<unknown>;
+}
+
 export interface VmMeans {
   readonly choose: ChooseAcceleration;
-  /**
-   * What is done to the disks between overlay and boot: it writes to the overlays alone and leaves nothing
-   * open. Called once for the disks of a launch: not when they are found again.
-   */
-  readonly preparation: Preparation | null;
+  readonly preparation: DiskPreparation | null;
   /** Where the keys and passwords of probes lie. */
   readonly probeKeys: string | null;
 }

@@ -17,7 +17,6 @@ import type {
   WorkKind,
 } from '../../recovery/runner.ts';
 import type { ListedPoint, Store } from '../../store/types.ts';
-import { type ShownStep, stepsOf } from '../plans/plan-steps.ts';
 import type { ImageDoor } from './image-door.ts';
 import { type Clash, clashOf, clashOfMember } from './job-claims.ts';
 import { type BootCheck, JobFiles } from './job-files.ts';
@@ -30,6 +29,7 @@ import {
   type JobSubject,
   newJob,
 } from './job-state.ts';
+import type { ShownStep, StepsOf } from './job-steps.ts';
 import { holdPoint, type Live, liveOf, releasePoint } from './live-job.ts';
 import { Workers } from './workers.ts';
 
@@ -43,6 +43,7 @@ export interface JobsPorts {
   /** Of the jobs that are no launches; a runner may start other jobs. */
   readonly runners: (jobs: Jobs) => readonly Runner[];
   readonly door: ImageDoor;
+  readonly stepsOf: StepsOf;
   /** Hex digits that no other job has. */
   readonly newId: () => string;
 }
@@ -367,7 +368,7 @@ export class Jobs {
   private shown({ job, progress, unwritten }: Live): ShownJob {
     const { notes: _own, pointFacts: _facts, ...shown } = job;
     const folder = this.files.folder(job.id);
-    return { ...shown, progress, unwritten, folder, steps: stepsOf(job) };
+    return { ...shown, progress, unwritten, folder, steps: this.ports.stepsOf(job) };
   }
 
   private async askToEnd(

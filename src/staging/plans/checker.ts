@@ -10,7 +10,6 @@ import type { Log } from '../../base/log.ts';
 import { qemuOptions } from '../../recovery/qemu/options.ts';
 import type { LaunchOptions } from '../../recovery/runner.ts';
 import type { Store } from '../../store/types.ts';
-import type { ApiServerCheck } from '../api-types.ts';
 import type { Jobs, ShownJob } from '../jobs/jobs.ts';
 import { asError } from '../session-errors.ts';
 import type { CheckPolicy, CheckRecord, CheckRecords } from './check-records.ts';
@@ -19,6 +18,7 @@ import {
   type CheckOutcome,
   dueMs,
   ended,
+  type LastCheck,
   type NewestPoint,
   nextServer,
 } from './check-schedule.ts';
@@ -44,6 +44,26 @@ const TICK_MS = 15_000;
 const ANY: NewestPoint = { id: '', isVerified: false };
 const NOT_OURS = ['check', 'keepRunning', 'priority'];
 
+/** Where the checks of a server stand. */
+export interface ShownServerCheck {
+  server: string;
+  /** 0: never. */
+  everyMs: number;
+  /** Of the target qemu. */
+  options: LaunchOptions;
+  /** The policy is that of the service. */
+  isDefault: boolean;
+  defaultEveryMs: number;
+  state: 'off' | 'waiting' | 'running';
+  /** When the next is due, ms since 1970, if there is a point by then that has not booted yet. */
+  nextMs: number | null;
+  /** The job for whose end a check that is due waits. */
+  waitsFor: string | null;
+  /** In a row. */
+  failures: number;
+  last: LastCheck | null;
+}
+
 export class Checker {
   private readonly options: CheckerOptions;
   private timer: Timer | null = null;
@@ -63,7 +83,7 @@ export class Checker {
     await this.running;
   }
 
-  status(server: string): ApiServerCheck {
+  status(server: string): ShownServerCheck {
     const { clock, records, standard } = this.options;
     const record = records.get(server);
     const { everyMs, options } = this.settingsOf(record);
@@ -81,7 +101,7 @@ export class Checker {
   }
 
   /** Null: as the service does. Durable when it resolves. ERR_LAUNCH_OPTIONS, ERR_SERVER_NOT_FOUND. */
-  async setPolicy(server: string, policy: CheckPolicy | null): Promise<ApiServerCheck> {
+  async setPolicy(server: string, policy: CheckPolicy | null): Promise<ShownServerCheck> {
     const { store, records, standard } = this.options;
     if (!(await store.servers()).some((known) => known.server === server)) {
       throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);

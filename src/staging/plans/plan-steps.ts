@@ -1,12 +1,9 @@
 /** What is told of the steps of a plan's job, and what a member's job says of its step. Pure. */
 import type { LaunchOptions } from '../../recovery/runner.ts';
 import type { Job, JobError } from '../jobs/job-state.ts';
+import type { ShownStep } from '../jobs/job-steps.ts';
 import type { PlanMember } from './plan-file.ts';
 import type { PlanRun, PlanStep, ShownStepState, StepState } from './plan-state.ts';
-
-export type ShownStep = Omit<PlanStep, 'stage' | 'problem' | 'isRetry' | 'waitMs' | 'state'> & {
-  readonly state: ShownStepState;
-};
 
 /** The run as the job remembers it; null before it has begun. */
 export function runOf(notes: LaunchOptions): PlanRun | null {

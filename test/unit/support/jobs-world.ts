@@ -11,6 +11,7 @@ import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/la
 import type { LaunchOptions, Runner, Work, WorkKind } from '../../../src/recovery/runner.ts';
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type LaunchRequest, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
+import { stepsOf } from '../../../src/staging/plans/plan-steps.ts';
 import { type FakeBackend, fakeBackend } from './fake-backend.ts';
 import { shortFolder } from './short-folder.ts';
 
@@ -104,6 +105,7 @@ export class JobsWorld {
       ...{ runFolder: join(root, 'run'), clock: systemClock, log, token: 'a-token' },
     });
     const jobs = await Jobs.open({
+      stepsOf,
       ...{ disk, dataDir: join(root, 'data'), clock, log, door },
       ...{ store: backend.store, launchers: [launcher] },
       runners: (jobs) => {

@@ -17,6 +17,7 @@ import type {
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
 import { Jobs, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
 import { type OpenPlans, openPlans } from '../../../src/staging/plans/open-plans.ts';
+import { stepsOf } from '../../../src/staging/plans/plan-steps.ts';
 import type { ListedPoint, Store } from '../../../src/store/types.ts';
 import { pointOf, storeOf } from './plan-store.ts';
 import { shortFolder } from './short-folder.ts';
@@ -155,6 +156,7 @@ export class PlanWorld {
     const { store } = this;
     let plans: OpenPlans | null = null;
     this.jobs = await Jobs.open({
+      stepsOf,
       ...{ ...world, disk: this.disk, dataDir: data, store, door, launchers: [this.launcher] },
       runners: (jobs) => {
         plans = openPlans(jobs, { ...world, disk: nodeDisk, folder: data, store, scriptsDir });
