@@ -1,6 +1,5 @@
 /** The agent's small parts: batches, slices, cursor, scan table, window, bucket, outbox, holds, content. */
 import { randomBytes } from 'node:crypto';
-import fc from 'fast-check';
 import { uncompressSync } from 'lz4-napi';
 import { describe, expect, it } from 'vitest';
 import { batchesOf } from '../../src/agent/batch.ts';
@@ -17,6 +16,7 @@ import { KIB, MIB, TIB } from '../../src/base/units.ts';
 import type { Extent } from '../../src/model/geometry.ts';
 import { compressInto } from '../../src/native/index.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
+import fc from './support/properties.ts';
 
 const CHUNK = 64 * KIB;
 

@@ -3,7 +3,6 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
@@ -24,6 +23,7 @@ import { Checker, checkedOptions } from '../../src/staging/plans/checker.ts';
 import { fakeCheck } from './support/fake-backend.ts';
 import { pointOf } from './support/plan-store.ts';
 import { PlanWorld } from './support/plan-world.ts';
+import fc from './support/properties.ts';
 
 const DAY = 86_400_000;
 const START = Date.UTC(2026, 10, 20);

@@ -1,8 +1,9 @@
 /** How a disk boots, told from its first bytes: real tables by sfdisk's layout, and hostile ones. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { TABLE_BYTES } from '../../src/model/partition-table.ts';
 import { bootFacts } from '../../src/recovery/boot-mode.ts';
+import fc from './support/properties.ts';
 
 const ESP = '28732ac11ff8d211ba4b00a0c93ec93b';
 const BIOS_BOOT = '4861682149646f6e744e656564454649';

@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { compareReleases } from '../../src/agent/doctor/gather-kernels.ts';
 import { listInitramfs } from '../../src/agent/doctor/initramfs.ts';
+import fc from './support/properties.ts';
 import { cpioOf, imageOf } from './support/recorded-machine.ts';
 
 let folder: string;

@@ -2,13 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { renderPrestage } from '../../src/cli/commands/ec2-chain.ts';
 import { differencesOf, pointImage } from '../../src/cli/point-image.ts';
 import type { RestClient } from '../../src/cli/rest-client.ts';
 import { runLine } from './support/command-line.ts';
 import { fakePrestaged } from './support/fake-backend.ts';
+import fc from './support/properties.ts';
 
 const PIECE = 2 ** 20;
 

@@ -2,7 +2,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { awsError } from '../../src/recovery/ec2/aws-errors.ts';
 import { blocksOf, EBS_BLOCK_BYTES, sizeGiB } from '../../src/recovery/ec2/block-image.ts';
@@ -38,6 +37,7 @@ import { rightSize } from '../../src/recovery/ec2/right-size.ts';
 import { emptySha256, sha256Finish, sha256Update } from '../../src/recovery/ec2/running-sha256.ts';
 import { tagsOf } from '../../src/recovery/ec2/tags.ts';
 import { bootDisk } from './support/boot-disk.ts';
+import fc from './support/properties.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 

@@ -3,7 +3,7 @@
  * the findings are those of one request after the other, whatever comes first and whichever request fails;
  * memory and requests are bounded; and a reader in sequence does not wait for each.
  */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { inOrder } from '../../src/base/in-order.ts';
@@ -16,6 +16,7 @@ import { Random } from '../simulation/random.ts';
 import { BucketLife, FAR } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import type { MemoryObjects } from './support/memory-objects.ts';
+import fc from './support/properties.ts';
 import { type Expected, SourceVolume } from './support/store-world.ts';
 
 const MIB = 2 ** 20;

@@ -1,8 +1,9 @@
 /** An image with changes laid over it reads as if they had been written into it. */
-import fc from 'fast-check';
+
 import { expect, it } from 'vitest';
 import { merged, overlaid } from '../../src/recovery/image-overlay.ts';
 import { imageOf } from './support/aws-world.ts';
+import fc from './support/properties.ts';
 
 const KIB = 1024;
 const SIZE = 200 * KIB;

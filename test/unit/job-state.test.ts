@@ -1,5 +1,5 @@
 /** The states of a job: what leads where, and what holds over every order of events. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import type { Made } from '../../src/recovery/launcher.ts';
 import {
@@ -13,6 +13,7 @@ import {
   transition,
 } from '../../src/staging/jobs/job-state.ts';
 import { fakeJob } from './support/fake-backend.ts';
+import fc from './support/properties.ts';
 
 const NOW = Date.parse('2026-11-21T16:00:00Z');
 const error = { code: 'ERR_LAUNCH_FAILED', message: 'no', hint: 'look' };

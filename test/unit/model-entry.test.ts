@@ -1,5 +1,5 @@
 /** The algebra of entries and its bytes, as properties: everything above composes with these. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import {
@@ -15,6 +15,7 @@ import {
   encodeEntries,
   normaliseEntries,
 } from '../../src/model/entry-codec.ts';
+import fc from './support/properties.ts';
 
 const digest = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
 const piece: fc.Arbitrary<Piece> = fc.oneof(

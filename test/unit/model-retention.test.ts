@@ -1,5 +1,5 @@
 /** Retention and folding as properties: the last good point is never dropped; every point stays readable. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { planChain, planFold, planLevel, type Span } from '../../src/model/fold-plan.ts';
 import { formatKeepRules } from '../../src/model/keep-rules.ts';
@@ -10,6 +10,7 @@ import {
   planRetention,
   type RetainedPoint,
 } from '../../src/model/retention.ts';
+import fc from './support/properties.ts';
 
 const HOUR = 3_600_000;
 const NOW = 1_700_000_000_000;

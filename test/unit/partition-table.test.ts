@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readPartitionTable, TABLE_BYTES } from '../../src/model/partition-table.ts';
+import fc from './support/properties.ts';
 import { tableOf } from './support/recorded-machine.ts';
 
 let folder: string;

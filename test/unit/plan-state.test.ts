@@ -1,6 +1,5 @@
 /** The file of a plan, and the states of its run: tables, and every order of outcomes by property. */
 import { readFileSync } from 'node:fs';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { parsePlan } from '../../src/staging/plans/plan-file.ts';
@@ -15,6 +14,7 @@ import {
   planTransition,
   statusOf,
 } from '../../src/staging/plans/plan-state.ts';
+import fc from './support/properties.ts';
 
 const file = {
   name: 'shop',

@@ -1,5 +1,5 @@
 /** Which point shows a server as it was at a time: against an oracle, and through API and command line. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { pointOf } from '../../src/cli/with-repository.ts';
 import { newest, type PointSources } from '../../src/staging/plans/choose-point.ts';
@@ -11,6 +11,7 @@ import type { PointRecord } from '../../src/store/points/point-format.ts';
 import { pointAt, pointsAt } from '../../src/store/retention/point-at.ts';
 import type { ListedPoint } from '../../src/store/types.ts';
 import { fakePoint } from './support/fake-backend.ts';
+import fc from './support/properties.ts';
 
 const START = 1_700_000_000_000;
 

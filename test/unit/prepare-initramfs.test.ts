@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Device, Disks } from '../../src/recovery/prepare/devices.ts';
 import { InitramfsError, readInitramfs } from '../../src/recovery/prepare/initramfs-files.ts';
@@ -13,6 +12,7 @@ import { type ArchiveEntry, newcArchive } from '../../src/recovery/prepare/newc-
 import { fixTree, type PrepareWish } from '../../src/recovery/prepare/prepare.ts';
 import { Notes, noteLine } from '../../src/recovery/prepare/report.ts';
 import { FolderTree } from './support/folder-tree.ts';
+import fc from './support/properties.ts';
 
 const file = (path: string, content = path, mode = 0o100644): ArchiveEntry => ({
   ...{ path, mode, content: Buffer.from(content) },

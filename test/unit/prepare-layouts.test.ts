@@ -7,7 +7,6 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { partitionName, TABLE_BYTES } from '../../src/model/partition-table.ts';
 import {
@@ -27,6 +26,7 @@ import { fixTree, type PrepareWish } from '../../src/recovery/prepare/prepare.ts
 import { Notes } from '../../src/recovery/prepare/report.ts';
 import { readUnifiedImage } from '../../src/recovery/prepare/unified-image.ts';
 import { FolderTree } from './support/folder-tree.ts';
+import fc from './support/properties.ts';
 import { unifiedImage } from './support/unified-image.ts';
 
 let folder: string;

@@ -6,7 +6,6 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import type { Launcher } from '../../src/recovery/launcher.ts';
@@ -19,6 +18,7 @@ import { Guest, GuestTalk, Refusal } from '../../src/recovery/prepare/guest.ts';
 import { parseDependencies, withNeeds } from '../../src/recovery/prepare/kernel-modules.ts';
 import { Preparation } from '../../src/recovery/prepare/preparation.ts';
 import { readOverlay, withPreparation } from '../../src/recovery/prepare/prepared-images.ts';
+import fc from './support/properties.ts';
 import { shortFolder } from './support/short-folder.ts';
 
 let folder: string;

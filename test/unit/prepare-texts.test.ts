@@ -1,11 +1,12 @@
 /** Boot preparation's pure parts about text: fstab, boot loaders, network. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import { type Device, type Disks, deviceOfSpec } from '../../src/recovery/prepare/devices.ts';
 import { toldByGrub } from '../../src/recovery/prepare/find-root.ts';
 import { parseFstab, rewriteFstab } from '../../src/recovery/prepare/fstab.ts';
 import { type LoaderKind, rewriteLoader } from '../../src/recovery/prepare/kernel-line.ts';
 import { planNetwork } from '../../src/recovery/prepare/network.ts';
+import fc from './support/properties.ts';
 
 const device = (
   name: string,

@@ -1,7 +1,6 @@
 /** The codec: golden bytes, round trips, and that it is total whatever a peer sends. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { replicationStates } from '../../src/model/replication.ts';
@@ -20,6 +19,7 @@ import {
 } from '../../src/protocol/limits.ts';
 import type { Message, Status } from '../../src/protocol/messages.ts';
 import { anyMessage, rawPiece, samples } from './support/messages.ts';
+import fc from './support/properties.ts';
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 /** Bytes as hex, so that views and copies compare equal. */

@@ -13,12 +13,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { checkFormat, convertImage } from '../../src/recovery/convert.ts';
 import { exportImage, type ImageSource, imageSourceOf } from '../../src/recovery/export.ts';
 import { digestPieces, PIECE_BYTES } from '../../src/store/images/image-digests.ts';
+import fc from './support/properties.ts';
 
 let folder: string;
 let out: string;

@@ -16,7 +16,6 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeDisk } from '../../src/base/node-disk.ts';
 import { GIB, MIB } from '../../src/base/units.ts';
@@ -29,6 +28,7 @@ import {
   type SparseFile,
 } from '../../src/recovery/sparse-tar.ts';
 import { digestOf, isZeroFilled } from '../../src/store/images/image-digests.ts';
+import fc from './support/properties.ts';
 
 let folder: string;
 let out: string;

@@ -1,5 +1,5 @@
 /** A command over the serial line: talks with guests of every kind, however their words arrive. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
 import {
   invites,
@@ -10,6 +10,7 @@ import {
   type SerialQuestion,
   serialTransition,
 } from '../../src/recovery/qemu/serial-state.ts';
+import fc from './support/properties.ts';
 import { type GuestKind, SerialGuest } from './support/serial-guest.ts';
 
 const PASSWORD = 'correct horse';

@@ -1,6 +1,5 @@
 /** Contents are what their names say, in place and in threads, and lies are found. */
 import { hash, randomBytes } from 'node:crypto';
-import fc from 'fast-check';
 import { compressSync } from 'lz4-napi';
 import { afterAll, describe, expect, it } from 'vitest';
 import { CHUNK_BYTES } from '../../src/model/geometry.ts';
@@ -8,6 +7,7 @@ import { decodeMessage, encodeMessage } from '../../src/protocol/codec.ts';
 import type { Pieces, WirePiece } from '../../src/protocol/messages.ts';
 import { inlineVerifier, type Verifier } from '../../src/staging/verifier.ts';
 import { createWorkerVerifier } from '../../src/staging/worker-verifier.ts';
+import fc from './support/properties.ts';
 
 const digestOf = (bytes: Uint8Array) => new Uint8Array(hash('sha256', bytes, 'buffer'));
 const raw = (bytes: Uint8Array): WirePiece => ({

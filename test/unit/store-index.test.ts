@@ -1,5 +1,5 @@
 /** Where pieces lie: tables in memory, filters, index objects, and the whole index against a plain map. */
-import fc from 'fast-check';
+
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { toHex } from '../../src/store/format/checksum.ts';
@@ -18,6 +18,7 @@ import { PackTable } from '../../src/store/packs/pack-table.ts';
 import { PieceIndex } from '../../src/store/packs/piece-index.ts';
 import { Random } from '../simulation/random.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
+import fc from './support/properties.ts';
 import { sha256 } from './support/store-world.ts';
 
 const digestOf = (n: number): Uint8Array => sha256(Buffer.from(`piece ${n}`));

@@ -266,6 +266,14 @@ describe('nothing is left lying about', () => {
     expect(wrong).toEqual([]);
   });
 
+  it('no property is tried with other values each time', () => {
+    const wrong = filesUnder('test', /\.ts$/).filter(
+      (path) =>
+        /\bfrom '(?:fast-check)'/.test(read(path)) && !path.endsWith('support/properties.ts'),
+    );
+    expect(wrong).toEqual([]);
+  });
+
   it('no error vanishes in an empty catch', () => {
     const empty = /catch\s*(?:\([^)]*\))?\s*\{\s*\}/;
     expect(offenders((_path, text) => empty.test(text))).toEqual([]);

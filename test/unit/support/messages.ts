@@ -1,11 +1,11 @@
 /** One message of every type, full of distinct values, and generators of arbitrary ones. */
 import { hash } from 'node:crypto';
-import fc from 'fast-check';
 import type { IndexedEntry, Piece } from '../../../src/model/entry.ts';
 import { ZERO_ENTRY } from '../../../src/model/entry.ts';
 import { bootModes, severities } from '../../../src/model/machine.ts';
 import { type CutMethod, replicationStates } from '../../../src/model/replication.ts';
 import type { Message, WirePiece } from '../../../src/protocol/messages.ts';
+import fc from './properties.ts';
 
 export const digestOf = (text: string): Uint8Array =>
   new Uint8Array(hash('sha256', text, 'buffer'));
