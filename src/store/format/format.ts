@@ -41,12 +41,26 @@ export async function readFormatObject(
   if (version !== PLAIN_VERSION && version !== ENCRYPTED_VERSION) {
     throw foreign(path, `version ${version}`);
   }
+  assertGeometry(found, path);
   if (typeof id !== 'string' || !/^[0-9a-f]{32}$/.test(id)) throw foreign(path, 'no identity');
   if (version === PLAIN_VERSION) return { id, encryption: null };
   const { cipher, names } = (encryption ?? {}) as Record<string, unknown>;
   if (cipher !== CIPHER) throw foreign(path, `cipher ${cipher}`);
   if (names !== 'hmac-sha-256' && names !== 'sha-256') throw foreign(path, `names ${names}`);
   return { id, encryption: { names } };
+}
+
+/** What is the same in every repository of these versions; `createdMs` has any time. */
+const geometry = { chunkBytes: CHUNK_BYTES, chunksPerLeaf: CHUNKS_PER_LEAF, digest: 'sha-256' };
+
+/** ERR_DATA_FORMAT: to read on with other chunks than were written would give wrong bytes. */
+function assertGeometry(found: Record<string, unknown>, path: string): void {
+  for (const [name, value] of Object.entries(geometry)) {
+    if (found[name] !== value) throw foreign(path, `${name} is not ${value}`);
+  }
+  const { createdMs } = found;
+  const isTime = Number.isSafeInteger(createdMs) && (createdMs as number) >= 0;
+  if (!isTime) throw foreign(path, 'createdMs is no time');
 }
 
 export function encodeFormat(
@@ -58,9 +72,7 @@ export function encodeFormat(
     format: FORMAT_NAME,
     version: encryption === null ? PLAIN_VERSION : ENCRYPTED_VERSION,
     id,
-    chunkBytes: CHUNK_BYTES,
-    chunksPerLeaf: CHUNKS_PER_LEAF,
-    digest: 'sha-256',
+    ...geometry,
     ...(encryption === null ? {} : { encryption: { cipher: CIPHER, names: encryption.names } }),
     createdMs,
     ...more,
