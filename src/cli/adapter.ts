@@ -136,7 +136,12 @@ export async function parseCommandLine(
     .scriptName('understudy')
     .locale('en')
     .usage('understudy COMMAND\n\nKeeps a stand-in ready for a server: block-level replication.')
-    .parserConfiguration({ 'duplicate-arguments-array': true, 'camel-case-expansion': false })
+    .parserConfiguration({
+      'duplicate-arguments-array': true,
+      'camel-case-expansion': false,
+      // Or --no-estimate would be an option "estimate", which there is not.
+      'boolean-negation': false,
+    })
     .strict()
     .exitProcess(false)
     .wrap(Math.min(110, Math.max(60, columns)))

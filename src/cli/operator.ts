@@ -120,7 +120,13 @@ export async function listPoints(client: RestClient, query: PointQuery): Promise
     if (page.next === null) break;
     after = page.next;
   }
+  if (points.length === 0) await assertServer(client, query.server);
   return points.slice(0, query.limit);
+}
+
+/** Of an answer without anything: a mistyped name is not a server without points. ERR_SERVER_NOT_FOUND. */
+export async function assertServer(client: RestClient, server: string | undefined): Promise<void> {
+  if (server !== undefined) await client.call('GET', `/v1/servers/${encodeURIComponent(server)}`);
 }
 
 const isoTime = (ms: number | undefined): string | undefined =>
@@ -167,6 +173,7 @@ async function latestPoint(client: RestClient, server: string | undefined): Prom
     server ?? newestWhole(await listPoints(client, { server, limit: PAGE_POINTS }), server).server;
   const query = { latest: 'true', server: whose };
   const { points } = await client.call<ApiPoints>('GET', '/v1/points', { query });
+  if (points.length === 0) await assertServer(client, whose);
   return newestWhole(points, whose);
 }
 

@@ -1,5 +1,6 @@
 /** Opening the repository that a command was given by --repo, for reading; nothing in it is changed. */
 import { systemClock } from '../base/clock.ts';
+import { UnderstudyError } from '../base/errors.ts';
 import type { OfflineRepository } from '../store/offline.ts';
 import { pointsAt } from '../store/retention/point-at.ts';
 import type { ListedPoint } from '../store/types.ts';
@@ -31,12 +32,22 @@ export async function withRepository<Result>(
   }
 }
 
+/** A mistyped name is not a server without points. ERR_SERVER_NOT_FOUND. */
+export async function assertServerIn(
+  repository: Pick<OfflineRepository, 'points'>,
+  server: string | undefined,
+): Promise<void> {
+  if (server === undefined || (await repository.points({ server })).length > 0) return;
+  throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no points of a server "${server}" lie here`);
+}
+
 /** By id or time, or for `latest` the whole one that was committed last (of --server, where several are kept). */
 export async function pointOf(
   repository: OfflineRepository,
   { point, atMs, server, isPartialWanted }: PointChoice,
 ): Promise<ListedPoint> {
   if (point !== undefined && point !== 'latest') return repository.point(point);
+  await assertServerIn(repository, server);
   const points = await repository.points(server === undefined ? {} : { server });
   if (atMs === undefined) {
     const newest = newestWhole(points, server);

@@ -27,7 +27,7 @@ const BOOT_MS = 240_000;
 
 /** The disk in a file as the server's newest point; the agent is stopped when it is there. */
 async function replicate(scratch: Scratch, staging: Staging, server: string, disk: string) {
-  const newest = async () => (await staging.points('--server', server))[0]?.id;
+  const newest = async () => (await staging.points()).find((point) => point.server === server)?.id;
   const before = await newest();
   const words = ['--tracker', 'scan'];
   const agent = startAgent(scratch, staging, { volumes: [disk], server, words });

@@ -13,7 +13,7 @@ import {
   reportEnded,
   reportJob,
 } from '../jobs.ts';
-import { connect, jsonOption, operatorOptions } from '../operator.ts';
+import { assertServer, connect, jsonOption, operatorOptions } from '../operator.ts';
 
 const MAX_JOBS = 1000;
 
@@ -39,6 +39,7 @@ const list: CommandSpec = {
         limit: Math.min(MAX_JOBS, settings.number('limit')),
       },
     });
+    if (jobs.length === 0) await assertServer(client, settings.optionalText('server'));
     printJobs(context, jobs, settings.flag('json'));
     return 0;
   },

@@ -26,7 +26,7 @@ import type { OptionSpec } from '../option.ts';
 import type { RestClient } from '../rest-client.ts';
 import { connectRequired, eitherOptions, isOffline } from '../service-or-repository.ts';
 import { type Column, renderCut, renderFields, renderTable } from '../table.ts';
-import { pointOf, withRepository } from '../with-repository.ts';
+import { assertServerIn, pointOf, withRepository } from '../with-repository.ts';
 import { hold, release } from './point-hold.ts';
 
 const serverOption: OptionSpec = {
@@ -109,6 +109,7 @@ async function listOffline(
   repository: OfflineRepository,
   { server, fromMs, toMs, limit, isHeld }: PointQuery,
 ): Promise<ListedPoint[]> {
+  await assertServerIn(repository, server);
   const points = await repository.points({
     ...(server !== undefined && { server }),
     ...(fromMs !== undefined && { fromMs }),

@@ -23,7 +23,7 @@ import { errorFromService } from '../rest-client.ts';
 import { connectRequired, isOffline } from '../service-or-repository.ts';
 import type { Settings } from '../settings.ts';
 import { renderTable } from '../table.ts';
-import { withRepository } from '../with-repository.ts';
+import { assertServerIn, withRepository } from '../with-repository.ts';
 import { findingLine } from './repo-findings.ts';
 
 const POLL_MS = 300;
@@ -145,6 +145,7 @@ async function copyOffline(
   const shown = follow(context);
   try {
     return await withRepository(context, settings, async (repository) => {
+      await assertServerIn(repository, options.server);
       const place = await destination.open();
       try {
         return await repository.copy(

@@ -7,7 +7,7 @@ import type {
   ApiRetentionState,
 } from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
-import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import { assertServer, connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import type { RestClient } from '../rest-client.ts';
 import { type Column, renderTable } from '../table.ts';
 
@@ -60,6 +60,7 @@ const plan: CommandSpec = {
     const client = await connect(context, settings);
     const server = settings.optionalText('server');
     const made = await planOf(client, server, !settings.flag('no-estimate'));
+    if (made.points.length === 0) await assertServer(client, server);
     context.print(settings.flag('json') ? JSON.stringify(made, null, 2) : renderPlan(made));
     return 0;
   },

@@ -2,6 +2,7 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import type { ApiCopies, ApiCopyJob } from '../api-types.ts';
 import type { CopyRequest } from '../copies.ts';
+import { assertServer } from './known-server.ts';
 import type { Call, Route } from './route.ts';
 
 const verifyWords: readonly unknown[] = ['none', 'new', 'all'];
@@ -23,7 +24,9 @@ function requestOf({ server, sinceMs, newest, verify }: Call['body']): CopyReque
 
 async function start({ backend, body }: Call): Promise<ApiCopyJob> {
   if (typeof body.to !== 'string') throw new UnderstudyError('ERR_API_REQUEST', 'needs {to}');
-  return backend.copies.start(body.to, requestOf(body));
+  const request = requestOf(body);
+  if (request.server !== undefined) await assertServer(backend, request.server);
+  return backend.copies.start(body.to, request);
 }
 
 const list = async ({ backend }: Call): Promise<ApiCopies> => ({ copies: backend.copies.list() });

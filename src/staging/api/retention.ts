@@ -11,6 +11,7 @@ import type {
   ApiRetentionState,
 } from '../api-types.ts';
 import type { ApiBackend } from './backend.ts';
+import { assertServer } from './known-server.ts';
 import type { Call, Route } from './route.ts';
 
 async function plan({ backend, query }: Call): Promise<ApiRetentionPlan> {
@@ -48,9 +49,7 @@ async function resume({ backend }: Call): Promise<ApiRetentionState> {
 }
 
 async function policyOf(backend: ApiBackend, server: string): Promise<ApiKeepPolicy> {
-  if (!(await backend.servers()).some((known) => known.server === server)) {
-    throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);
-  }
+  await assertServer(backend, server);
   const own = backend.store.policies().find((policy) => policy.server === server);
   return {
     server,

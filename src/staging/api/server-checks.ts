@@ -4,6 +4,7 @@ import type { LaunchOptions } from '../../recovery/runner.ts';
 import type { ApiServerCheck } from '../api-types.ts';
 import type { CheckPolicy } from '../plans/check-records.ts';
 import type { ApiBackend } from './backend.ts';
+import { assertServer } from './known-server.ts';
 import type { Call, Route } from './route.ts';
 
 const LEAST_MS = 60_000;
@@ -24,10 +25,8 @@ function policyOf({ everyMs = null, options = null }: Call['body']): CheckPolicy
 }
 
 async function show(backend: ApiBackend, server: string): Promise<ApiServerCheck> {
-  if ((await backend.servers()).some((known) => known.server === server)) {
-    return backend.checker.status(server);
-  }
-  throw new UnderstudyError('ERR_SERVER_NOT_FOUND', `no server "${server}"`);
+  await assertServer(backend, server);
+  return backend.checker.status(server);
 }
 
 export const serverCheckRoutes: readonly Route[] = [

@@ -70,7 +70,7 @@ export async function replicate(
   disk: string,
   server = 'guest',
 ): Promise<string> {
-  const newest = async () => (await staging.points('--server', server))[0]?.id;
+  const newest = async () => (await staging.points()).find((point) => point.server === server)?.id;
   const before = await newest();
   const words = ['--tracker', 'scan'];
   const agent = startAgent(scratch, staging, { volumes: [disk], server, words });
