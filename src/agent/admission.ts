@@ -4,6 +4,8 @@
  * a device is the native layer's judgement.
  */
 import { UnderstudyError } from '../base/errors.ts';
+import { formatSize } from '../base/units.ts';
+import { MAX_VOLUME_BYTES } from '../model/geometry.ts';
 
 export interface BlockFacts {
   readonly major: number;
@@ -35,6 +37,14 @@ export function admit(volumes: readonly VolumeFacts[]): void {
   volumes.forEach((facts, index) => {
     for (const other of volumes.slice(0, index)) admitPair(other, facts);
   });
+}
+
+/** Throws ERR_DEVICE_NOT_VOLUME for a volume that cannot be told to staging: without a byte, or too large. */
+export function admitSize(path: string, sizeBytes: number): void {
+  if (sizeBytes > 0 && sizeBytes <= MAX_VOLUME_BYTES) return;
+  const most = `volumes have up to ${formatSize(MAX_VOLUME_BYTES)}`;
+  const what = sizeBytes === 0 ? 'has no bytes' : `has ${formatSize(sizeBytes)}: ${most}`;
+  throw new UnderstudyError('ERR_DEVICE_NOT_VOLUME', `${path} ${what}`, { path });
 }
 
 function admitOne(facts: VolumeFacts): void {

@@ -9,6 +9,7 @@ import { TokenBucket } from '../base/token-bucket.ts';
 import type { MachineReport } from '../model/machine.ts';
 import type { Engine, FilledBuffer, PassResult, ReadFault } from '../native/types.ts';
 import type { Commit, StagingMessage } from '../protocol/messages.ts';
+import { admitSize } from './admission.ts';
 import { BufferHolds } from './buffer-holds.ts';
 import { Feeder } from './feeder.ts';
 import { readHealth } from './health.ts';
@@ -349,9 +350,7 @@ class AgentCore implements Agent {
   private newGeneration(volume: number, reason: string) {
     this.ports.volumes[volume]!.device.reopen();
     const { tracked, geometry } = this.engine.renew(volume, reason);
-    if (geometry.sizeBytes === 0) {
-      throw new UnderstudyError('ERR_DEVICE_GONE', `${tracked.path} has no bytes`, {});
-    }
+    admitSize(tracked.path, geometry.sizeBytes);
     return { generation: tracked.generation, sizeBytes: geometry.sizeBytes };
   }
 

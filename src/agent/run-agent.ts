@@ -19,7 +19,7 @@ import {
 } from '../native/index.ts';
 import type { Device, TrackerBackend } from '../native/types.ts';
 import type { Dialer } from '../transport/types.ts';
-import { admit } from './admission.ts';
+import { admit, admitSize } from './admission.ts';
 import { type Agent, createAgent } from './agent.ts';
 import { runDoctor } from './doctor/doctor.ts';
 import { startRounds } from './doctor/rounds.ts';
@@ -92,6 +92,7 @@ async function start(
   const devices = volumes.map(({ path }) => {
     const device = openDevice(path);
     undo.push(() => device.close());
+    admitSize(path, device.geometry.sizeBytes);
     return device;
   });
   const tracker = await openTracker({

@@ -11,6 +11,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Agent, createAgent } from '../../src/agent/agent.ts';
 import { createInlinePipeline } from '../../src/agent/pipeline.ts';
 import { defaultSettings } from '../../src/agent/replication-state.ts';
+import { runAgent } from '../../src/agent/run-agent.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import type { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
@@ -78,6 +79,16 @@ async function pointOf(wanted: Buffer): Promise<void> {
     await sleep(10);
   }
 }
+
+it('a file without a byte is refused before anything else is done with it', async () => {
+  const empty = join(folder, 'empty');
+  writeFileSync(empty, '');
+  const running = runAgent({
+    ...{ server: 'files', volumes: [empty], dialer: createMemoryNetwork(systemClock).dialer },
+    ...{ cutIntervalMs: 1000, tracker: 'scan', bandwidth: 0, log: silentLog, runDirectory: folder },
+  });
+  await expect(running).rejects.toMatchObject({ code: 'ERR_DEVICE_NOT_VOLUME' });
+});
 
 it('a file that is put in the place of another one is replicated from then on', async () => {
   const next = randomBytes(SIZE);

@@ -4,7 +4,7 @@ import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } fr
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { admit, type BlockFacts, type VolumeFacts } from '../../src/agent/admission.ts';
+import { admit, admitSize, type BlockFacts, type VolumeFacts } from '../../src/agent/admission.ts';
 import { checkServerName, readIdentity } from '../../src/agent/identity.ts';
 import { createInlinePipeline } from '../../src/agent/pipeline.ts';
 import type { AgentStatus } from '../../src/agent/report.ts';
@@ -67,6 +67,18 @@ describe('admission', () => {
   it.each(rows)('refuses: %s', (_, volumes, code, message) => {
     expect(() => admit(volumes)).toThrow(expect.objectContaining({ code }));
     expect(() => admit(volumes)).toThrow(message);
+  });
+
+  it('refuses what has no size that can be told', () => {
+    const refusal = (message: RegExp) =>
+      expect.objectContaining({
+        code: 'ERR_DEVICE_NOT_VOLUME',
+        message: expect.stringMatching(message),
+      });
+    expect(() => admitSize('/dev/sr0', 0)).toThrow(refusal(/sr0 has no bytes/));
+    expect(() => admitSize('/dev/md0', 2 ** 46 + 512)).toThrow(refusal(/up to 64/));
+    admitSize('/dev/sda', 512);
+    admitSize('/dev/sdb', 2 ** 46);
   });
 
   it('takes disks, two partitions of one disk, and files', () => {
