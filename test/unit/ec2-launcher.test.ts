@@ -11,7 +11,7 @@ import type { Launch, LaunchOptions } from '../../src/recovery/launcher.ts';
 import type { ImageReader } from '../../src/store/types.ts';
 import { type AwsDouble, startAwsDouble } from '../tools/aws-double.ts';
 import { BLOCK_BYTES } from '../tools/ebs-double.ts';
-import { hurriedClock, imageOf, useKey } from './support/aws-world.ts';
+import { hurriedClock, imageOf, patientClock, useKey } from './support/aws-world.ts';
 import { bootDisk } from './support/boot-disk.ts';
 import { fakePoint } from './support/fake-backend.ts';
 import {
@@ -27,6 +27,12 @@ const readerOf = (bytes: Buffer): ImageReader => ({
   ...imageOf(bytes),
   etag: hash('sha256', bytes),
   close: () => undefined,
+});
+
+/** Of a launch. Where a limit is waited for it is the hurried one. */
+let clock = patientClock;
+beforeEach(() => {
+  clock = patientClock;
 });
 
 interface Ec2World extends LaunchWorld {
@@ -45,7 +51,7 @@ async function createWorld(
   const plan = { instanceType: 'm6i.large', subnetId: 'subnet-0a' };
   return {
     ...{
-      launcher: createEc2Launcher(hurriedClock, { machine: () => machine }),
+      launcher: createEc2Launcher(patientClock, { machine: () => machine }),
       root,
       point: fakePoint('p'),
       double,
@@ -76,7 +82,7 @@ describe('a launch to EC2 as a job', () => {
     world.launcher.check({ ...world.options, ...options }, world.point, world.openImage, 'drill');
   const jobOf = async (options: Record<string, unknown> = {}, over: Partial<Launch> = {}) => ({
     ...launchOf(world, record, await checked(options)),
-    clock: hurriedClock,
+    clock,
     ...over,
   });
   const left = () => [world.double.ec2.images.size, world.double.ebs.snapshots.size];
@@ -93,6 +99,7 @@ describe('a launch to EC2 as a job', () => {
 
   it('that does not pass the check says so', async () => {
     world.double.ec2.checks = 'impaired';
+    clock = hurriedClock;
     const launch = await jobOf({ check: true });
     await expect(world.launcher.run(launch)).rejects.toMatchObject({
       code: 'ERR_EC2_INSTANCE_FAILED',
@@ -195,7 +202,7 @@ describe('a failover to EC2', () => {
     const options = await launcher.check(given, point, openImage, 'failover');
     const signals = { stop: new AbortController(), leave: new AbortController() };
     const at = { stop: signals.stop.signal, leave: signals.leave.signal };
-    const launch = { ...launchOf(world, record, options, at), clock: hurriedClock };
+    const launch = { ...launchOf(world, record, options, at), clock };
     const phase = async (name: string) => {
       if (name === 'up') signals[end].abort(end === 'stop' ? { timeoutMs: 60_000 } : undefined);
     };
@@ -251,6 +258,7 @@ describe('a failover to EC2', () => {
 
   it('whose checks do not pass is up all the same: its job fails, its instance is kept', async () => {
     world.double.ec2.checks = 'impaired';
+    clock = hurriedClock;
     world = Object.assign(world, { options: { ...world.options, check: true, keepRunning: true } });
     let access: object | null = null;
     const up = async (told: object) => {
@@ -300,7 +308,7 @@ describe('a failover to EC2', () => {
     const leave = new AbortController();
     const launch = {
       ...launchOf(world, record, options, { stop: leave.signal, leave: leave.signal }),
-      ...{ clock: hurriedClock, kind: 'failover' as const, stop: new AbortController().signal },
+      ...{ clock, kind: 'failover' as const, stop: new AbortController().signal },
       phase: async () => leave.abort(),
     };
     expect(await world.launcher.run(launch)).toBe('left');

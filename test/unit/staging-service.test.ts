@@ -208,7 +208,7 @@ describe('an agent', () => {
     const asked = fetch(`${staging.url}/v1/points`, {
       method: 'POST',
       headers,
-      body: JSON.stringify({ server: 'web', wait: true, timeoutMs: 10_000 }),
+      body: JSON.stringify({ server: 'web', wait: true, timeoutMs: 120_000 }),
     });
     const { requestId } = await agent.next('cut-request');
     agent.commit(Date.now(), [{ volume: 0, generation: GENERATION, epoch: 2 }], requestId);

@@ -331,5 +331,5 @@ describe('a power cut', () => {
         throw new Error(`power cut at call ${call} (${cutIn})`, { cause: error });
       }
     }
-  }, 240_000);
+  });
 });
