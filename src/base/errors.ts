@@ -9,6 +9,9 @@ import { sourceErrors } from './source-errors.ts';
 
 export type { ErrorKind, ErrorSpec } from './error-spec.ts';
 
+const HURT =
+  'Use another point, or mend it: repo repair; repo check --read-data tells what is hurt.';
+
 export const errorCatalogue = {
   ERR_BUG: spec('bug', 1, 'This is a defect in understudy; please report it with the log.'),
   ERR_USAGE: spec('usage', 2, 'See --help for the options of this command.'),
@@ -161,10 +164,10 @@ export const errorCatalogue = {
     4,
     'Restore it from a copy; or set the journal folder aside and start with --adopt: sealed points stay.',
   ),
-  ERR_OBJECT_DAMAGED: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
-  ERR_OBJECT_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
-  ERR_PIECE_DAMAGED: spec('corruption', 4, 'Run repo check --read-data; use another point.'),
-  ERR_PIECE_MISSING: spec('corruption', 4, 'Run repo check to see which points are hurt.'),
+  ERR_OBJECT_DAMAGED: spec('corruption', 4, HURT),
+  ERR_OBJECT_MISSING: spec('corruption', 4, HURT),
+  ERR_PIECE_DAMAGED: spec('corruption', 4, HURT),
+  ERR_PIECE_MISSING: spec('corruption', 4, HURT),
   ERR_REPAIR_SAME: spec('usage', 2, 'Give another repository with --from, or leave it out.'),
   ERR_CATALOG: spec('operational', 3, 'Remove catalog.sqlite; it is rebuilt at the next start.'),
   ERR_COPY_PLACE: spec(

@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { type ErrorCode, errorCatalogue, UnderstudyError } from '../base/errors.ts';
+import { MIB } from '../base/units.ts';
 
 export interface RestClient {
   readonly url: string;
@@ -174,12 +175,42 @@ async function parseAnswer<Answer>(response: Response, url: string): Promise<Ans
   }
 }
 
-async function fetchRange(
-  send: (method: string, path: string, init: RequestInit) => Promise<Response>,
+type Send = (method: string, path: string, init: RequestInit) => Promise<Response>;
+
+interface Wanted {
+  readonly offset: number;
+  readonly length: number;
+  readonly etag: string | undefined;
+}
+
+/** Of so much the service knows that it can be read before it begins to answer. */
+const STEP_BYTES = MIB;
+
+/**
+ * An answer that is cut short says not why: what was damaged in the middle of it is told when it is asked for by
+ * itself, and what the network has cut is there.
+ */
+async function fetchRange(send: Send, path: string, wanted: Wanted): Promise<Uint8Array> {
+  try {
+    return await fetchOnce(send, path, wanted);
+  } catch (error) {
+    const { offset, length, etag } = wanted;
+    const isCut = error instanceof UnderstudyError && error.code === 'ERR_CLI_UNREACHABLE';
+    if (!isCut || length <= STEP_BYTES) throw error;
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length; at += STEP_BYTES) {
+      const step = { offset: offset + at, length: Math.min(STEP_BYTES, length - at), etag };
+      bytes.set(await fetchOnce(send, path, step), at);
+    }
+    return bytes;
+  }
+}
+
+async function fetchOnce(
+  send: Send,
   path: string,
-  wanted: { offset: number; length: number; etag: string | undefined },
+  { offset, length, etag }: Wanted,
 ): Promise<Uint8Array> {
-  const { offset, length, etag } = wanted;
   const response = await send('GET', path, {
     headers: {
       range: `bytes=${offset}-${offset + length - 1}`,

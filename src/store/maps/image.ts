@@ -381,8 +381,10 @@ export class ChainImage implements ImageReader {
     }
     const digest = Buffer.from(error.context.digest, 'hex');
     const part = parts.find((candidate) => equalBytes(candidate.digest, digest));
-    const context = { ...error.context, ...this.of, offset: part?.offset ?? 0 };
-    const message = `${error.message} (point ${this.of.point}, volume ${this.of.volume})`;
+    const offset = part?.offset ?? 0;
+    const context = { ...error.context, ...this.of, offset };
+    const where = `point ${this.of.point}, volume ${this.of.volume}, byte ${offset}`;
+    const message = `${error.message} (${where})`;
     return new UnderstudyError(error.code, message, context, error);
   }
 }
