@@ -1,16 +1,36 @@
 /**
  * The contents of a copy: what the maps of a point name and the destination does not find is read at the
  * source, checked against its name, and written into packs of the destination's own. So a pack that the
- * source has rewritten since costs nothing again. In windows: memory does not grow with the maps.
+ * source has rewritten since costs nothing again. In windows: memory does not grow with the maps. Of a
+ * source that is far away the next windows are read while one is written.
  */
+import type { FarReads } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { CHUNK_BYTES } from '../../model/geometry.ts';
 import type { Core } from '../core.ts';
 import { toHex } from '../format/checksum.ts';
 import { isDamage, isNotFound } from '../format/object-header.ts';
 import { PackWriter } from '../repository/pack-writer.ts';
 
-/** So many contents are looked for, and read, together: 16 MiB at most. */
-const WINDOW_PIECES = 256;
+/** So many contents are looked for, and read, together, 16 MiB at most; of a source that is far away 4 MiB. */
+const NEAR_PIECES = 256;
+const FAR_PIECES = 64;
+
+interface Wanted {
+  readonly digest: Uint8Array;
+  readonly owner: Uint8Array;
+}
+
+/** What is read together. */
+interface Window {
+  readonly names: readonly string[];
+  readonly wanted: readonly Wanted[];
+  readonly contents: Promise<Uint8Array[]>;
+}
+
+/** Windows that are read besides the one that is written: all together hold what the requests may. */
+const windowsAhead = (far: FarReads | undefined): number =>
+  far === undefined ? 0 : Math.max(1, Math.floor(far.bytes / (FAR_PIECES * CHUNK_BYTES)) - 1);
 
 /** What the source cannot give, though a point needs it: the point is left out, the copy goes on. */
 export class HurtSource extends Error {
@@ -39,14 +59,22 @@ export type Spend = (bytes: { read: number; written: number }) => Promise<void>;
 
 export class ContentCopier {
   pieces = 0;
-  private readonly source: Pick<Core, 'reader'>;
+  private readonly source: Pick<Core, 'reader' | 'disk'>;
   private readonly target: Core;
   private readonly spend: Spend;
   private writer: PackWriter;
   private counted = 0;
-  private readonly wanted = new Map<string, { digest: Uint8Array; owner: Uint8Array }>();
+  private readonly windowPieces: number;
+  private readonly ahead: number;
+  private wanted = new Map<string, Wanted>();
+  /** Windows that are read, in their order, and the names in them. */
+  private windows: Window[] = [];
+  private readonly coming = new Set<string>();
 
-  constructor(source: Pick<Core, 'reader'>, target: Core, spend: Spend) {
+  constructor(source: Pick<Core, 'reader' | 'disk'>, target: Core, spend: Spend) {
+    const { far } = source.disk;
+    this.windowPieces = far === undefined ? NEAR_PIECES : FAR_PIECES;
+    this.ahead = windowsAhead(far);
     this.source = source;
     this.target = target;
     this.spend = spend;
@@ -56,18 +84,17 @@ export class ContentCopier {
   /** Has the destination hold the content, at the latest after `settle`. HurtSource. */
   async want(digest: Uint8Array, owner: Uint8Array): Promise<void> {
     const name = toHex(digest);
-    if (this.wanted.has(name) || (await this.isHeld(digest))) return;
+    if (this.wanted.has(name) || this.coming.has(name) || (await this.isHeld(digest))) return;
     this.wanted.set(name, { digest: digest.slice(), owner });
-    if (this.wanted.size >= WINDOW_PIECES) await this.settle();
+    if (this.wanted.size < this.windowPieces) return;
+    this.beginWindow();
+    await this.writeWindows(this.ahead);
   }
 
   /** What was wanted is in a pack, which may not have its name yet. HurtSource. */
   async settle(): Promise<void> {
-    const wanted = [...this.wanted.values()];
-    this.wanted.clear();
-    if (wanted.length === 0) return;
-    const contents = await this.read(wanted.map(({ digest }) => digest));
-    for (const [i, { owner }] of wanted.entries()) await this.put(contents[i]!, owner);
+    if (this.wanted.size > 0) this.beginWindow();
+    await this.writeWindows(0);
   }
 
   /** One content of the source, for the caller to look at; `put` copies it. HurtSource. */
@@ -87,8 +114,13 @@ export class ContentCopier {
   }
 
   /** Gives up what is wanted and not there yet: its point is left out. */
-  forget(): void {
+  async forget(): Promise<void> {
+    const { windows } = this;
     this.wanted.clear();
+    this.coming.clear();
+    this.windows = [];
+    // Nothing is read of the source any more once this resolves.
+    await Promise.allSettled(windows.map(({ contents }) => contents));
   }
 
   /** All that was put lies in packs that have their names. */
@@ -97,7 +129,34 @@ export class ContentCopier {
   }
 
   async abandon(): Promise<void> {
+    await this.forget();
     await this.writer.abandon();
+  }
+
+  private beginWindow(): void {
+    const wanted = [...this.wanted.values()];
+    const names = [...this.wanted.keys()];
+    this.wanted = new Map();
+    const contents = this.read(wanted.map(({ digest }) => digest));
+    contents.catch(() => undefined); // it is thrown when its turn comes, or nobody wants it any more
+    this.windows.push({ names, wanted, contents });
+    for (const name of names) this.coming.add(name);
+  }
+
+  /** Writes what was read, the oldest first, until only `left` windows are under way. HurtSource. */
+  private async writeWindows(left: number): Promise<void> {
+    try {
+      while (this.windows.length > left) {
+        const { names, wanted, contents } = this.windows[0]!;
+        const read = await contents;
+        for (const [i, { owner }] of wanted.entries()) await this.put(read[i]!, owner);
+        for (const name of names) this.coming.delete(name);
+        this.windows.shift();
+      }
+    } catch (error) {
+      await this.forget();
+      throw error;
+    }
   }
 
   private async isHeld(digest: Uint8Array): Promise<boolean> {

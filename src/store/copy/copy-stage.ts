@@ -5,6 +5,7 @@
  * may say the same.
  */
 import type { Disk } from '../../base/disk.ts';
+import { inOrder } from '../../base/in-order.ts';
 import type { Span } from '../../model/fold-plan.ts';
 import { type Core, temporaryPath } from '../core.ts';
 import { equalBytes, toHex } from '../format/checksum.ts';
@@ -21,6 +22,8 @@ import { writeFold } from '../upkeep/map-upkeep.ts';
 import { type ContentCopier, fromSource, HurtSource, type Spend } from './copy-contents.ts';
 
 const READ_BYTES = 1024 * 1024;
+/** So many tables of leaves are read at a time where the source is far away. */
+const FAR_TABLES = 4;
 
 /** An object under a temporary name, and the name that it is to get. */
 export interface Staged {
@@ -109,10 +112,16 @@ export class MapStager {
   private async copyTables(place: MapPlace, sizeBytes: number, table: RootTable): Promise<void> {
     const known = await this.knownTable(place);
     const owner = this.target.names.ownerTag(place.server);
-    for (const [leaf, digest] of table.entries()) {
+    const fresh = [...table.entries()].flatMap(([leaf, digest]) => {
       const former = known[leaf] ?? null;
-      if (digest === null || (former !== null && equalBytes(former, digest))) continue;
-      const bytes = await this.contents.look(digest);
+      const isKnown = digest === null || (former !== null && equalBytes(former, digest));
+      return isKnown ? [] : [{ leaf, digest }];
+    });
+    const looked = inOrder(fresh, this.tablesAhead, async ({ leaf, digest }) => ({
+      ...{ leaf, digest },
+      bytes: await this.contents.look(digest),
+    }));
+    for await (const { leaf, digest, bytes } of looked) {
       const named = await fromSource(async () => {
         const [chunk] = missingChunks(leaf, bytes, sizeBytes);
         if (chunk === undefined) return [...leafDigests(bytes)];
@@ -122,6 +131,10 @@ export class MapStager {
       await this.contents.put(bytes, STORE_OWNER);
     }
     await this.contents.settle();
+  }
+
+  private get tablesAhead(): number {
+    return this.source.disk.far === undefined ? 1 : FAR_TABLES;
   }
 
   /** Of the newest base that the destination has of the volume, under its name; empty where none. */

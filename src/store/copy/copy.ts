@@ -157,7 +157,7 @@ class CopyRun {
   /** Throws what is not about this one point of the source. */
   private async skip(point: string, server: string, error: unknown): Promise<void> {
     if (!(error instanceof HurtSource) && !isNotFound(error)) throw error;
-    this.contents.forget();
+    await this.contents.forget();
     const isThere = await this.source.disk.exists(this.source.paths.point(server, point));
     if (isThere && !(error instanceof HurtSource)) throw error;
     const detail = isThere ? error.message : 'it was dropped before its turn';
