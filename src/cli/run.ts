@@ -64,6 +64,7 @@ export async function runCommandLine(
 ): Promise<number> {
   const { stdout, stderr } = surroundings;
   let verbose = words.includes('--verbose');
+  let isJson = words.includes('--json');
   let options: CommandSpec['options'] = [];
   try {
     const invocation = await parseCommandLine(commandGroups, words, stdout.columns ?? 100);
@@ -75,10 +76,12 @@ export async function runCommandLine(
     options = command.options;
     const settings = await settle(command, given, surroundings);
     verbose = settings.flag('verbose');
+    isJson = options.some(({ name }) => name === 'json') && settings.flag('json');
     return (await command.run(createContext(surroundings, verbose), settings)) ?? 0;
   } catch (error) {
     const told = inTypedWords(options, afterSignal(error, surroundings.stop));
-    const failure = describeFailure(told, verbose, helpFor(commandGroups, words));
+    const form = { verbose, isJson, help: helpFor(commandGroups, words) };
+    const failure = describeFailure(told, form);
     stderr.write(`${failure.lines.join('\n')}\n`);
     return failure.exitCode;
   }

@@ -84,7 +84,7 @@ describe('describeFailure', () => {
       { path: '/dev/x', offset: 5 },
       cause,
     );
-    expect(describeFailure(error, false).lines[0]).toBe(
+    expect(describeFailure(error, { verbose: false }).lines[0]).toBe(
       'error: reading /dev/x: no such device really [offset 5] (ERR_BUG)',
     );
   });
@@ -93,19 +93,23 @@ describe('describeFailure', () => {
     const message = "EEXIST: file already exists, open '/etc/key'";
     const call = { code: 'EEXIST', syscall: 'open', path: '/etc/key' };
     const error = diskError(Object.assign(new Error(message), call), '/etc/key');
-    expect(describeFailure(error, false).lines[0]).toBe(
+    expect(describeFailure(error, { verbose: false }).lines[0]).toBe(
       'error: open of /etc/key: EEXIST: file already exists (ERR_DISK_EXISTS)',
     );
   });
 
   it('calls what is no error of ours a defect', () => {
-    expect(describeFailure(new TypeError('x is undefined'), false)).toMatchObject({ exitCode: 1 });
-    expect(describeFailure('text', false).lines[0]).toContain('ERR_BUG');
+    expect(describeFailure(new TypeError('x is undefined'), { verbose: false })).toMatchObject({
+      exitCode: 1,
+    });
+    expect(describeFailure('text', { verbose: false }).lines[0]).toContain('ERR_BUG');
   });
 
   it('gives every code of the catalogue its exit code and a hint', () => {
     for (const [code, spec] of Object.entries(errorCatalogue)) {
-      const failure = describeFailure(new UnderstudyError(code as 'ERR_BUG', 'm'), false);
+      const failure = describeFailure(new UnderstudyError(code as 'ERR_BUG', 'm'), {
+        verbose: false,
+      });
       expect(failure).toEqual({
         exitCode: spec.exitCode,
         lines: [`error: m (${code})`, `hint: ${spec.hint}`],
