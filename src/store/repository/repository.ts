@@ -5,7 +5,7 @@
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { inOrder } from '../../base/in-order.ts';
-import type { VolumeHead } from '../catalog/catalog.ts';
+import type { Catalog, VolumeHead } from '../catalog/catalog.ts';
 import { type Core, temporaryPath } from '../core.ts';
 import { encodeFormat, type Format, readFormatObject } from '../format/format.ts';
 import { type MapPlace, type Paths, parseBaseName, parseDeltaName } from '../format/layout.ts';
@@ -224,19 +224,24 @@ export async function matchPoints(core: Core, isRollbackAccepted = true): Promis
   await core.catalog.removePoints(gone);
 }
 
+/** The sealed points that were committed last, one of each server. */
+export async function newestSealed(catalog: Pick<Catalog, 'points'>): Promise<PointRecord[]> {
+  const newest = new Map<string, PointRecord>();
+  for (const { record, state } of await catalog.points({})) {
+    const known = newest.get(record.server);
+    const isNewer = known === undefined || known.sequence < record.sequence;
+    if (state === 'sealed' && isNewer) newest.set(record.server, record);
+  }
+  return [...newest.values()];
+}
+
 /**
  * The newest point of a server is never dropped. Where the catalog knows it and the repository lacks it,
  * somebody has put an older state of the repository in its place. ERR_REPOSITORY_BEHIND.
  */
 async function assertNotBehind(core: Core, gone: ReadonlySet<string>): Promise<void> {
   if (gone.size === 0) return;
-  const newest = new Map<string, PointRecord>();
-  for (const { record, state } of await core.catalog.points({})) {
-    const known = newest.get(record.server);
-    const isNewer = known === undefined || known.sequence < record.sequence;
-    if (state === 'sealed' && isNewer) newest.set(record.server, record);
-  }
-  for (const { id, server } of newest.values()) {
+  for (const { id, server } of await newestSealed(core.catalog)) {
     if (!gone.has(id)) continue;
     const path = core.paths.repo;
     const message = `${path}: it lacks point ${id} of ${server}, which was sealed in it`;
