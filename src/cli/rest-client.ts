@@ -143,6 +143,8 @@ export async function createRestClient(options: ClientOptions): Promise<RestClie
       throw unreachable(url, cause);
     }
     if (response.ok) return response;
+    // An answer to HEAD has no body, so it cannot say what is wrong: that to a GET does.
+    if (method === 'HEAD') await send('GET', path, { headers: { range: 'bytes=0-0' } });
     throw errorFromAnswer(response.status, await response.text(), url);
   };
   return {
