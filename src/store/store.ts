@@ -31,6 +31,7 @@ import type {
   KnownCopy,
   ListedPoint,
   PointHold,
+  PolicyWish,
   ScrubbedPack,
   ScrubOptions,
   Store,
@@ -108,9 +109,13 @@ export class DirectoryStore extends DirectoryReader implements Store {
     if (this.core.staged.has(id)) await this.sealer.sealAll();
   }
 
-  async planRetention(rules: readonly KeepRule[], nowMs: number): Promise<VersionedPlan> {
+  async planRetention(
+    rules: readonly KeepRule[],
+    nowMs: number,
+    asIf?: PolicyWish,
+  ): Promise<VersionedPlan> {
     this.assertOpen();
-    return planByRules(this.core, rules, nowMs);
+    return planByRules(this.core, rules, nowMs, asIf);
   }
 
   async estimateFreed(drop: readonly string[]): Promise<FreedEstimate> {

@@ -389,6 +389,11 @@ export interface Usage extends UsageSums {
 
 export type { KeepRule, RetentionPlan };
 
+export interface PolicyWish {
+  readonly server: ServerId;
+  readonly keep: string | null;
+}
+
 export interface Store {
   /**
    * ERR_INGEST_BUSY where the server has an ingest already. A changed size or generation drops the
@@ -436,7 +441,12 @@ export interface Store {
    * Which points the rules (of servers without a policy of their own) would drop, which stay and why. The
    * newest whole point of a server always stays.
    */
-  planRetention(rules: readonly KeepRule[], nowMs: number): Promise<VersionedPlan>;
+  planRetention(
+    rules: readonly KeepRule[],
+    nowMs: number,
+    /** As if this server had this policy (null: none of its own). ERR_USAGE. */
+    asIf?: PolicyWish,
+  ): Promise<VersionedPlan>;
   /** Reads all maps. Nothing is changed. */
   estimateFreed(drop: readonly string[]): Promise<FreedEstimate>;
   /**

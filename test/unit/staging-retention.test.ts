@@ -2,6 +2,7 @@
  * Retention of the service as it runs, by its API: holds, policies of servers, a plan, a run at once, and
  * a clock that leapt while the service was down.
  */
+
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,6 +20,7 @@ import type {
 } from '../../src/staging/api-types.ts';
 import { type RunningStaging, runStaging } from '../../src/staging/service.ts';
 import { openNodeStore } from '../../src/store/node-store.ts';
+import { runLine } from './support/command-line.ts';
 import { commit, SourceVolume, sync } from './support/store-world.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'understudy-retention-'));
@@ -67,6 +69,30 @@ async function start(dataDir: string, aheadMs = 0, trustClock = false) {
 const stop = async () => running.pop()!.close();
 const ages = [5 * DAY, 4 * DAY, 3 * DAY, 2 * DAY, 1000];
 
+describe('a policy that keeps less', () => {
+  it('is asked about, with what goes; one that keeps more is not', async () => {
+    const dataDir = join(root, 'less');
+    await makePoints(dataDir, ages);
+    const { staging, call } = await start(dataDir);
+    await call('POST', '/v1/servers/web/keep', { keep: 'all=1y' });
+    const environment = {
+      UNDERSTUDY_STAGING: staging.url,
+      UNDERSTUDY_TOKEN_FILE: join(dataDir, 'token'),
+    };
+    const keep = (...words: string[]) => runLine(['server', 'keep', 'web', ...words], environment);
+    const policy = async () =>
+      (await call<ApiKeepPolicy>('GET', '/v1/servers/web/keep')).value.keep;
+    for (const words of [['--keep', 'all=1h'], ['--default']]) {
+      const { exitCode, err } = await keep(...words);
+      expect(err).toContain('4 of 5 points of web would go within a minute');
+      expect([exitCode, await policy()]).toEqual([6, 'all=1y']);
+    }
+    expect(await keep('--keep', 'all=2y')).toMatchObject({ exitCode: 0, err: '' });
+    expect(await keep('--keep', 'all=1h', '--yes')).toMatchObject({ exitCode: 0, err: '' });
+    expect(await policy()).toBe('all=1h');
+  });
+});
+
 describe('retention by the API', () => {
   it('holds a point, keeps by the policy of a server, and drops the rest', async () => {
     const dataDir = join(root, 'one');
@@ -79,10 +105,14 @@ describe('retention by the API', () => {
     expect((await call('POST', `/v1/points/${ids[1]}/hold`, { reason: 'x' })).status).toBe(409);
     expect((await call('POST', '/v1/points/none/hold', { reason: 'x' })).status).toBe(404);
     expect((await call('POST', `/v1/points/${ids[1]}/hold`, {})).status).toBe(400);
+    const asIf = await call<ApiRetentionPlan>('GET', '/v1/retention?server=web&keep=all=1h,2d=6d');
+    expect((await call('GET', '/v1/retention?keep=all=1h')).status).toBe(400);
+    expect((await call('GET', '/v1/retention?server=web&keep=x')).status).toBe(400);
     await call('POST', '/v1/servers/web/keep', { keep: 'all=1h,2d=6d' });
     const plan = (await call<ApiRetentionPlan>('GET', '/v1/retention?freed=true')).value;
     expect(plan.points.find(({ point }) => point === ids[1])!.keptBy).toContain('hold');
     expect(plan.drop.length).toBeGreaterThan(0);
+    expect(asIf.value.drop).toEqual(plan.drop);
     expect(plan.freed!.storedBytes).toBeGreaterThanOrEqual(plan.drop.length * CHUNK_BYTES);
     const ran = await call<{ dropped: string[] }>('POST', '/v1/retention/run');
     expect(ran.value.dropped.sort()).toEqual(plan.drop.sort());

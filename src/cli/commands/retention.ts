@@ -1,4 +1,5 @@
 /** `understudy retention ...`: what is kept and why, what would go, and trust in the clock. */
+import { UnderstudyError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
 import type {
   ApiPlannedPoint,
@@ -35,11 +36,11 @@ function renderPlan({ points, drop, freed, state }: ApiRetentionPlan): string {
 
 const planOf = (
   client: RestClient,
-  server: string | undefined,
   isFreedWanted: boolean,
+  asIf: { server?: string | undefined; keep?: string | undefined } = {},
 ): Promise<ApiRetentionPlan> =>
   client.call<ApiRetentionPlan>('GET', '/v1/retention', {
-    query: { server, freed: isFreedWanted ? 'true' : undefined },
+    query: { ...asIf, freed: isFreedWanted ? 'true' : undefined },
   });
 
 const plan: CommandSpec = {
@@ -49,17 +50,33 @@ const plan: CommandSpec = {
     ...operatorOptions,
     { name: 'server', type: 'text', value: 'NAME', describe: 'Only points of this source server' },
     {
+      name: 'keep',
+      type: 'text',
+      value: 'POLICY',
+      describe: 'As if --server had these rules (server keep); "default": those of the service',
+    },
+    {
       name: 'no-estimate',
       type: 'flag',
       describe: 'Do not estimate what would be freed: that reads all maps of the repository',
     },
     jsonOption,
   ],
-  examples: [{ line: 'understudy retention plan --server web1', does: 'nothing is changed' }],
+  examples: [
+    { line: 'understudy retention plan --server web1', does: 'nothing is changed' },
+    {
+      line: 'understudy retention plan --server web1 --keep all=1h,1h=7d',
+      does: 'what server keep with these rules would do',
+    },
+  ],
   async run(context, settings) {
     const client = await connect(context, settings);
     const server = settings.optionalText('server');
-    const made = await planOf(client, server, !settings.flag('no-estimate'));
+    const keep = settings.optionalText('keep');
+    if (keep !== undefined && server === undefined) {
+      throw new UnderstudyError('ERR_USAGE', '--keep needs --server');
+    }
+    const made = await planOf(client, !settings.flag('no-estimate'), { server, keep });
     if (made.points.length === 0) await assertServer(client, server);
     context.print(settings.flag('json') ? JSON.stringify(made, null, 2) : renderPlan(made));
     return 0;
@@ -84,12 +101,12 @@ const run: CommandSpec = {
     const client = await connect(context, settings);
     const isJson = settings.flag('json');
     if (settings.flag('dry-run')) {
-      const made = await planOf(client, undefined, true);
+      const made = await planOf(client, true);
       context.print(isJson ? JSON.stringify(made, null, 2) : renderPlan(made));
       return 0;
     }
     if (!settings.flag('yes')) {
-      const { drop } = await planOf(client, undefined, false);
+      const { drop } = await planOf(client, false);
       if (drop.length > 0) await context.confirm(`Drop ${drop.length} points?`);
     }
     const done = await client.call<ApiRetentionRun>('POST', '/v1/retention/run');
@@ -109,7 +126,7 @@ const resume: CommandSpec = {
   ],
   async run(context, settings) {
     const client = await connect(context, settings);
-    const { state, drop } = await planOf(client, undefined, false);
+    const { state, drop } = await planOf(client, false);
     if (state.isWaiting && !settings.flag('yes')) {
       const reason = `Retention waits: ${state.reason}.`;
       await context.confirm(`${reason} Is the clock right? ${drop.length} points would go then.`);

@@ -1,9 +1,10 @@
 /** `understudy server keep`: the policy by which the points of one server are kept. */
 import { UnderstudyError } from '../../base/errors.ts';
 import { keepPresets, parseKeepRules } from '../../model/keep-rules.ts';
-import type { ApiKeepPolicy } from '../../staging/api-types.ts';
+import type { ApiKeepPolicy, ApiRetentionPlan } from '../../staging/api-types.ts';
 import type { CommandSpec } from '../command.ts';
-import { connect, jsonOption, operatorOptions } from '../operator.ts';
+import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
+import type { RestClient } from '../rest-client.ts';
 
 const presets = Object.entries(keepPresets).map(([name, rules]) => `${name} (${rules})`);
 
@@ -11,6 +12,23 @@ function render({ server, keep, isDefault, isDamaged }: ApiKeepPolicy): string {
   if (isDamaged)
     return `${server}: its policy is damaged, and nothing of it is dropped; set it anew`;
   return `${server}: ${keep}${isDefault ? ' (the default of the service)' : ''}`;
+}
+
+/** Null: no point goes that would stay by the rules of now. */
+async function questionOf(
+  client: RestClient,
+  server: string,
+  keep: string,
+): Promise<string | null> {
+  const planned = (query: { keep?: string }) =>
+    client.call<ApiRetentionPlan>('GET', '/v1/retention', { query: { server, ...query } });
+  const going = new Set((await planned({})).drop);
+  const { drop, points } = await planned({ keep });
+  const more = drop.filter((id) => !going.has(id));
+  if (more.length === 0) return null;
+  const oldest = points.find(({ point }) => point === more[0])!.time;
+  const what = `${more.length} of ${points.length} points of ${server} would go within a minute`;
+  return `${what}, the oldest of ${oldest} (retention plan --server ${server} --keep ${keep}). Keep by ${keep} from now on?`;
 }
 
 export const keep: CommandSpec = {
@@ -26,6 +44,7 @@ export const keep: CommandSpec = {
       describe: `INTERVAL=AGE, ... or a preset: ${presets.join(', ')}`,
     },
     { name: 'default', type: 'flag', describe: 'Back to the default of the service' },
+    yesOption,
     jsonOption,
   ],
   examples: [
@@ -42,11 +61,16 @@ export const keep: CommandSpec = {
     }
     if (rules !== undefined) parseKeepRules(rules);
     const client = await connect(context, settings);
-    const path = `/v1/servers/${encodeURIComponent(settings.text('server'))}/keep`;
-    const policy =
-      rules === undefined && !isDefault
-        ? await client.call<ApiKeepPolicy>('GET', path)
-        : await client.call<ApiKeepPolicy>('POST', path, { body: { keep: rules ?? null } });
+    const server = settings.text('server');
+    const path = `/v1/servers/${encodeURIComponent(server)}/keep`;
+    const isChange = rules !== undefined || isDefault;
+    if (isChange && !settings.flag('yes')) {
+      const question = await questionOf(client, server, rules ?? 'default');
+      if (question !== null) await context.confirm(question);
+    }
+    const policy = isChange
+      ? await client.call<ApiKeepPolicy>('POST', path, { body: { keep: rules ?? null } })
+      : await client.call<ApiKeepPolicy>('GET', path);
     context.print(settings.flag('json') ? JSON.stringify(policy, null, 2) : render(policy));
     return 0;
   },

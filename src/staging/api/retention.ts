@@ -2,6 +2,7 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatKeepRules } from '../../model/keep-rules.ts';
 import type { PlannedPoint } from '../../model/retention.ts';
+import type { PolicyWish } from '../../store/types.ts';
 import type {
   ApiKeepPolicy,
   ApiPlannedPoint,
@@ -15,8 +16,12 @@ import { assertServer } from './known-server.ts';
 import type { Call, Route } from './route.ts';
 
 async function plan({ backend, query }: Call): Promise<ApiRetentionPlan> {
-  const made = await backend.store.planRetention(backend.keep, backend.clock.wallMs());
   const server = query.get('server');
+  const made = await backend.store.planRetention(
+    backend.keep,
+    backend.clock.wallMs(),
+    wishOf(server, query.get('keep')),
+  );
   const points = made.points.filter((point) => server === null || point.server === server);
   const drop = points.filter(({ keptBy }) => keptBy.length === 0).map(({ id }) => id);
   const isFreedWanted = query.get('freed') === 'true';
@@ -27,6 +32,12 @@ async function plan({ backend, query }: Call): Promise<ApiRetentionPlan> {
     freed: isFreedWanted ? await backend.store.estimateFreed(drop) : null,
     state: stateOf(backend),
   };
+}
+
+function wishOf(server: string | null, keep: string | null): PolicyWish | undefined {
+  if (keep === null) return undefined;
+  if (server === null) throw new UnderstudyError('ERR_API_REQUEST', 'keep needs a server');
+  return { server, keep: keep === 'default' ? null : keep };
 }
 
 const shown = ({ id, server, timeMs, keptBy }: PlannedPoint): ApiPlannedPoint => {
@@ -92,6 +103,11 @@ export const retentionRoutes: readonly Route[] = [
     summary: 'What retention would keep now, and by which rule, and drop; changes nothing.',
     query: [
       { name: 'server', description: 'Only points of this server', schema: text },
+      {
+        name: 'keep',
+        description: 'As if the server had these rules; "default": none of its own',
+        schema: text,
+      },
       {
         name: 'freed',
         description: 'Estimate what the drop would free: reads all maps of the repository',

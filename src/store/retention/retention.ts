@@ -5,6 +5,7 @@
  * state of a server is damaged nothing of it is dropped: an older point may be the last good one.
  */
 
+import { parseKeepRules } from '../../model/keep-rules.ts';
 import {
   type KeepRule,
   lastPoints,
@@ -14,7 +15,7 @@ import {
 import type { CatalogPoint } from '../catalog/catalog.ts';
 import type { Core } from '../core.ts';
 import { together } from '../format/object-file.ts';
-import type { DroppedPoint, VersionedPlan } from '../types.ts';
+import type { DroppedPoint, PolicyWish, VersionedPlan } from '../types.ts';
 import { foldServer } from '../upkeep/map-upkeep.ts';
 import { mayHide } from '../upkeep/needed-epochs.ts';
 import { rulesOf } from './policies.ts';
@@ -40,9 +41,13 @@ export async function planByRules(
   core: Core,
   rules: readonly KeepRule[],
   nowMs: number,
+  asIf?: PolicyWish,
 ): Promise<VersionedPlan> {
   const version = core.policyVersion;
-  const plan = planRetention(await allPoints(core), rulesOf(core, rules), nowMs);
+  const known = rulesOf(core, rules);
+  const wanted = asIf?.keep == null ? rules : parseKeepRules(asIf.keep);
+  const byServer: typeof known = (server) => (server === asIf?.server ? wanted : known(server));
+  const plan = planRetention(await allPoints(core), byServer, nowMs);
   return { ...plan, version };
 }
 
