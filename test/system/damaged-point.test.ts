@@ -145,6 +145,7 @@ it('gives an error at once where it is read, and is told by the job, its check, 
     await waitFor('a machine that stands alone', async () => (await jobOf()).standsAlone, {
       timeoutMs: BOOT_MS,
     });
+    expect((await jobOf()).damage).toEqual([]);
     expect(await inGuest(scratch, port, dd(BAD))).toContain('1+0 records out');
     expect((await staging.run('failover', 'stop', id)).exitCode).toBe(0);
     expect((await staging.run('failover', 'discard', id, '--yes')).exitCode).toBe(0);

@@ -39,6 +39,34 @@ function through(job: Job, ...events: JobEvent[]): { job: Job; effects: JobEffec
 const begin: JobEvent = { type: 'begin' };
 const up: JobEvent = { type: 'up', access: { serial: 'x' } };
 
+describe('a damaged place of the point', () => {
+  const place = { volume: '/dev/sda', offset: 0, length: 65_536 };
+  const damaged: JobEvent = { type: 'damaged', place };
+
+  it('is kept once, and of a job that stands alone or has ended none is', () => {
+    const fresh = planned({ damage: [], kind: 'failover' });
+    const hurt = through(fresh, begin, up, damaged, damaged);
+    expect(hurt.job.damage).toEqual([place]);
+    const alone = through(hurt.job, { type: 'standsAlone' });
+    expect(alone.job.damage).toEqual([]);
+    expect(through(alone.job, damaged).job.damage).toEqual([]);
+    const over = through(planned({ damage: [] }), begin, { type: 'ended' }, damaged);
+    expect(over.job.damage).toEqual([]);
+  });
+
+  it('is one place with what it touches, and so many are told apart', () => {
+    const at = (chunk: number): JobEvent => ({
+      ...{ type: 'damaged', place: { ...place, offset: chunk * 65_536 } },
+    });
+    const fresh = planned({ damage: [] });
+    expect(through(fresh, begin, at(3), at(1), at(2)).job.damage).toEqual([
+      { volume: '/dev/sda', offset: 65_536, length: 3 * 65_536 },
+    ]);
+    const many = Array.from({ length: 300 }, (_, i) => at(2 * i));
+    expect(through(fresh, begin, ...many).job.damage).toHaveLength(100);
+  });
+});
+
 describe('a job', () => {
   it('begins, makes, comes up, ends and is cleaned up; what it was for stays', () => {
     const running = through(planned(), begin);

@@ -70,7 +70,7 @@ export interface Job {
   readonly keeps: boolean;
   /** Nothing of the point is needed any more, though it lasts. */
   readonly standsAlone: boolean;
-  /** Places of the point that were found damaged while the job read from it. */
+  /** Places of the point that were found damaged while the job read from it; none once it stands alone. */
   readonly damage: readonly DamagedPlace[];
   readonly isDiscarded: boolean;
   /** 1, and one more each time it is started again. */
@@ -278,7 +278,8 @@ function told(job: Job, event: JobEvent): Job {
   if (event.type === 'up') {
     return { ...job, access: event.access, keeps: job.keeps || job.kind === 'failover' };
   }
-  if (event.type === 'standsAlone') return { ...job, standsAlone: true };
+  // What was damaged was mended, or written over: all is here.
+  if (event.type === 'standsAlone') return { ...job, standsAlone: true, damage: [] };
   if (event.type === 'checked') return { ...job, check: event.check };
   return job;
 }
