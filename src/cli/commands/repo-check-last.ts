@@ -2,7 +2,7 @@
 import { formatSize } from '../../base/units.ts';
 import type { ApiScrub } from '../../staging/api-types.ts';
 import { renderFields } from '../table.ts';
-import { findingLine, verdictOf } from './repo-findings.ts';
+import { findingLines, verdictOf } from './repo-findings.ts';
 
 const timeOf = (ms: number | null): string => (ms === null ? 'never' : new Date(ms).toISOString());
 
@@ -17,5 +17,5 @@ export function renderLast(scrub: ApiScrub): string {
     ['found', checkedMs === null ? 'nothing yet' : verdictOf(findings)],
   ];
   if (hurtPoints.length > 0) fields.push(['hurt points', hurtPoints.join(', ')]);
-  return [renderFields(fields), ...findings.map(findingLine)].join('\n');
+  return [renderFields(fields), ...findingLines(findings)].join('\n');
 }

@@ -24,7 +24,7 @@ import { connectRequired, isOffline } from '../service-or-repository.ts';
 import type { Settings } from '../settings.ts';
 import { renderTable } from '../table.ts';
 import { assertServerIn, withRepository } from '../with-repository.ts';
-import { findingLine } from './repo-findings.ts';
+import { findingLines } from './repo-findings.ts';
 
 const POLL_MS = 300;
 const EXIT_CORRUPTION = 4;
@@ -194,7 +194,7 @@ export function renderCopy(report: CopyReport): string {
   const { points, held, unsealed, skipped, maps, pieces, bytesRead, bytesWritten } = report;
   const { dropped, freedBytes, verified, isNoted, tookMs } = report;
   const lines = skipped.map(({ point, reason, detail }) => `${reason}: ${point}: ${detail}`);
-  lines.push(...(verified?.findings ?? []).map(findingLine));
+  lines.push(...findingLines(verified?.findings ?? []));
   if (dropped > 0) lines.push(`${dropped} points dropped there, ${formatSize(freedBytes)} freed`);
   if (verified !== null) {
     const { objects, bytesRead: read, findings } = verified;

@@ -16,16 +16,15 @@ import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
 import { jsonOption } from '../operator.ts';
 import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
-import { isHarm } from './repo-findings.ts';
+import { isHarm, stepLines } from './repo-findings.ts';
 
 const EXIT_CORRUPTION = 4;
 
 export function renderRepair({ isDryRun, before, steps, after }: RepairReport): string {
   if (before.length === 0) return 'all well: nothing to repair';
-  const lines = steps.map(({ object, action, isPossible }) => {
-    const mark = isPossible ? (isDryRun ? 'would' : 'done') : 'cannot';
-    return `${mark}: ${object}: ${action}`;
-  });
+  const lines = stepLines(steps, ({ isPossible }) =>
+    isPossible ? (isDryRun ? 'would' : 'done') : 'cannot',
+  );
   const cannot = steps.filter(({ isPossible }) => !isPossible).length;
   if (isDryRun) {
     const rest = cannot === 0 ? '' : `, ${formatCount(cannot, 'step')} cannot be done`;

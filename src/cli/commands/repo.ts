@@ -23,7 +23,7 @@ import { pointOf, withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
 import { renderLast } from './repo-check-last.ts';
 import { copiesCommand, copyCommand } from './repo-copy.ts';
-import { findingLine, isHarm, verdictOf } from './repo-findings.ts';
+import { findingLines, isHarm, verdictOf } from './repo-findings.ts';
 import { keyGroup } from './repo-key.ts';
 import { rebuildCatalogCommand } from './repo-rebuild-catalog.ts';
 import { repairCommand } from './repo-repair.ts';
@@ -61,7 +61,7 @@ export function renderReport(report: CheckReport): string {
   const { points, objects, pieces, bytesRead, findings } = report;
   const read = bytesRead > 0 ? `, ${formatSize(bytesRead)} read` : '';
   const looked = `${points} points, ${objects} objects, ${pieces} pieces${read}`;
-  return [...findings.map(findingLine), `${looked}: ${verdictOf(findings)}`].join('\n');
+  return [...findingLines(findings), `${looked}: ${verdictOf(findings)}`].join('\n');
 }
 
 const check: CommandSpec = {

@@ -22,6 +22,7 @@ import type { Finding } from '../types.ts';
 import { type CheckCore, findingOf } from './check-finding.ts';
 import type { VolumeMaps } from './check-maps.ts';
 import type { PackFindings } from './check-packs.ts';
+import { gonePackOf } from './gone-pack.ts';
 
 interface CheckedMap extends Span {
   readonly name: string;
@@ -291,7 +292,11 @@ export class CheckVolume {
     if (place === null && this.core.damage.hasAnywhere(digest)) {
       return { kind: 'damaged-piece', detail: `${name} was found to be damaged` };
     }
-    if (place === null) return { kind: 'missing-piece', detail: `${name} is not held` };
+    if (place === null) {
+      const pack = await gonePackOf(this.core, digest);
+      const why = pack === null ? '' : `: ${pack} is gone`;
+      return { kind: 'missing-piece', detail: `${name} is not held${why}` };
+    }
     if (place.rawLength !== length) {
       return {
         kind: 'damaged-piece',

@@ -100,6 +100,18 @@ export class IndexObject {
 
   /** The entry of `key`, its pack as a number in the table of packs. */
   async find(key: Uint8Array): Promise<TableEntry | null> {
+    const entry = await this.lookUp(key);
+    return entry === null ? null : this.numbered(entry);
+  }
+
+  /** The id of the pack that had `key` when this object was made, whether it is there or not. */
+  async packOf(key: Uint8Array): Promise<string | null> {
+    const entry = await this.lookUp(key);
+    return entry === null ? null : (this.head.packs[entry.pack]?.id ?? null);
+  }
+
+  /** Its pack is a place in the head's list of packs. */
+  private async lookUp(key: Uint8Array): Promise<TableEntry | null> {
     if (!this.head.filter.mayHave(key)) return null;
     const page = this.pageOf(key);
     if (page < 0) return null;
@@ -113,7 +125,7 @@ export class IndexObject {
     }
     const at = low * TABLE_ENTRY_BYTES;
     if (at >= entries.length || compareDigests(entries, at, key, 0) !== 0) return null;
-    return this.numbered(readTableEntry(entries, at));
+    return readTableEntry(entries, at);
   }
 
   /** All entries in order; without those of pages that are damaged where `onDamage` is given. */
