@@ -102,6 +102,11 @@ export const errorCatalogue = {
     3,
     'Restore the object from its archive first; keep repositories out of GLACIER and DEEP_ARCHIVE.',
   ),
+  ERR_OBJECTS_NO_LOCK: spec(
+    'operational',
+    6,
+    'Name a bucket that has Object Lock (it is set where the bucket is made), or leave the lock out.',
+  ),
   ERR_OBJECTS_UNSUITABLE: spec(
     'operational',
     6,

@@ -14,6 +14,8 @@ export type Meaning =
   /** A conditional put ran into another one, or a part of it got lost: begin again. */
   | 'collided'
   | 'denied'
+  /** Objects were to be locked in a bucket that cannot. */
+  | 'no-lock'
   | 'archived'
   | 'beyond-end'
   | 'unknown-function';
@@ -83,8 +85,12 @@ const byStatus: Readonly<Record<number, Meaning>> = {
   501: 'unknown-function',
 };
 
+/** "Bucket is missing Object Lock Configuration", of S3 and, without the blanks, of others. */
+const NO_LOCK = /missing object ?lock ?configuration/i;
+
 export function meaningOf(error: unknown): Meaning {
   const { name, status, networkCode, message } = answerOf(error);
+  if (NO_LOCK.test(message)) return 'no-lock';
   const named = byName[name];
   if (named !== undefined) return named;
   if (status !== undefined && status >= 300) {
@@ -104,6 +110,7 @@ const codes: Readonly<Record<Meaning, ErrorCode>> = {
   'no-bucket': 'ERR_OBJECTS_NO_BUCKET',
   taken: 'ERR_OBJECTS_CONFLICT',
   denied: 'ERR_OBJECTS_DENIED',
+  'no-lock': 'ERR_OBJECTS_NO_LOCK',
   archived: 'ERR_OBJECTS_ARCHIVED',
   'beyond-end': 'ERR_OBJECTS_UNAVAILABLE',
   'unknown-function': 'ERR_OBJECTS_UNSUITABLE',
