@@ -16,6 +16,12 @@ import { formatKeepRule, type KeepRule } from './keep-rules.ts';
 
 export { DEFAULT_KEEP, type KeepRule, parseKeepRules } from './keep-rules.ts';
 
+/** A plan as if this server had this policy (null: none of its own). */
+export interface PolicyWish {
+  readonly server: string;
+  readonly keep: string | null;
+}
+
 export interface RetainedPoint {
   readonly id: string;
   readonly server: string;

@@ -16,7 +16,7 @@ import type {
   ServerId,
   VolumeId,
 } from '../model/replication.ts';
-import type { KeepRule, RetentionPlan } from '../model/retention.ts';
+import type { KeepRule, PolicyWish, RetentionPlan } from '../model/retention.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import type { LeaseHolder } from './lease/take-lease.ts';
 import type { Confirm } from './objects/bundled-objects.ts';
@@ -387,12 +387,7 @@ export interface Usage extends UsageSums {
   readonly isEstimate: true;
 }
 
-export type { KeepRule, RetentionPlan };
-
-export interface PolicyWish {
-  readonly server: ServerId;
-  readonly keep: string | null;
-}
+export type { KeepRule, PolicyWish, RetentionPlan };
 
 export interface Store {
   /**
@@ -439,12 +434,11 @@ export interface Store {
   ): Promise<ChunkComparison>;
   /**
    * Which points the rules (of servers without a policy of their own) would drop, which stay and why. The
-   * newest whole point of a server always stays.
+   * newest whole point of a server always stays. ERR_USAGE where `asIf` has no rules.
    */
   planRetention(
     rules: readonly KeepRule[],
     nowMs: number,
-    /** As if this server had this policy (null: none of its own). ERR_USAGE. */
     asIf?: PolicyWish,
   ): Promise<VersionedPlan>;
   /** Reads all maps. Nothing is changed. */

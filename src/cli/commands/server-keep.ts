@@ -28,7 +28,8 @@ async function questionOf(
   if (more.length === 0) return null;
   const oldest = points.find(({ point }) => point === more[0])!.time;
   const what = `${more.length} of ${points.length} points of ${server} would go within a minute`;
-  return `${what}, the oldest of ${oldest} (retention plan --server ${server} --keep ${keep}). Keep by ${keep} from now on?`;
+  const see = `retention plan --server ${server} --keep ${keep}`;
+  return `${what}, the oldest of ${oldest} (${see}). Keep by ${keep} from now on?`;
 }
 
 export const keep: CommandSpec = {
