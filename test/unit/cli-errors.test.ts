@@ -1,8 +1,10 @@
 /** Errors of commands that print JSON: one line of JSON, for a program; and hints for whoever typed a command. */
 import { describe, expect, it } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
+import { renderServer } from '../../src/cli/commands/server.ts';
 import { describeFailure } from '../../src/cli/failure.ts';
 import { runLine } from './support/command-line.ts';
+import { fakeBackend } from './support/fake-backend.ts';
 
 const service = {
   UNDERSTUDY_STAGING: 'http://127.0.0.1:1',
@@ -50,4 +52,11 @@ it('a request that the service refuses is explained by the help of the command',
     help: 'understudy failback start --help',
   });
   expect(failure.lines[1]).toBe('hint: see understudy failback start --help');
+});
+
+it('a machine that is refused has a label, as all that a server shows', async () => {
+  const [server] = await fakeBackend(new Uint8Array(4096)).servers();
+  const lines = renderServer(server!, 0).split('\n');
+  expect(lines.filter((line) => line.startsWith(':'))).toEqual([]);
+  expect(lines.find((line) => line.includes('10.0.0.1:1'))).toMatch(/^refused: /);
 });

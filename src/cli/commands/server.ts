@@ -68,7 +68,7 @@ export function renderServer(server: Told, nowMs: number): string {
   for (const { words, peer, job, attempts, last, hardwareId } of server.refused ?? []) {
     const whose = job === null ? 'of no job that is known' : `the machine of job ${job}`;
     const named = [hardwareId.slice(0, 12), ...words].join(', ');
-    fields.push(['', `${whose}: ${named}, from ${peer}, ${attempts} times, last ${last}`]);
+    fields.push(['refused', `${whose}: ${named}, from ${peer}, ${attempts} times, last ${last}`]);
   }
   const { fromPoint, since } = server;
   if (since !== null && (server.former ?? []).length > 0) {
