@@ -310,7 +310,7 @@ export const errorCatalogue = {
   ERR_JOB_CANCELLED: spec('operational', 6, 'Start it again, if it is still wanted.'),
   ERR_JOB_DAMAGED: spec('corruption', 4, 'Remove the folder of that job below DATA/jobs.'),
   // plans
-  ERR_PLAN_FILE: spec('usage', 2, 'plan apply --help shows a plan with all of its fields.'),
+  ERR_PLAN_FILE: spec('usage', 2, 'plan apply --help shows a plan; the message names the fault.'),
   ERR_PLAN_NOT_FOUND: spec('operational', 5, 'List the plans with plan list.'),
   ERR_PLAN_DAMAGED: spec('corruption', 4, 'Apply the plan again: plan apply FILE.'),
   ERR_PLAN_CHECK: spec('operational', 6, 'plan check NAME tells all that is in the way.'),

@@ -67,6 +67,7 @@ function addCommand(parser: Argv, word: string, command: CommandSpec, choose: Ch
       }
       addOptions(inner, command.options);
       for (const example of command.examples) inner.example(example.line, example.does);
+      if (command.below !== undefined) inner.epilogue(command.below);
       return inner.usage(
         `understudy ${command.path.join(' ')} ${names.join(' ')}\n\n${command.summary}`,
       );

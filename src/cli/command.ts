@@ -21,6 +21,8 @@ export interface CommandSpec {
   readonly positionals?: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
   readonly examples: readonly CommandExample[];
+  /** A text that is shown below the help as it stands, to be copied: lines of at most 60 columns. */
+  readonly below?: string;
   /** Resolves to the exit code; nothing means 0. Failures are thrown. */
   readonly run: (context: CommandContext, settings: Settings) => Promise<number | undefined>;
 }

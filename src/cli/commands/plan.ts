@@ -39,16 +39,23 @@ const atText = (settings: Settings): string | undefined => {
   return atMs === undefined ? undefined : new Date(atMs).toISOString();
 };
 
-const example = JSON.stringify({
-  name: 'shop',
-  groups: [
-    { name: 'data', members: [{ server: 'db1', waitFor: 'check', timeout: '10m', maxAge: '1h' }] },
-    {
-      ...{ name: 'web', waitBefore: '10s', pre: { script: 'move-dns', arguments: ['shop'] } },
-      members: [{ server: 'web1' }, { server: 'cache1', isCritical: false }],
-    },
-  ],
-});
+const example = JSON.stringify(
+  {
+    name: 'shop',
+    groups: [
+      {
+        name: 'data',
+        members: [{ server: 'db1', waitFor: 'check', timeout: '10m', maxAge: '1h' }],
+      },
+      {
+        ...{ name: 'web', waitBefore: '10s', pre: { script: 'move-dns', arguments: ['shop'] } },
+        members: [{ server: 'web1' }, { server: 'cache1', isCritical: false }],
+      },
+    ],
+  },
+  null,
+  2,
+);
 
 const apply: CommandSpec = {
   path: ['plan', 'apply'],
@@ -57,8 +64,9 @@ const apply: CommandSpec = {
   options: [...operatorOptions, jsonOption],
   examples: [
     { line: 'understudy plan apply shop.json', does: 'checks every field, and keeps it' },
-    { line: `understudy plan apply /dev/stdin <<<'${example}'`, does: 'a plan with most fields' },
+    { line: 'understudy plan apply /dev/stdin < shop.json', does: 'the same' },
   ],
+  below: `A plan:\n\n${example}`,
   async run(context, settings) {
     const file = await readPlanFile(settings.text('file'));
     const client = await connect(context, settings);
