@@ -114,6 +114,29 @@ describe('damage that the source can make good', () => {
     expect((await life.store!.check({ readData: true })).findings).toEqual([]);
   });
 
+  it('is seen at the start where the newest maps are gone, before points are made upon the gap', async () => {
+    const ingest = await life.connect();
+    for (let i = 0; i < 3; i += 1) {
+      volume().write(life.random, i * CHUNK_BYTES, CHUNK_BYTES);
+      await point(ingest);
+    }
+    await ingest.close();
+    await life.store!.close();
+    disk.reopen();
+    await life.open(settings);
+    await life.store!.check({ readData: false }); // waits for upkeep
+    expect(await positionOf()).not.toBeNull();
+    await life.store!.close();
+    disk.reopen();
+    const maps = disk.files('/data/repo/deltas').sort();
+    expect(maps.length).toBe(3);
+    await disk.remove(maps.at(-1)!);
+    await life.open(settings);
+    await expect.poll(positionOf, { timeout: 30_000 }).toBeNull();
+    await rescan('b'.repeat(32));
+    expect(await readableOf(life, life.store!)).toContain(life.acknowledged.at(-1)!.id);
+  });
+
   it('is known after a restart, before anything is read', async () => {
     const ingest = await life.connect();
     await point(ingest);

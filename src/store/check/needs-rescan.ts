@@ -11,20 +11,34 @@ import type { Core, VolumeState } from '../core.ts';
 import { toHex } from '../format/checksum.ts';
 import { isDamage, isNotFound } from '../format/object-header.ts';
 import { leafDigests } from '../leaves/leaf.ts';
-import { openChain } from '../maps/chain.ts';
+import { listMaps, openChain, unledEpochs } from '../maps/chain.ts';
 
 /** So many contents are looked for at a time. */
 const BATCH = 4096;
 
-/** Looks at every volume; returns the servers of which a rescan is demanded now and was not before. */
-export async function demandRescans(core: Core): Promise<string[]> {
+interface Look {
+  isHurt(core: Core, head: VolumeHead, state: VolumeState): Promise<boolean>;
+  /** What is hurt so is hurt in every later epoch, too. */
+  readonly isForAll: boolean;
+}
+
+/** Reads the newest state of every volume; returns the servers of which a rescan is demanded now and was not before. */
+export const demandRescans = (core: Core): Promise<string[]> =>
+  demandWhere(core, { isHurt, isForAll: false });
+
+/** The same by the names of the maps alone: what a service can afford at each start. */
+export const demandUnled = (core: Core): Promise<string[]> =>
+  demandWhere(core, { isHurt: isUnled, isForAll: true });
+
+async function demandWhere(core: Core, look: Look): Promise<string[]> {
   const fresh = new Set<string>();
   for (const server of core.servers.values()) {
     for (const state of server.volumes.values()) {
       const { head } = state;
       if (head === null || core.damage.demands(head)) continue;
-      if (!(await isHurt(core, head, state))) continue;
-      if (head !== state.head) continue; // it has moved on: the next look tells
+      if (!(await look.isHurt(core, head, state))) continue;
+      if (head.generation !== state.head?.generation) continue;
+      if (head !== state.head && !look.isForAll) continue; // it has moved on: the next look tells
       core.damage.demand(head);
       fresh.add(head.server);
       const { volume, generation, epoch } = head;
@@ -43,6 +57,14 @@ function dropOld(core: Core): void {
     const head = core.servers.get(place.server)?.volumes.get(place.volume)?.head;
     if (head?.generation !== place.generation) core.damage.withdraw(place);
   }
+}
+
+/** No maps lead there: of the repository, and of what is not sealed yet. */
+async function isUnled(core: Core, head: VolumeHead, { staged }: VolumeState): Promise<boolean> {
+  const { generation, epoch } = head;
+  const own = staged.map(({ info }) => info).filter((info) => info.generation === generation);
+  const { bases, deltas } = await listMaps(core, head);
+  return unledEpochs({ bases, deltas: [...deltas, ...own] }, [epoch]).length > 0;
 }
 
 async function isHurt(core: Core, head: VolumeHead, { staged }: VolumeState): Promise<boolean> {
