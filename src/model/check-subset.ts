@@ -12,7 +12,7 @@ export type Subset =
   | { readonly kind: 'percent'; readonly percent: number }
   | { readonly kind: 'size'; readonly bytes: number };
 
-export interface SubsetPack {
+interface SubsetPack {
   /** 32 hex digits. */
   readonly id: string;
   readonly fileBytes: number;

@@ -31,7 +31,7 @@ interface Way<T> {
 }
 
 /** Chains to many epochs over the same maps. */
-export class ChainPlanner<T extends Span> {
+class ChainPlanner<T extends Span> {
   private readonly starts: readonly number[];
   private readonly deltas: readonly T[];
   private readonly reached = new Map<number, Map<number, Step<T> | null>>();
@@ -82,7 +82,7 @@ export function planChain<T extends Span>(
   return { base: way.start === 0 ? null : way.start, deltas: path.reverse() };
 }
 
-export interface FoldPlan {
+interface FoldPlan {
   /** Each list becomes one delta, from its first's `from` to its last's `to`. */
   readonly folds: readonly (readonly Span[])[];
   /** Not needed for any epoch, once the folds are done. */

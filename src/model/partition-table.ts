@@ -59,7 +59,7 @@ export function readPartitionTable(head: Uint8Array, sectorBytes?: number): Part
   return { kind: types.length > 0 ? 'mbr' : 'none', sectorBytes: null, ...seen, types };
 }
 
-export interface PartitionName {
+interface PartitionName {
   /** As in PARTUUID=: a GUID in lower case, or of an MBR "<signature>-<number>". */
   readonly uuid: string;
   /** As in PARTLABEL=; '' where it has none. */

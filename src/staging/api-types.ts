@@ -176,11 +176,6 @@ export interface ApiPoints {
 }
 
 /** POST /v1/points; with `wait` answered when the point is committed (`point` set) or ERR_POINT_TIMEOUT. */
-export interface ApiPointRequest {
-  server: string;
-  wait: boolean;
-  timeoutMs: number;
-}
 export interface ApiPointRequested {
   requestId: string;
   point: ListedPoint | null;

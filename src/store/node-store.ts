@@ -16,7 +16,7 @@ import type { Store } from './types.ts';
 
 const random = (count: number): Uint8Array => new Uint8Array(randomBytes(count));
 
-export interface NodeStoreOptions {
+interface NodeStoreOptions {
   readonly settings?: Partial<StoreSettings>;
   /** Where the repository is; without it, in the data directory. The caller closes it after the store. */
   readonly place?: Place;

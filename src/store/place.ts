@@ -57,7 +57,7 @@ const local = (repo: string): Place => ({
 const randomName = (): string => randomBytes(8).toString('hex');
 
 /** Objects of a bucket or a directory. The SDK is loaded only where it is needed. ERR_USAGE. */
-export async function openObjects(
+async function openObjects(
   given: string,
   options: PlaceOptions,
   { clock }: Pick<PlaceWorld, 'clock'>,

@@ -177,7 +177,7 @@ export interface ImageReader {
   close(): void;
 }
 
-export type FindingKind =
+type FindingKind =
   | 'missing-object'
   | 'damaged-object'
   | 'missing-piece'

@@ -11,12 +11,6 @@ export const EBS_BLOCK_BYTES = 512 * KIB;
 /** The largest EBS volume: 64 TiB. */
 const MAX_GIB = 65_536;
 
-/** What differs between two points of a volume: stretches in ascending order; more than differs is allowed. */
-export type ChangedRanges = (
-  fromPoint: string,
-  toPoint: string,
-) => AsyncIterable<Extent> | Iterable<Extent>;
-
 /** The size of an EBS volume that holds the image: whole GiB. ERR_EC2_DISK where there is none so large. */
 export function sizeGiB(sizeBytes: number): number {
   const size = Math.max(1, Math.ceil(sizeBytes / GIB));

@@ -14,7 +14,7 @@ import {
 const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** Order of points: ids begin with the time. */
-export const comparePoints = (a: PointRecord, b: PointRecord): number => compareText(a.id, b.id);
+const comparePoints = (a: PointRecord, b: PointRecord): number => compareText(a.id, b.id);
 
 export class MemoryCatalog implements Catalog {
   private readonly byId = new Map<string, CatalogPoint>();

@@ -21,7 +21,7 @@ import { type CheckCore, findingOf, type Progress } from './check-finding.ts';
 const READ_BYTES = 4 * 1024 * 1024;
 
 /** A content that is damaged somewhere. */
-export interface DamagedPiece {
+interface DamagedPiece {
   /** The packs in which it is. */
   readonly paths: readonly string[];
   /** True where no other copy is right. */
@@ -29,7 +29,7 @@ export interface DamagedPiece {
 }
 
 /** By the hex digest. */
-export type DamagedPieces = ReadonlyMap<string, DamagedPiece>;
+type DamagedPieces = ReadonlyMap<string, DamagedPiece>;
 
 export interface PackFindings {
   readonly findings: Finding[];

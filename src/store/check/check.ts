@@ -28,7 +28,7 @@ export interface CheckOptions {
 }
 
 /** What is not in the repository yet. */
-export interface StagedState {
+interface StagedState {
   readonly points: readonly PointRecord[];
   readonly maps: readonly StagedMap[];
 }

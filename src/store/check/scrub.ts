@@ -4,7 +4,6 @@
  * pack that goes meanwhile needs no look. What is right nowhere is noted (damage-notes.ts); which points
  * that hurts is for a check of the structure to tell.
  */
-import { UnderstudyError } from '../../base/errors.ts';
 import type { Core } from '../core.ts';
 import { listPacks } from '../repository/repository.ts';
 import type { ScrubbedPack, ScrubOptions } from '../types.ts';
@@ -23,7 +22,3 @@ export async function scrubNext(core: Core, options: ScrubOptions): Promise<Scru
   }
   return null;
 }
-
-/** What `pace` throws to end a scrub between two reads. */
-export const scrubStopped = (): UnderstudyError =>
-  new UnderstudyError('ERR_STORE_CLOSED', 'the scrub was stopped');

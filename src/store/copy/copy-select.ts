@@ -9,7 +9,7 @@ import { retained } from '../retention/retention.ts';
 
 const PAGE = 500;
 
-export interface Selection {
+interface Selection {
   readonly server?: string | undefined;
   /** Not older, ms since 1970. */
   readonly sinceMs?: number | undefined;
@@ -17,7 +17,7 @@ export interface Selection {
   readonly newest?: number | undefined;
 }
 
-export interface Selected {
+interface Selected {
   /** In the order of their commits. */
   readonly points: readonly { readonly id: string; readonly server: string }[];
   /** Points that were asked for and are not sealed yet: the next copy takes them. */

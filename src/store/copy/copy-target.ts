@@ -25,7 +25,7 @@ import { loadHolds } from '../retention/holds.ts';
 import type { CopyPlace } from '../types.ts';
 
 /** The usual name of the scratch folder of a directory. */
-export const SCRATCH = 'copying';
+const SCRATCH = 'copying';
 
 export interface CopyTarget {
   readonly core: Core;

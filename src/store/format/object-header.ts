@@ -10,13 +10,11 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { CHECKSUM_BYTES, hasChecksum, sealChecksum } from './checksum.ts';
 
-export const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 1;
 /** Bytes before the fields. */
 export const PREFIX_BYTES = 16;
 /** No header is longer: names are short, and a hostile length must not allocate. */
 export const MAX_HEADER_BYTES = 16384;
-
-export type Magic = 'US-PACK ' | 'US-DELTA' | 'US-RUN  ' | 'US-BASE ' | 'US-INDEX' | 'US-POINT';
 
 export function encodeHeader(
   magic: string,

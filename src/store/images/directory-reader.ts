@@ -25,7 +25,7 @@ import { compareImage } from './image-compare.ts';
 import { imageDifferences } from './image-differences.ts';
 
 /** What is known of points besides what they say themselves. */
-export interface PointsKnown {
+interface PointsKnown {
   readonly legalHolds: ReadonlyMap<string, PointHold>;
   readonly copyNotes: CopyNotes;
   readonly damage: Pick<DamageNotes, 'isHurt'>;

@@ -20,7 +20,7 @@ import type { ChunkComparison } from '../types.ts';
 import { isZeroFilled } from './image-digests.ts';
 
 /** Most chunks that one call looks at: 64 MiB. */
-export const MAX_COMPARED = 1024;
+const MAX_COMPARED = 1024;
 
 type Compared = Pick<ChainImage, 'sizeBytes' | 'entries' | 'read'>;
 

@@ -9,7 +9,7 @@ import type { ImageReader } from '../types.ts';
 
 export const PIECE_BYTES = MIB;
 /** Most pieces that one call looks at: bounds its time and its answer. */
-export const MAX_PIECES = 256;
+const MAX_PIECES = 256;
 
 export interface PieceDigest {
   readonly offset: number;

@@ -141,7 +141,7 @@ async function dropOther(
   for (const run of former.runFiles) await discard(core.disk, run.path);
 }
 
-export class IngestSession implements Ingest {
+class IngestSession implements Ingest {
   readonly positions: readonly VolumePosition[];
   private readonly core: Core;
   private readonly server: ServerState;

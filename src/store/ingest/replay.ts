@@ -72,7 +72,7 @@ const journalDamaged = (path: string, detail: string, offset = 0): UnderstudyErr
 /** A record with a right checksum that still says nothing sensible. */
 const malformed: readonly string[] = ['ERR_OBJECT_DAMAGED', 'ERR_ENTRIES_INVALID'];
 
-export interface Replayed {
+interface Replayed {
   /** All of them ended and durable, ascending; to be sealed. */
   readonly segments: Segment[];
   readonly nextSequence: number;

@@ -160,7 +160,7 @@ export class Sealer {
 }
 
 /** All steps for one segment. Safe to be done again, from the beginning, after any of them. */
-export async function sealSegment(core: Core, segment: Segment): Promise<void> {
+async function sealSegment(core: Core, segment: Segment): Promise<void> {
   await publishPack(core, segment);
   await carryOver(core, segment.sequence);
   await core.journal.durable();

@@ -40,7 +40,7 @@ interface SyncWaiter extends Waiter {
   readonly after: number;
 }
 
-export interface JournalOptions {
+interface JournalOptions {
   readonly disk: Disk;
   readonly paths: Paths;
   readonly segmentBytes: number;

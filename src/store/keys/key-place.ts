@@ -8,7 +8,7 @@ import type { Place } from '../place.ts';
 import type { MasterKey } from './master.ts';
 import { listKeyObjects, RepositoryKeys, type StoredKey } from './repository-keys.ts';
 
-export interface KeysOfPlace {
+interface KeysOfPlace {
   readonly repository: string;
   readonly objects: readonly StoredKey[];
   readonly damage: readonly UnderstudyError[];

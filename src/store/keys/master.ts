@@ -61,14 +61,14 @@ export const rootMaster = (id: string, key: Uint8Array): MasterKey => ({
   unwrap: async (info) => (info.kind === 'root' && info.id === id ? key : null),
 });
 
-export interface ScryptCost {
+interface ScryptCost {
   readonly n: number;
   readonly r: number;
   readonly p: number;
 }
 
 /** 64 MiB and about a fifth of a second. */
-export const SCRYPT_COST: ScryptCost = { n: 65_536, r: 8, p: 1 };
+const SCRYPT_COST: ScryptCost = { n: 65_536, r: 8, p: 1 };
 const SALT_BYTES = 32;
 /** What a key object may ask for: no more than 1 GiB. */
 const MAX_MEMORY_BYTES = 2 ** 30;

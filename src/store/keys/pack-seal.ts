@@ -44,7 +44,7 @@ export interface PackSeal {
   openFooter(bound: Uint8Array, sealed: Uint8Array): Uint8Array | null;
 }
 
-export const KEY_ID_BYTES = 8;
+const KEY_ID_BYTES = 8;
 export const PLAIN_HEADER_BYTES = 56;
 export const SEALED_HEADER_BYTES = PLAIN_HEADER_BYTES + KEY_ID_BYTES;
 /** A piece's head. */
@@ -72,7 +72,7 @@ function nonceOf(domain: number, offset: number): Uint8Array {
   return nonce;
 }
 
-export interface PackKeys {
+interface PackKeys {
   readonly aead: Aead;
   /** 32 bytes. */
   readonly dataKey: Uint8Array;

@@ -30,7 +30,7 @@ import {
 import { type MasterKey, rootMaster } from './master.ts';
 import type { DataKey, DataKeys } from './vault.ts';
 
-export const DEFAULT_DOMAIN = 'default';
+const DEFAULT_DOMAIN = 'default';
 
 export interface KeyWorld {
   /** The disk itself, not a sealed one. */

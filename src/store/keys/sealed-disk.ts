@@ -15,7 +15,7 @@ import type { Vault } from './vault.ts';
 
 const CLEAR = /(?:\.(?:pack|segment|json|key|lease|bundle)|\/watermark|\/repository)$/;
 
-export interface SealedFolders {
+interface SealedFolders {
   readonly repo: string;
   readonly journal: string;
 }

@@ -44,7 +44,7 @@ export interface DataKeys {
   refresh(): Promise<string | null>;
 }
 
-export type NewPack = Omit<PackHeader, 'keyId'>;
+type NewPack = Omit<PackHeader, 'keyId'>;
 
 export interface Vault {
   readonly names: Names;

@@ -32,7 +32,7 @@ export interface LeaseTimes {
   readonly expireMs: number;
 }
 
-export const defaultLeaseTimes: LeaseTimes = {
+const defaultLeaseTimes: LeaseTimes = {
   renewMs: 10_000,
   trustMs: 20_000,
   expireMs: 45_000,

@@ -55,7 +55,7 @@ interface Layout {
   readonly indexChecksum: bigint;
 }
 
-export type LeafMagic = 'US-DELTA' | 'US-RUN  ';
+type LeafMagic = 'US-DELTA' | 'US-RUN  ';
 
 function encode(magic: LeafMagic, info: LeafFileInfo, layout: Layout): Uint8Array {
   return encodeHeader(magic, (writer) =>

@@ -35,13 +35,13 @@ export function openLeaf(leaf: Leaf): OpenLeaf {
 }
 
 /** Lays entries (with indexes inside the leaf) over an open leaf. */
-export function layOver(leaf: OpenLeaf, newer: readonly IndexedEntry[]): void {
+function layOver(leaf: OpenLeaf, newer: readonly IndexedEntry[]): void {
   for (const { index, count, entry } of newer) {
     for (let i = index; i < index + count; i += 1) leaf[i] = compose(leaf[i], entry);
   }
 }
 
-export function closeLeaf(entries: OpenLeaf): Leaf {
+function closeLeaf(entries: OpenLeaf): Leaf {
   const items: IndexedEntry[] = [];
   for (const [index, entry] of entries.entries()) {
     if (entry !== undefined) items.push({ index, count: 1, entry });

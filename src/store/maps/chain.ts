@@ -258,7 +258,7 @@ class Ways {
 }
 
 /** The map that an error is about, by its path; null where it is not the damage of one. */
-export function damagedMap(error: unknown): string | null {
+function damagedMap(error: unknown): string | null {
   if (!isDamage(error)) return null;
   const path = error.context.map ?? error.context.path;
   return typeof path === 'string' ? path : null;

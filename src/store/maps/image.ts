@@ -32,13 +32,13 @@ const WINDOW_BYTES = 64 * CHUNK_BYTES;
 const FAR_PARTS = 4;
 const CACHED_LEAVES = 16;
 
-export interface ImageOf {
+interface ImageOf {
   readonly point: string;
   readonly volume: string;
 }
 
 /** What an image that is open for long needs of its surroundings. */
-export interface ImageLife {
+interface ImageLife {
   /** Opens the maps anew: others may say the same by now. `avoid`: paths of maps to do without. */
   readonly open: (avoid?: ReadonlySet<string>) => Promise<Chain>;
   readonly release: () => void;

@@ -14,6 +14,7 @@ import { dirname } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Disk, DiskFile, FarReads, OpenMode } from '../../base/disk.ts';
 import { type ErrorCode, UnderstudyError } from '../../base/errors.ts';
+import { freeBytes } from '../../base/memory.ts';
 import { BlockCache, readingOf } from './block-cache.ts';
 import { BucketListing, type Child } from './bucket-listing.ts';
 import { type BundledObjects, type Confirm, mayBeBundled } from './bundled-objects.ts';
@@ -21,7 +22,7 @@ import { ListingChanges } from './listing-changes.ts';
 import { Mirror } from './mirror.ts';
 import type { ObjectSource, ObjectStore } from './object-store.ts';
 
-export interface BucketDiskOptions {
+interface BucketDiskOptions {
   readonly local: Disk;
   /** The path whose below is in the object store: `s3://bucket/prefix`, or any. */
   readonly root: string;
@@ -357,4 +358,5 @@ const sourceFrom = (file: DiskFile, bytes: number): ObjectSource => ({
     if (count === length) return buffer;
     throw failed('ERR_DISK_IO', file.path, 'read', `${count} of ${length} bytes`);
   },
+  release: freeBytes,
 });

@@ -27,7 +27,7 @@ export interface BundleMember {
   readonly bytes: number;
 }
 
-export interface BundleDirectory {
+interface BundleDirectory {
   readonly members: readonly BundleMember[];
   /** Names of bundles that count no more: what they held and is alive is here. */
   readonly replaces: readonly string[];

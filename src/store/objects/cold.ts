@@ -4,7 +4,7 @@
  */
 import type { ObjectStore } from './object-store.ts';
 
-export const COLD_CLASS = 'GLACIER_IR';
+const COLD_CLASS = 'GLACIER_IR';
 /** Smaller ones are charged as this, and packs of that size are merged before long. */
 const MIN_BYTES = 128 * 1024;
 /** So that one turn does not hold up the upkeep for long. */

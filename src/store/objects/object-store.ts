@@ -21,6 +21,8 @@ export interface ObjectSource {
   readonly bytes: number;
   /** Exactly `length` bytes at `offset`. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Where given: to be called with what was read once nobody looks at it any more; it is empty then. */
+  release?(bytes: Uint8Array): void;
 }
 
 export interface ObjectStore {

@@ -4,7 +4,7 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { parseDuration } from '../../base/units.ts';
 import { defaultRetry, type RetryPolicy } from './retry.ts';
 
-export interface ObjectLock {
+interface ObjectLock {
   readonly forMs: number;
   readonly mode: 'GOVERNANCE' | 'COMPLIANCE';
 }
@@ -37,8 +37,8 @@ export const defaultS3 = {
   connections: 16,
   classes: new Map<string, string>(),
   lock: null,
-  partBytes: 8 * 2 ** 20,
-  multipartBytes: 16 * 2 ** 20,
+  partBytes: 5 * 2 ** 20,
+  multipartBytes: 8 * 2 ** 20,
   timeoutMs: 60_000,
   slowestBytesPerSecond: 16 * 1024,
   retry: defaultRetry,

@@ -97,12 +97,16 @@ export class S3Upload {
         IfNoneMatch: '*',
       });
     const asked = { what: 'put', name, bytes: body.length };
-    const { meaning } = await connection.ask(
-      asked,
-      (abortSignal) => connection.client.send(command(), { abortSignal }),
-      ['taken'],
-    );
-    return meaning === null ? 'stored' : this.whatIsThere(sha256);
+    let sent = 0;
+    const send = (abortSignal: AbortSignal) => {
+      sent += 1;
+      return connection.client.send(command(), { abortSignal });
+    };
+    const { meaning } = await connection.ask(asked, send, ['taken']);
+    if (meaning !== null) return this.whatIsThere(sha256);
+    // Not where a try has failed: it may still be on its way out.
+    if (sent === 1) source.release?.(body);
+    return 'stored';
   }
 
   private async inParts(): Promise<PutTry> {
@@ -134,7 +138,9 @@ export class S3Upload {
     const hash = createHash('sha256');
     const { partBytes } = this.connection.settings;
     for (let at = 0; at < this.source.bytes; at += partBytes) {
-      hash.update(await this.source.read(at, Math.min(partBytes, this.source.bytes - at)));
+      const bytes = await this.source.read(at, Math.min(partBytes, this.source.bytes - at));
+      hash.update(bytes);
+      this.source.release?.(bytes);
     }
     return hash.digest();
   }
@@ -182,7 +188,9 @@ export class S3Upload {
         ChecksumAlgorithm: 'SHA256',
         ChecksumSHA256: checksum,
       });
-      return connection.client.send(command, { abortSignal });
+      const sent = await connection.client.send(command, { abortSignal });
+      if (!abortSignal.aborted) source.release?.(body); // else it may still be on its way out
+      return sent;
     });
     return { PartNumber: index + 1, ETag: answer!.ETag, ChecksumSHA256: checksum };
   }

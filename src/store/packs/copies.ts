@@ -20,7 +20,7 @@ import type { PackInfo, PackTable } from './pack-table.ts';
 /** Digests that are nowhere are remembered up to this many. */
 const MAX_ABSENT = 65_536;
 
-export interface CopiesWorld {
+interface CopiesWorld {
   readonly files: FileCache;
   readonly packs: PackTable;
   readonly log: Log;

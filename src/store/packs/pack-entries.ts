@@ -10,7 +10,7 @@ import { footerEntries, type PackSums, readFooter, readTrailer, sumOf } from './
 import { RECORD_GRANT } from './record.ts';
 import { scanRecords } from './scan.ts';
 
-export interface PackContents extends PackSums {
+interface PackContents extends PackSums {
   /** Ascending by digest. */
   readonly footer: Uint8Array;
   readonly fileBytes: number;
@@ -29,7 +29,7 @@ export function readPack(files: FileCache, path: string): Promise<PackContents> 
 }
 
 /** The same from the records, up to the first one that is damaged. */
-export function salvagePack(files: FileCache, path: string): Promise<PackContents> {
+function salvagePack(files: FileCache, path: string): Promise<PackContents> {
   return files.with(path, async (file) => {
     const table = new DigestTable(0);
     const { vault } = files;
@@ -46,7 +46,7 @@ export function salvagePack(files: FileCache, path: string): Promise<PackContent
   });
 }
 
-export interface FoundPack {
+interface FoundPack {
   readonly contents: PackContents;
   /** False where the footer is damaged: there may be more in the pack than was found. */
   readonly isWhole: boolean;

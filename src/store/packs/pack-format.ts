@@ -29,7 +29,7 @@ export interface PackSums {
   readonly storedBytes: number;
 }
 
-export interface PackTrailer extends PackSums {
+interface PackTrailer extends PackSums {
   readonly footerOffset: number;
   readonly entries: number;
   readonly footerChecksum: bigint;

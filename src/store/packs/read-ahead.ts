@@ -25,7 +25,7 @@ const LOOK_BYTES = 1024 * MIB;
 const MAX_STREAMS = 8;
 
 /** What of an image reading ahead needs; numbers of units count from its start. */
-export interface AheadImage {
+interface AheadImage {
   readonly sizeBytes: number;
   /** Where the next data begins, at or after `offset`; null: there is none before `end`. */
   dataAt(offset: number, end: number): Promise<number | null>;

@@ -26,13 +26,13 @@ import {
   readPieceHeader,
 } from './record.ts';
 
-export interface ScannedPiece {
+interface ScannedPiece {
   readonly kind: 'piece';
   readonly piece: PieceRecord;
   /** Of the body. */
   readonly offset: number;
 }
-export interface ScannedRecord {
+interface ScannedRecord {
   readonly kind: 'record';
   readonly type: number;
   readonly body: Uint8Array;

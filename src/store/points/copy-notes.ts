@@ -34,12 +34,12 @@ interface Readable {
   readonly paths: Paths;
 }
 
-export function encodeNote({ points, ...rest }: CopyNote): Uint8Array {
+function encodeNote({ points, ...rest }: CopyNote): Uint8Array {
   const listed = [...points].map(([id, verifiedMs]) => ({ id, verifiedMs }));
   return encodeJsonObject(MAGIC, { ...rest, points: listed });
 }
 
-export function decodeNote(bytes: Uint8Array, path: string): CopyNote {
+function decodeNote(bytes: Uint8Array, path: string): CopyNote {
   const value = decodeJsonObject(bytes, MAGIC, path);
   try {
     return noteOf(value);

@@ -7,11 +7,11 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { ServerId } from '../../model/replication.ts';
 import type { ListedPoint, PointFilter } from '../types.ts';
 
-export interface PointLister {
+interface PointLister {
   points(filter: PointFilter): Promise<ListedPoint[]>;
 }
 
-export interface TimeWish {
+interface TimeWish {
   readonly server: ServerId;
   /** Wall-clock milliseconds. */
   readonly atMs: number;

@@ -17,7 +17,7 @@ import { writeObject } from '../format/object-file.ts';
 import { damaged, isDamage, isNotFound } from '../format/object-header.ts';
 import type { KeepPolicy } from '../types.ts';
 
-export const POLICY_MAGIC = 'US-KEEP ';
+const POLICY_MAGIC = 'US-KEEP ';
 
 type Readable = Pick<Core, 'disk' | 'paths'>;
 
