@@ -9,6 +9,7 @@ import { keysOf } from './key-options.ts';
 import { newestWhole, onlyOne, type PointChoice } from './operator.ts';
 import { readerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
+import { untilStopped } from './until-stopped.ts';
 
 export async function withRepository<Result>(
   context: CommandContext,
@@ -21,7 +22,8 @@ export async function withRepository<Result>(
   const place = await openReaderPlace(settings.text('repo'), readerPlaceOf(settings), world);
   try {
     const keys = await keysOf(settings);
-    const repository = await openRepositoryIn({ ...place, ...keys }, context.log);
+    const opening = openRepositoryIn({ ...place, ...keys }, context.log);
+    const repository = await untilStopped(context.stop, opening);
     try {
       return await use(repository);
     } finally {

@@ -18,6 +18,7 @@ import { errorFromService, type RestClient } from '../rest-client.ts';
 import { connectRequired, eitherOptions, repoOption } from '../service-or-repository.ts';
 import type { Settings } from '../settings.ts';
 import { renderFields } from '../table.ts';
+import { untilStopped } from '../until-stopped.ts';
 import { renderUsage } from '../usage-text.ts';
 import { pointOf, withRepository } from '../with-repository.ts';
 import { type ImageTarget, imageOptions, reportExport, writeImageFile } from './image.ts';
@@ -143,8 +144,8 @@ async function statisticsFor(
     return client.call<ApiStatistics>('GET', '/v1/statistics', { query: { by } });
   }
   return withRepository(context, settings, async (repository) => ({
-    ...(await repository.statistics()),
-    usage: by === undefined ? null : await repository.usage(by),
+    ...(await untilStopped(context.stop, repository.statistics())),
+    usage: by === undefined ? null : await untilStopped(context.stop, repository.usage(by)),
   }));
 }
 
@@ -187,10 +188,13 @@ async function checkByDirectory(
   const progress = context.progress('check', 'objects');
   const onProgress = (done: number, total: number) => progress.update(done, total);
   const report = await withRepository(context, settings, (repository) =>
-    repository.check(
-      subset === undefined
-        ? { readData, onProgress }
-        : { readData: true, subset: parseSubset(subset), onProgress },
+    untilStopped(
+      context.stop,
+      repository.check(
+        subset === undefined
+          ? { readData, onProgress }
+          : { readData: true, subset: parseSubset(subset), onProgress },
+      ),
     ),
   );
   progress.finish();
