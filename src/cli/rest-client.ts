@@ -88,6 +88,8 @@ const certificateCodes = new Set([
   'CERT_HAS_EXPIRED',
 ]);
 
+const PLAIN = 'it speaks no TLS (http?)';
+
 function unreachable(url: string, cause: unknown): UnderstudyError {
   const inner =
     cause instanceof Error ? (cause.cause as NodeJS.ErrnoException | undefined) : undefined;
@@ -95,6 +97,10 @@ function unreachable(url: string, cause: unknown): UnderstudyError {
   if (code !== undefined && certificateCodes.has(code)) {
     const message = `the certificate of ${url} is not trusted: ${code}`;
     return new UnderstudyError('ERR_CLI_CERTIFICATE', message, {}, cause);
+  }
+  // What OpenSSL says to it would stand behind the message, and tells nobody anything.
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') {
+    return new UnderstudyError('ERR_CLI_UNREACHABLE', `no answer from ${url}: ${PLAIN}`);
   }
   const why = inner?.message || code || (cause instanceof Error ? cause.message : String(cause));
   const reason = inner ?? cause;

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeFailure } from '../../src/cli/failure.ts';
 import { createRestClient, type RestClient } from '../../src/cli/rest-client.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'understudy-rest-'));
@@ -35,4 +36,15 @@ afterAll(async () => {
 it('an image that cannot be opened is told by what is wrong with it', async () => {
   const error = { code: 'ERR_OBJECT_MISSING', message: 'a map is gone' };
   await expect(client.head('/v1/points/p/volumes/v/image')).rejects.toMatchObject(error);
+});
+
+it('https to a port without TLS is told as that', async () => {
+  const url = client.url.replace('http:', 'https:');
+  const signal = new AbortController().signal;
+  const given = { url, tokenFile: join(folder, 'token'), caFile: undefined, signal };
+  const wrong = await createRestClient(given);
+  const error = await wrong.call('GET', '/v1/status').catch((thrown: unknown) => thrown);
+  expect(describeFailure(error, { verbose: false }).lines[0]).toBe(
+    `error: no answer from ${url}: it speaks no TLS (http?) (ERR_CLI_UNREACHABLE)`,
+  );
 });
