@@ -184,7 +184,7 @@ describe('against a service', () => {
     const query = new URL(asked[0]!.path, 'http://x').searchParams;
     expect(Object.fromEntries(query)).toEqual({
       server: 'web1',
-      limit: '5',
+      limit: '6', // one more than is shown: are there more?
       from: '2026-11-20T09:00:00.000Z',
     });
   });
@@ -198,6 +198,25 @@ describe('against a service', () => {
     const { out } = await run(['point', 'list', '--json'], environment);
     expect(JSON.parse(out)).toHaveLength(2);
     expect(asked[1]!.path).toContain('after=p1');
+  });
+
+  it('point list says when it leaves some out', async () => {
+    answer = () => points(point('p3'), point('p2'), point('p1'));
+    const some = await run(['point', 'list', '--json', '--limit', '2'], environment);
+    expect(JSON.parse(some.out).map(({ id }: { id: string }) => id)).toEqual(['p3', 'p2']);
+    expect(some.err).toContain('there are more, older than these 2');
+    expect((await run(['point', 'list', '--limit', '3'], environment)).err).toBe('');
+  });
+
+  it('server list says when the repository takes nothing', async () => {
+    const sealingWaits = { code: 'ERR_OBJECTS_UNAVAILABLE', message: 'no answer', sinceMs: 0 };
+    answer = (path) => {
+      const body = path.startsWith('/v1/servers') ? { servers: [] } : { sealingWaits };
+      return { status: 200, body: JSON.stringify(body) };
+    };
+    const { out, err } = await run(['server', 'list', '--json'], environment);
+    expect(JSON.parse(out)).toEqual([]);
+    expect(err).toContain('takes nothing since 1970-01-01T00:00:00.000Z: no answer');
   });
 
   it('latest is the newest whole point', async () => {

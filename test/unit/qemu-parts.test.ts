@@ -4,6 +4,7 @@ import { UnderstudyError } from '../../src/base/errors.ts';
 import { exportName } from '../../src/recovery/export-launcher.ts';
 import { qemuWords, type VmSpec } from '../../src/recovery/qemu/command.ts';
 import { judgeConsole } from '../../src/recovery/qemu/console-state.ts';
+import { checkMemory } from '../../src/recovery/qemu/launcher.ts';
 import { identityOf } from '../../src/recovery/qemu/machine-identity.ts';
 import { networkOf, parseForwards } from '../../src/recovery/qemu/network.ts';
 import { probeOf, qemuOptions } from '../../src/recovery/qemu/options.ts';
@@ -20,6 +21,15 @@ const codeOf = (run: () => unknown): string => {
   }
   return 'none';
 };
+
+describe('the memory of a machine', () => {
+  it('is no more than this machine has', () => {
+    expect(() => checkMemory(2 ** 30, 2 ** 30)).not.toThrow();
+    expect(() => checkMemory(2 ** 40, 24 * 2 ** 30)).toThrow(
+      'memory of 1.00 TiB is wanted, and this machine has 24.0 GiB',
+    );
+  });
+});
 
 const spec: VmSpec = {
   name: 'understudy-x',

@@ -151,11 +151,12 @@ const list: CommandSpec = {
     },
   ],
   async run(context, settings) {
+    const most = settings.number('limit');
     const query = {
       server: settings.optionalText('server'),
       fromMs: settings.optionalNumber('from'),
       toMs: settings.optionalNumber('to'),
-      limit: settings.number('limit'),
+      limit: most + 1, // to know whether there are more
       isHeld: settings.flag('held'),
       isVerified: settings.flag('verified'),
     };
@@ -163,12 +164,16 @@ const list: CommandSpec = {
       const message = '--verified needs a service: a repository alone knows of no boot checks';
       throw new UnderstudyError('ERR_USAGE', message);
     }
-    const points = isOffline(settings)
+    const found = isOffline(settings)
       ? await withRepository(context, settings, (repository) => listOffline(repository, query))
       : await listPoints(await connectRequired(context, settings), query);
+    const points = found.slice(0, most);
     if (settings.flag('json')) context.print(JSON.stringify(points, null, 2));
     else if (points.length === 0) context.note('no recovery points');
     else context.print(renderTable(points, columns));
+    if (found.length > most) {
+      context.note(`there are more, older than these ${most}: --limit, --from, --to`);
+    }
     return 0;
   },
 };

@@ -2,7 +2,12 @@
 import { UnderstudyError } from '../../base/errors.ts';
 import { formatDuration, formatSize } from '../../base/units.ts';
 import { hasBlockers } from '../../model/machine.ts';
-import type { ApiMachineReport, ApiServer, ApiServerVolume } from '../../staging/api-types.ts';
+import type {
+  ApiMachineReport,
+  ApiServer,
+  ApiServerVolume,
+  ApiStatistics,
+} from '../../staging/api-types.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { connect, jsonOption, operatorOptions, yesOption } from '../operator.ts';
 import { type Column, renderFields, renderTable } from '../table.ts';
@@ -92,6 +97,13 @@ const list: CommandSpec = {
     if (settings.flag('json')) context.print(JSON.stringify(servers, null, 2));
     else if (servers.length === 0) context.note('no servers yet');
     else context.print(renderTable(servers, serverColumns(context.clock.wallMs())));
+    const { sealingWaits } = await client.call<ApiStatistics>('GET', '/v1/statistics');
+    if (sealingWaits !== null) {
+      const { code, message, sinceMs } = sealingWaits;
+      const since = new Date(sinceMs).toISOString();
+      context.note(`the repository takes nothing since ${since}: ${message} (${code})`);
+      context.note('what was received since waits in the journal of staging, and there alone');
+    }
     return 0;
   },
 };

@@ -4,8 +4,10 @@
  * the serial console, or for the operator's probe, and keeps the evidence. A drill leaves nothing; a
  * failover's disks are a product, and are copied in the background until they stand alone.
  */
+import { totalmem } from 'node:os';
 import type { Clock } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { formatSize } from '../../base/units.ts';
 import { TABLE_BYTES } from '../../model/partition-table.ts';
 import type { ImageReader, ListedPoint } from '../../store/types.ts';
 import { type BootFacts, bootFacts } from '../boot-mode.ts';
@@ -67,6 +69,7 @@ async function check(
   { point, openImage, kind, means }: CheckInputs,
 ): Promise<LaunchOptions> {
   const options = readOptions(given, kind);
+  checkMemory(Number(options.memoryBytes), totalmem());
   await runProgram('qemu-system-x86_64', ['--version']);
   await runProgram('qemu-img', ['--version']);
   checkNetwork(networkOf(String(options.network), forwardsOf(options)));
@@ -77,6 +80,14 @@ async function check(
   if (firmware === 'uefi') findFirmware();
   const prepare = await means.preparation?.check(given, options);
   return { ...options, ...prepare, firmware, bootDisk: index, bootSeen: facts.seen };
+}
+
+/** More than there is would be found out by QEMU, after all that comes before. ERR_LAUNCH_OPTIONS. */
+export function checkMemory(wantedBytes: number, machineBytes: number): void {
+  if (wantedBytes <= machineBytes) return;
+  const has = `this machine has ${formatSize(machineBytes)}`;
+  const message = `memory of ${formatSize(wantedBytes)} is wanted, and ${has}`;
+  throw new UnderstudyError('ERR_LAUNCH_OPTIONS', message);
 }
 
 /** What the probe needs on this machine. ERR_LAUNCH_OPTIONS, ERR_LAUNCH_PROGRAM. */
