@@ -125,6 +125,7 @@ export class WatchWorld {
       say: (line) => void this.said.push(line),
       phase: (phase) => this.write(() => void this.phases.push(phase)),
       progress: () => undefined,
+      damage: () => [],
       making: async () => undefined,
       imageAddress: async (volume) => {
         throw new UnderstudyError('ERR_LISTEN', `no way to ${volume}`);
