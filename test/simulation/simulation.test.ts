@@ -11,7 +11,7 @@ import { FULL_SCHEME } from './tracker.ts';
 import { Breach, World, type WorldOptions } from './world.ts';
 
 const FULL = process.env.TEST_FULL === '1';
-const SEEDS = FULL ? 3000 : 16;
+const SEEDS = FULL ? 3000 : 12;
 const LANES = 2;
 const TIMEOUT_MS = FULL ? 4 * 3600e3 : 30 * 60e3;
 

@@ -61,7 +61,7 @@ function sampleOf<Item>(items: readonly Item[], count: number): Item[] {
 }
 
 describe('kill -9', () => {
-  const rounds = scaled(4, 100);
+  const rounds = scaled(3, 100);
 
   it(`of staging and agent, ${rounds} rounds under load, loses nothing acknowledged`, async () => {
     await withScratch('kill', async (scratch) => {
@@ -94,7 +94,7 @@ describe('kill -9', () => {
       }
       await world.load.stop();
       await expectRepositoryWhole(staging);
-      for (const point of sampleOf(await staging.points(), scaled(4, 20))) {
+      for (const point of sampleOf(await staging.points(), scaled(3, 20))) {
         await expectPointRight(scratch, staging, world, point);
       }
     });

@@ -151,7 +151,7 @@ describe('a drill', () => {
       const start = (...words: string[]) => staging.run('drill', 'start', ...words);
 
       expectRefusal(await start('--point', 'no-such-point'), 'ERR_POINT_NOT_FOUND', 5);
-      expectRefusal(await start('--server', 'nobody'), 'ERR_POINT_NOT_FOUND', 5);
+      expectRefusal(await start('--server', 'nobody'), 'ERR_SERVER_NOT_FOUND', 5);
       expectRefusal(await start('--server', 'data'), 'ERR_LAUNCH_NOT_BOOTABLE', 6);
       const guest = ['--server', 'guest'];
       expectRefusal(await start(...guest, '--probe', 'ping'), 'ERR_LAUNCH_OPTIONS', 2);

@@ -203,6 +203,10 @@ describe('a failover', () => {
       await waitFor('the end', async () => (await jobOf(staging, id)).state === 'cleaned', {
         timeoutMs: BOOT_MS,
       });
+      expect(await jobOf(staging, id)).toMatchObject({
+        outcome: 'failed',
+        error: { code: 'ERR_LAUNCH_GONE', message: expect.stringContaining('--again') },
+      });
       expect(existsSync(overlay)).toBe(true);
       expectRefusal(await staging.run('failover', 'discard', id), 'ERR_CLI_CONFIRMATION', 6);
       expect((await staging.run('failover', 'discard', id, '--yes')).exitCode).toBe(0);

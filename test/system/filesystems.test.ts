@@ -34,7 +34,7 @@ describe.each<FileSystem>(['ext4', 'xfs', 'btrfs'])('%s', (kind) => {
       const sqlite = await SqliteLoad.start(scratch, place);
       const staging = await Staging.start(scratch);
       startAgent(scratch, staging, { volumes: [disk], cutInterval: '700ms' });
-      await staging.waitForPoints(scaled(7, 60), 300_000);
+      await staging.waitForPoints(scaled(5, 60), 300_000);
       await records.stop();
       await sqlite.stop();
       const points = await staging.points();

@@ -21,7 +21,7 @@ describe('a failover', () => {
     expect(world.said.filter((line) => line.includes('QEMU has ended'))).toHaveLength(1);
     world.socket.cutAt = '';
     await until(() => world.socket.asked.includes('block-stream'));
-    world.machine.kill('SIGKILL');
+    world.end();
     expect(await ended).toBe('done');
     expect(world.said.at(-1)).toBe('the virtual machine has ended by itself');
     watch.close();
@@ -32,8 +32,18 @@ describe('a failover', () => {
     writeFileSync(imageServerPaths(world.runFolder, 0).pidfile, '');
     const ended = watch.untilEnd();
     await until(() => world.said.some((line) => line.includes('no way to')));
-    world.machine.kill('SIGKILL');
+    world.end();
     expect(await ended).toBe('done');
+  });
+
+  it('whose machine is killed has failed, and says how to start it again', async () => {
+    const watch = await world.watch('failover', {});
+    const ended = watch.untilEnd();
+    world.machine.kill('SIGKILL');
+    await expect(ended).rejects.toMatchObject({
+      code: 'ERR_LAUNCH_GONE',
+      message: expect.stringContaining('failover start --again j'),
+    });
   });
 
   it('goes on where nothing can be written down, and where its check fails', async () => {

@@ -2,6 +2,7 @@
  * One virtual machine of a launch: made of the launch's options, found again after a restart of staging,
  * ended. Everything that it leaves on this machine is written down first.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { sleep } from '../../base/clock.ts';
 import { UnderstudyError } from '../../base/errors.ts';
@@ -62,6 +63,9 @@ const POLL_MS = 50;
 export const isVmAlive = ({ runFolder }: Launch): boolean =>
   processOf(vmPaths(runFolder).pidfile) !== null;
 
+/** Of one that runs no more: QEMU takes its pidfile away when it ends in order, a guest's shutdown too. */
+export const wasKilled = ({ runFolder }: Launch): boolean => existsSync(vmPaths(runFolder).pidfile);
+
 export const consolePath = ({ folder }: Launch): string => join(folder, 'console.log');
 const qemuLog = ({ folder }: Launch): string => join(folder, 'qemu.log');
 
@@ -72,7 +76,7 @@ export async function findVm(launch: Launch): Promise<Vm | null> {
   if (notes.startedMs === undefined || (notes.start ?? 1) !== starts) return null;
   if (!isVmAlive(launch)) {
     if (notes.isUp !== true) return null;
-    throw new UnderstudyError('ERR_LAUNCH_GONE', goneMessage(launch));
+    throw gone(launch);
   }
   // Its image servers ask on through the same socket, with a fresh credential.
   for (const [index, { volume }] of launch.point.volumes.entries()) {
@@ -88,10 +92,12 @@ export async function findVm(launch: Launch): Promise<Vm | null> {
   return { qmp, startedMs: Number(notes.startedMs), probePort: Number(notes.probePort ?? 0) };
 }
 
-const goneMessage = (launch: Launch): string =>
-  isFailover(launch)
-    ? `the virtual machine no longer runs; its disks are kept: failover start --again ${launch.jobId}`
-    : 'the virtual machine no longer runs';
+/** It runs no more, and nobody has asked it to end. */
+export function gone(launch: Launch): UnderstudyError {
+  const kept = `; its disks are kept: failover start --again ${launch.jobId}`;
+  const message = `the virtual machine no longer runs${isFailover(launch) ? kept : ''}`;
+  return new UnderstudyError('ERR_LAUNCH_GONE', message);
+}
 
 /**
  * What a failover writes down may fail for want of room, and its machine must not end by that: true where

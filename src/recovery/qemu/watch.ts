@@ -19,6 +19,7 @@ import { lookForTrouble } from './trouble.ts';
 import {
   consolePath,
   endVm,
+  gone,
   isVmAlive,
   reach,
   shutDown,
@@ -26,6 +27,7 @@ import {
   takeScreenshot,
   type Vm,
   type VmMeans,
+  wasKilled,
 } from './vm.ts';
 
 const LOOK_MS = 250;
@@ -117,6 +119,7 @@ export class Watch {
 
   private async endedItself(): Promise<LaunchEnd> {
     if (this.isCheckDue) await this.fail('the virtual machine ended before the check');
+    if (wasKilled(this.launch)) throw gone(this.launch);
     this.launch.say('the virtual machine has ended by itself');
     return 'done';
   }

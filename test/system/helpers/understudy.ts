@@ -3,10 +3,12 @@
  * TEST_MAIN names what to run; without it, the sources.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { appendFileSync, closeSync, openSync, readFileSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { DEFAULT_RUN_DIRECTORY, socketPath } from '../../../src/agent/status-socket.ts';
 import type { RecoveryPoint } from '../../../src/model/replication.ts';
 import type { ApiServer } from '../../../src/staging/api-types.ts';
+import { runFolderOf } from '../../../src/staging/jobs/image-door.ts';
 import type { ListedPoint } from '../../../src/store/types.ts';
 import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
@@ -146,6 +148,8 @@ export class Staging {
       listen,
       ...(options.words ?? []),
     ];
+    // As above; what runs on in it was ended before.
+    scratch.defer(() => rmSync(runFolderOf(folder), { recursive: true, force: true }));
     const daemon = new Daemon(scratch, name, words, options);
     const staging = new Staging(daemon, folder, options.authority);
     await waitFor(
@@ -254,7 +258,11 @@ export function startAgent(scratch: Scratch, staging: Staging, options: AgentOpt
   const server = options.server ?? scratch.server;
   // For scripts/test, should this run be killed: whose pins are to be taken away.
   appendFileSync(scratch.path('servers'), `${server}\n`);
-  scratch.defer(() => detachAgent(server));
+  scratch.defer(async () => {
+    await detachAgent(server);
+    // One that was killed has left it.
+    rmSync(socketPath(DEFAULT_RUN_DIRECTORY, server), { force: true });
+  });
   const words = [
     ...['agent', 'run', '--staging', options.url ?? staging.url, '--token-file', staging.tokenFile],
     ...['--server', server, '--cut-interval', options.cutInterval ?? '1s'],

@@ -91,6 +91,12 @@ export class WatchWorld {
     rmSync(this.folder, { recursive: true });
   }
 
+  /** In order, as after a guest's shutdown. */
+  end(): void {
+    rmSync(vmPaths(this.runFolder).pidfile);
+    this.machine.kill('SIGKILL');
+  }
+
   /** As QEMU does, whoever listens. */
   print(text: string): void {
     appendFileSync(this.consolePath, text);
