@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/errors.ts';
+import { tellLoaded } from '../base/worker-thread.ts';
 import { buildPatch, buildPieces, digestRanges, type Task } from './content-work.ts';
 
 export interface WorkRequest {
@@ -65,3 +66,4 @@ port.on('message', ({ id, task }: WorkRequest) => {
     port.postMessage({ id, error } satisfies WorkReply);
   }
 });
+tellLoaded();

@@ -8,6 +8,7 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { UnderstudyError } from '../base/errors.ts';
 import { KIB } from '../base/units.ts';
+import { endable, type WorkerEnd } from '../base/worker-thread.ts';
 import { BLOCK_BYTES } from '../model/geometry.ts';
 import {
   type BuiltPatch,
@@ -27,6 +28,7 @@ interface OpenTask {
 class PipelineWorker {
   readonly open = new Map<number, OpenTask>();
   private readonly worker: Worker;
+  private readonly life: WorkerEnd;
 
   constructor(buffers: readonly Uint8Array[], frames: readonly Uint8Array[]) {
     const script = new URL(`./pipeline-worker${extname(import.meta.filename)}`, import.meta.url);
@@ -34,7 +36,8 @@ class PipelineWorker {
       workerData: { buffers, frames },
       resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 3 },
     });
-    this.worker.on('message', (reply: WorkReply) => this.done(reply));
+    this.life = endable(this.worker);
+    this.life.onMessage((reply: WorkReply) => this.done(reply));
     this.worker.on('error', (error) => this.failAll(error));
     this.worker.unref();
   }
@@ -45,7 +48,7 @@ class PipelineWorker {
   }
 
   async stop(): Promise<void> {
-    await this.worker.terminate();
+    await this.life.end();
     this.failAll(new UnderstudyError('ERR_BUG', 'the pipeline was stopped under a task'));
   }
 

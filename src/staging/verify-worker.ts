@@ -2,6 +2,7 @@
 import { parentPort } from 'node:worker_threads';
 import { assert, type ErrorCode, UnderstudyError } from '../base/errors.ts';
 import { takeTurns } from '../base/memory.ts';
+import { tellLoaded } from '../base/worker-thread.ts';
 import { verifyFrame } from './verify.ts';
 
 /** What goes back: `error` is null where all is right. */
@@ -26,3 +27,4 @@ takeTurns(port, (frame: Uint8Array<ArrayBuffer>) => {
   const verdict: Verdict = { frame, error: judge(frame) };
   port.postMessage(verdict, [frame.buffer]);
 });
+tellLoaded();

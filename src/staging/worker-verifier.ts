@@ -7,6 +7,7 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { UnderstudyError } from '../base/errors.ts';
 import { freeBytes } from '../base/memory.ts';
+import { endable, type WorkerEnd } from '../base/worker-thread.ts';
 import { peekContentBytes } from '../protocol/frame.ts';
 import { inlineVerifier, type Verifier } from './verifier.ts';
 import type { Verdict } from './verify-worker.ts';
@@ -23,14 +24,16 @@ interface Waiting {
 class Thread {
   queuedBytes = 0;
   private readonly worker: Worker;
+  private readonly life: WorkerEnd;
   private readonly waiting: Waiting[] = [];
   private failure: UnderstudyError | null = null;
 
   constructor() {
     const script = new URL(`./verify-worker${extname(import.meta.filename)}`, import.meta.url);
     this.worker = new Worker(script, { resourceLimits });
+    this.life = endable(this.worker);
     this.worker.unref();
-    this.worker.on('message', (verdict: Verdict) => this.judged(verdict));
+    this.life.onMessage((verdict: Verdict) => this.judged(verdict));
     this.worker.on('error', (error) => this.fail(error));
     this.worker.on('exit', () => this.fail(undefined));
   }
@@ -45,7 +48,7 @@ class Thread {
   }
 
   async close(): Promise<void> {
-    await this.worker.terminate();
+    await this.life.end();
   }
 
   /** Verdicts come in the order of the frames. */

@@ -1,5 +1,5 @@
 /**
- * Whole worlds from seeds: sixteen in the test command, thousands with --full (or on demand with
+ * Whole worlds from seeds: twelve in the test command, thousands with --full (or on demand with
  * run.ts). And the canaries: with one part of the scheme taken out, worlds must break, or they prove
  * nothing.
  */

@@ -137,6 +137,10 @@ describe('the console', () => {
     [`${E}[32mweb1 login:${E}[0m `, 'login', 'web1 login:'],
     ['localhost login:\n', 'login', 'localhost login:'],
     ['\nweb1 login: [    3.264999] IPv6: ADDRCONF: eth0: link ready\n', 'login', 'web1 login:'],
+    ['ttyS0\n\nweb1 login: db: 5 rows\ndb: 5 rows\n', 'login', 'web1 login:'],
+    ['Debian 12 web1 ttyS0\n\ndb: 5 rows\nweb1 login: db: 5 rows\n', 'login', 'web1 login:'],
+    ['Debian 12 web1 ttyS0\n\ndb: 5 rows\nweb2 login: db: 5 rows\n', 'waiting', ''],
+    ['Debian 12 web1 ttyS0\n\nLast login: Fri Nov 20 on ttyS0\n', 'waiting', ''],
     // A title, a bell, and CSI in one byte: what is kept of a verdict acts on no terminal.
     [`${E}]0;t\x07\x9b2Jweb1 login:\n`, 'login', '0;t  2Jweb1 login:'],
     ['[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs', 'stuck', 'Kernel panic'],
@@ -152,6 +156,12 @@ describe('the console', () => {
     const verdict = judgeConsole(text);
     expect(verdict.kind).toBe(kind);
     if (verdict.kind !== 'waiting') expect(verdict.line).toContain(line);
+  });
+
+  // 64 KiB that were looked through from each of their places would not end within the time of a test.
+  it.each([' ', 'a.', '\n\n', 'x ttyS0\n', 'login', ' login'])('of %j alone is judged', (part) => {
+    const text = part.repeat(65_536 / part.length);
+    expect(judgeConsole(text).kind).toBe('waiting');
   });
 });
 

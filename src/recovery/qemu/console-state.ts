@@ -25,7 +25,15 @@ const stuck: readonly RegExp[] = [
 /** The kernel, or systemd, may say something behind the prompt, on the same line. */
 const KERNEL = '\\[ *\\d+\\.\\d{6}\\]';
 const STATUS = '\\[(?:  OK  |FAILED|DEPEND| INFO | WARN | SKIP | TIME )\\]';
-const login = new RegExp(`(?:^|[\\n ])([^\\n]*?\\blogin: ?)(?:\\n|$|${KERNEL}|${STATUS})`);
+const login = new RegExp(`(?:^|[\\n ])([^\\n]{0,200}?\\blogin: ?)(?:\\n|$|${KERNEL}|${STATUS})`);
+/** As getty asks, behind an empty line, or soon behind the line that says which host and terminal this is. */
+const afterBlank = /(?:^|\n\n)((?!Last )\S{1,64} login: )/;
+const afterIssue = /\b(\S{1,64}) (?:tty\S{1,9}|hvc\d|console)\n(?:[^\n]*\n){0,20}(\1 login: )/;
+/**
+ * Bounded: a hostile guest says what takes long. The prompt is the last group. Behind those of getty services
+ * may speak at any time.
+ */
+const prompts = [login, afterBlank, afterIssue];
 
 /** Escape sequences of terminals, and carriage returns. */
 const ESCAPE = String.fromCharCode(27);
@@ -55,6 +63,6 @@ export function judgeConsole(text: string): ConsoleVerdict {
     const found = sign.exec(plain);
     if (found !== null) return { kind: 'stuck', line: shownLine(found[0]) };
   }
-  const prompt = login.exec(plain);
-  return prompt === null ? { kind: 'waiting' } : { kind: 'login', line: shownLine(prompt[1]!) };
+  const [prompt] = prompts.flatMap((each) => each.exec(plain)?.at(-1) ?? []);
+  return prompt === undefined ? { kind: 'waiting' } : { kind: 'login', line: shownLine(prompt) };
 }
