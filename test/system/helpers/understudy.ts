@@ -73,7 +73,8 @@ export class Daemon {
     const err = openSync(this.errPath, 'w');
     const [command, ...rest] = [...(options.wrap ?? []), process.execPath, main, ...words];
     this.child = spawn(command!, rest, {
-      env: { ...process.env, ...options.environment },
+      // As the programs that start it do (scripts/understudy, scripts/package).
+      env: { MALLOC_ARENA_MAX: '2', ...process.env, ...options.environment },
       stdio: ['ignore', out, err],
     });
     closeSync(out);
