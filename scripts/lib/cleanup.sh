@@ -56,10 +56,10 @@ scratch_loops() {
 }
 
 # Trackers stay pinned in the kernel, as they should, until `agent detach`; the names of the servers whose
-# agents ran lie in files named `servers`.
+# agents ran lie in files named `tracked-servers` (`servers` is staging's own, in its data directory).
 detach_scratch_trackers() {
   local server
-  find "$scratch" -maxdepth 2 -name servers -exec cat {} + | sort -u | while read -r server; do
+  find "$scratch" -maxdepth 2 -name tracked-servers -exec cat {} + | sort -u | while read -r server; do
     "$node" "$root/dist/cli/main.js" agent detach --server "$server" --yes >/dev/null </dev/null
   done
 }

@@ -43,7 +43,7 @@ start_agent() {
   local server=$1 interval=$2 token
   shift 2
   token=$(agent_token "$server")
-  echo "$server" >>"$scratch/servers"
+  echo "$server" >>"$scratch/tracked-servers"
   "$node" "$main" agent run --server "$server" --token-file "$token" --cut-interval "$interval" --volume "$@" \
     >>"$scratch/agent.out" 2>>"$scratch/agent.log" &
   agent_pid=$!

@@ -258,7 +258,7 @@ let agentsStarted = 0;
 export function startAgent(scratch: Scratch, staging: Staging, options: AgentOptions): Daemon {
   const server = options.server ?? scratch.server;
   // For scripts/test, should this run be killed: whose pins are to be taken away.
-  appendFileSync(scratch.path('servers'), `${server}\n`);
+  appendFileSync(scratch.path('tracked-servers'), `${server}\n`);
   scratch.defer(async () => {
     await detachAgent(server);
     // One that was killed has left it.
