@@ -20,6 +20,7 @@ import {
   type ScriptedLauncher,
   until,
   untilTold,
+  untilWritten,
   upOf,
 } from './support/jobs-world.ts';
 
@@ -164,7 +165,7 @@ describe('a failover', () => {
     const jobs = await start(disk);
     const id = await upOf(jobs, failover());
     await jobs.stop(id);
-    await until(jobs, id, cleanedUp);
+    await untilWritten(jobs, id, cleanedUp);
     isFull = true;
     await expect(jobs.startAgain(id)).rejects.toMatchObject({ code: 'ERR_DISK_FULL' });
     await expect(jobs.discard(id)).rejects.toMatchObject({ code: 'ERR_DISK_FULL' });

@@ -10,7 +10,9 @@ import { nodeDisk } from '../../../src/base/node-disk.ts';
 import type { Launch, LaunchEnd, Launcher, Made } from '../../../src/recovery/launcher.ts';
 import type { LaunchOptions, Runner, Work, WorkKind } from '../../../src/recovery/runner.ts';
 import { ImageDoor } from '../../../src/staging/jobs/image-door.ts';
+import type { Job } from '../../../src/staging/jobs/job-state.ts';
 import { Jobs, type LaunchRequest, type ShownJob } from '../../../src/staging/jobs/jobs.ts';
+import { readRecord } from '../../../src/staging/jobs/record-file.ts';
 import { stepsOf } from '../../../src/staging/plans/plan-steps.ts';
 import { type FakeBackend, fakeBackend } from './fake-backend.ts';
 import { shortFolder } from './short-folder.ts';
@@ -146,11 +148,16 @@ export function hastyClock(times: number): { clock: Clock; delays: number[] } {
 export const drill = (options = {}) => ({ point: POINT, target: 'qemu', options });
 export const until = (jobs: Jobs, id: string, isSo: (job: ShownJob) => boolean) =>
   expect.poll(() => isSo(jobs.find(id))).toBe(true);
-/** A job that has come up. */
+/** As `until`, and its record says so: a job tells what it knows before that is written down. */
+export const untilWritten = (jobs: Jobs, id: string, isSo: (job: Job) => boolean) =>
+  expect.poll(async () => isSo(await recordOf(jobs, id))).toBe(true);
+const recordOf = (jobs: Jobs, id: string) =>
+  readRecord<Job>(nodeDisk, join(jobs.find(id).folder, 'job.json'), 'understudy-job 1');
+/** A job that has come up, and has written it down. */
 export async function upOf(jobs: Jobs, request: LaunchRequest = drill()): Promise<string> {
   const { id } = await jobs.start(request);
-  await until(jobs, id, isUp);
+  await untilWritten(jobs, id, isUp);
   return id;
 }
-export const cleanedUp = (job: ShownJob) => job.state === 'cleaned';
-export const isUp = (job: ShownJob) => job.phase === 'up';
+export const cleanedUp = (job: Job | ShownJob) => job.state === 'cleaned';
+export const isUp = (job: Job | ShownJob) => job.phase === 'up';
