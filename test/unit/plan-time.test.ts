@@ -1,5 +1,6 @@
 /** What a wrong clock, staging's absence, or another member's trouble must not do to a member of a plan. */
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { nodeDisk } from '../../src/base/node-disk.ts';
 import { isCleaned, isHalted, isUp, PlanWorld, states } from './support/plan-world.ts';
 
 let world: PlanWorld;
@@ -23,6 +24,38 @@ it('a plan gives no member up because the clock has leapt, or staging was away',
   expect(states(world.jobs.find(id))).toBe('running');
   expect(world.jobs.find(`${id}.1.1`).outcome).toBeNull();
 });
+
+it.each([
+  ['first', 1],
+  ['second', 2],
+])(
+  'a member that staging, as it stops, is writing down (%s record) is launched by its next life alone',
+  async (_which, number) => {
+    const [asked, open] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let written = 0;
+    world.disk = {
+      ...nodeDisk,
+      async open(path, mode) {
+        if (path.endsWith('.1.1/job.json.new') && ++written === number) {
+          asked.resolve();
+          await open.promise;
+        }
+        return nodeDisk.open(path, mode);
+      },
+    };
+    const groups = [{ name: 'data', members: [{ server: 'db1' }] }];
+    const id = await world.begin('failover', { groups });
+    await asked.promise;
+    const closed = world.jobs.close();
+    open.resolve();
+    await closed;
+    expect(world.launcher.events).toEqual([]);
+    expect(world.openReaders).toBe(0);
+    await world.open();
+    await world.until(id, isCleaned);
+    expect(world.launcher.events).toEqual(['launch db1']);
+  },
+);
 
 it('a drill whose last member will not end ends the others all the same, and says so', async () => {
   await world.close();

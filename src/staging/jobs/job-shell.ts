@@ -144,7 +144,9 @@ export class JobShell {
   private perform(live: Live, effect: JobEffect): void {
     if (effect.type === 'say') this.say(live, effect.line);
     if (effect.type === 'endLaunch') live.stop.abort(live.stopReason);
-    if (effect.type === 'launch') live.running = this.launch(live);
+    // What staging's end has overtaken is launched by its next life.
+    const isLeft = live.leave.signal.aborted;
+    if (effect.type === 'launch' && !isLeft) live.running = this.launch(live);
     if (effect.type === 'clean') this.cleanNow(live, effect.made);
     if (effect.type === 'cleanLater') this.cleanLater(live, effect.delayMs);
   }

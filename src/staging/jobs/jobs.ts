@@ -30,7 +30,7 @@ import {
   newJob,
 } from './job-state.ts';
 import type { ShownStep, StepsOf } from './job-steps.ts';
-import { holdPoint, type Live, liveOf, releasePoint } from './live-job.ts';
+import { holdPoint, type Live, liveOf, releasePoint, untilStill } from './live-job.ts';
 import { Workers } from './workers.ts';
 
 export interface JobsPorts {
@@ -123,11 +123,11 @@ export class Jobs {
   /** Leaves what runs running. */
   async close(): Promise<void> {
     this.isClosing = true;
-    const all = [...this.jobs.values()];
-    for (const live of all) this.shell.leave(live);
-    for (const live of all) {
-      await live.running;
-      await live.writing;
+    for (const live of this.jobs.values()) this.shell.leave(live);
+    // What a plan was just starting has come to the end of them meanwhile.
+    for (const live of this.jobs.values()) {
+      this.shell.leave(live);
+      await untilStill(live);
       releasePoint(live);
     }
     await this.forgetting;
@@ -334,7 +334,9 @@ export class Jobs {
     const live = liveOf(newJob(id, what, this.ports.clock.wallMs()));
     this.refuseClash(clashOf(live.job, this.records()), isBeside);
     await this.writeDown(live);
-    await this.shell.settle(live, { type: 'begin' });
+    // Where staging stops meanwhile its next life begins with it.
+    if (this.isClosing) releasePoint(live);
+    else await this.shell.settle(live, { type: 'begin' });
     this.forgetOldest();
     return this.shown(live);
   }

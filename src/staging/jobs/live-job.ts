@@ -58,6 +58,16 @@ export function releasePoint(live: Live): void {
   for (const reader of live.holds.splice(0)) reader.close();
 }
 
+/** Once nothing of it runs or is written any more, nor has come of that. */
+export async function untilStill(live: Live): Promise<void> {
+  for (;;) {
+    const { running, writing } = live;
+    await running;
+    await writing;
+    if (live.running === running && live.writing === writing) return;
+  }
+}
+
 /** What work needs of the service. */
 export interface WorkPorts {
   readonly clock: Clock;
