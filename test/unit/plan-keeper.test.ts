@@ -128,9 +128,11 @@ describe('a script whose keeper was killed', () => {
 
 describe('a keeper that is killed in the instant between its start of the script and its note', () => {
   it('leaves a script that is found all the same, and ended; what that has started by itself is not', async () => {
-    const id = await begin(`setsid sleep 60 & echo $! >../own; ${SLOW}exit 0`);
+    const id = await begin(`setsid sh -c 'echo $$ >../own; exec sleep 60' & ${SLOW}exit 0`);
     await expect.poll(() => existsSync(`${folderOf(id)}/script`)).toBe(true);
     const script = (await readScript(folderOf(id)))!;
+    // By its own word: then it has left the group of the script.
+    await expect.poll(() => readFileSync(path('own'), 'utf8')).toMatch(/^\d+\n$/);
     const own = markOf(Number(readFileSync(path('own'), 'utf8')))!;
     // As the kill leaves it: begun, and not noted.
     process.kill((await readBegun(folderOf(id)))!.pid, 'SIGSTOP');

@@ -213,12 +213,14 @@ describe('a failover whose check fails', () => {
 
   it('is left running where it takes too long, and that is said', async () => {
     world.launcher.acts.set('web1', 'slow');
-    const members = [{ server: 'web1', waitFor: 'check', timeout: '1s' }];
+    const members = [{ server: 'web1', waitFor: 'check', timeout: '1h' }];
     const id = await world.begin('failover', { groups: [{ name: 'web', members }] });
+    await until(`${id}.1.1`, ({ keeps }) => keeps);
+    world.passedMs = 3_600_001;
     await until(id, isHalted);
     expect(world.jobs.find(id).steps![0]!.error).toMatchObject({
       ...{ code: 'ERR_PLAN_TIMEOUT' },
-      message: `web1 was not through its check within 1.0 s; job ${id}.1.1 runs on`,
+      message: `web1 was not through its check within 1h; job ${id}.1.1 runs on`,
     });
     expect(world.jobs.find(`${id}.1.1`)).toMatchObject({ state: 'running', outcome: null });
   });

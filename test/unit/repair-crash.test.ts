@@ -96,7 +96,13 @@ describe('a repair that is cut short', () => {
       for (let call = start + 1; call <= whole.calls; call += STRIDE) {
         const disk = await prepared(kind);
         disk.cutPowerAt(call);
-        await expect(repair(disk)).rejects.toThrow();
+        const isDone = await repair(disk).then(
+          () => true,
+          () => false,
+        );
+        // Names that chance puts into one folder take a few calls fewer.
+        if (isDone && disk.calls < call) continue;
+        expect(isDone).toBe(false);
         const what = `${kind}: power cut at call ${call} of ${whole.calls} (${disk.lastCall})`;
         disk.restart(new Random(call));
         const sound = ids.filter((id) => !hurt.includes(id));

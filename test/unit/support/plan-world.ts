@@ -124,6 +124,8 @@ export class PlanWorld {
   openReaders = 0;
   /** By so much the wall clock is wrong. */
   leapMs = 0;
+  /** So much time has passed at once. */
+  passedMs = 0;
   disk: Disk = nodeDisk;
   jobs!: Jobs;
   plans!: OpenPlans['plans'];
@@ -149,8 +151,12 @@ export class PlanWorld {
 
   /** Staging starts, over what a former life has left. */
   async open(scriptsDir: string | null = this.scripts): Promise<void> {
-    const wallMs = () => systemClock.wallMs() + this.leapMs;
-    const world = { clock: { ...systemClock, wallMs }, log: silentLog };
+    const clock = {
+      ...systemClock,
+      wallMs: () => systemClock.wallMs() + this.leapMs,
+      monotonicMs: () => systemClock.monotonicMs() + this.passedMs,
+    };
+    const world = { clock, log: silentLog };
     const door = new ImageDoor({ ...world, runFolder: join(this.root, 'run'), token: 't' });
     const data = join(this.root, 'data');
     const { store } = this;
