@@ -6,7 +6,7 @@ import { renderKeys } from '../../src/cli/commands/repo-key.ts';
 import { renderRebuilt } from '../../src/cli/commands/repo-rebuild-catalog.ts';
 import { renderRepair } from '../../src/cli/commands/repo-repair.ts';
 import type { ApiScrub } from '../../src/staging/api-types.ts';
-import type { StoredKey } from '../../src/store/keys/repository-keys.ts';
+import type { StoredKey } from '../../src/store/keys/key-files.ts';
 
 const finding = {
   kind: 'damaged-piece',

@@ -30,9 +30,11 @@ const makeVault = (aead = new NonceWatch()) =>
   new SealedVault(
     keyedNames(new Uint8Array(32).fill(4)),
     {
-      ...{ current: dataKey, nameKey: new Uint8Array(32).fill(4), damage: [] },
+      ...{ current: dataKey, nameKey: new Uint8Array(32).fill(4) },
       find: async (id) => (id === dataKey.id ? dataKey : null),
       refresh: async () => null,
+      faults: async () => [],
+      mends: async () => [],
     },
     aead,
   );

@@ -75,7 +75,7 @@ export async function checkPacks(
     progress.advance(1);
   }
   const objects = ids.length + core.index.objects.all.length;
-  findings.push(...(await checkIndex(core)), ...(await checkMarks(core)), ...checkKeys(core));
+  findings.push(...(await checkIndex(core)), ...(await checkMarks(core)));
   return { findings, objects, damaged: await judge(core, places), silent, ...totals };
 }
 
@@ -291,10 +291,6 @@ async function checkIndex(core: CheckCore): Promise<Finding[]> {
   }
   return findings;
 }
-
-/** Each key lies in two files at least, so one that is damaged hurts no point by itself. */
-const checkKeys = ({ files }: CheckCore): Finding[] =>
-  (files.vault.keys?.damage ?? []).map((error) => findingOf(error, String(error.context.path), []));
 
 async function checkMarks(core: CheckCore): Promise<Finding[]> {
   const findings: Finding[] = [];

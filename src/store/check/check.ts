@@ -14,6 +14,8 @@ import { listPoints, type NamedPoint, readNamedPoints } from '../repository/repo
 import type { CheckReport, Finding } from '../types.ts';
 import { type CheckCore, findingOf, Progress } from './check-finding.ts';
 import { checkKept } from './check-kept.ts';
+import { checkKeys, keyFaultsOf } from './check-keys.ts';
+import { checkLeases } from './check-lease.ts';
 import { mapsOf, type VolumeMaps } from './check-maps.ts';
 import { checkPacks, harmless, type PackFindings } from './check-packs.ts';
 import { CheckVolume } from './check-volume.ts';
@@ -98,6 +100,7 @@ export async function survey(
   options: CheckOptions,
 ): Promise<{ report: CheckReport; packs: PackFindings }> {
   const progress = new Progress(options.onProgress);
+  const keyFaults = await keyFaultsOf(core);
   const { points, objects: pointObjects, findings } = await readPoints(core, staged);
   const places = byPlace(points);
   // Beside a running service: what was listed first has what it needs in what is listed later.
@@ -106,6 +109,7 @@ export async function survey(
   const packs: PackFindings = await checkPacks(core, options, progress);
   const kept = await checkKept(core);
   findings.push(...packs.findings, ...kept.findings, ...hiddenIn(core));
+  findings.push(...(await checkKeys(core, keyFaults)), ...(await checkLeases(core)));
   let objects = pointObjects + packs.objects + kept.objects;
   const told = new Set<string>();
   progress.expect(maps.length);

@@ -41,15 +41,21 @@ const boundOf = ({ id, repository, purpose, domain, number, createdMs }: KeyFact
 const wrapKey = (secret: Uint8Array, salt: Uint8Array): Uint8Array =>
   deriveKey(secret, salt, 'understudy wrap 1\n');
 
+interface WrapWorld {
+  readonly aead: Aead;
+  readonly master: MasterKey;
+  readonly randomBytes: (count: number) => Uint8Array;
+}
+
+/** `like`: to be opened as this former wrapping of the master is. */
 export async function wrapped(
-  aead: Aead,
-  master: MasterKey,
+  { aead, master, randomBytes }: WrapWorld,
   facts: KeyFacts,
   key: Uint8Array,
-  randomBytes: (count: number) => Uint8Array,
+  like?: MasterInfo,
 ): Promise<KeyObject> {
   const { repository, purpose } = facts;
-  const { secret, info } = await master.wrap({ repository, purpose });
+  const { secret, info } = await master.wrap({ repository, purpose }, like);
   const salt = randomBytes(SALT_BYTES);
   // A salt for each wrapping, so a key for each: no nonce is needed.
   const nonce = new Uint8Array(NONCE_BYTES);

@@ -5,8 +5,9 @@ import { UnderstudyError } from '../../base/errors.ts';
 import { readFormatObject } from '../format/format.ts';
 import { paths as pathsOf } from '../format/layout.ts';
 import type { Place } from '../place.ts';
+import { listKeyObjects, type StoredKey } from './key-files.ts';
 import type { MasterKey } from './master.ts';
-import { listKeyObjects, RepositoryKeys, type StoredKey } from './repository-keys.ts';
+import { RepositoryKeys } from './repository-keys.ts';
 
 interface KeysOfPlace {
   readonly repository: string;

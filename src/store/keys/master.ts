@@ -32,8 +32,11 @@ export interface MasterKey {
   /** As messages name it. */
   readonly name: string;
   readonly kind: MasterInfo['kind'];
-  /** A secret of 32 bytes for one more wrapping. */
-  wrap(context: WrapContext): Promise<{ secret: Uint8Array; info: MasterInfo }>;
+  /**
+   * A secret of 32 bytes for one more wrapping. `like`: of a former one, whose secret it is where the master has
+   * one for each.
+   */
+  wrap(context: WrapContext, like?: MasterInfo): Promise<{ secret: Uint8Array; info: MasterInfo }>;
   /** Null where this master is not the one. ERR_KEY_DENIED, ERR_KEY_UNAVAILABLE. */
   unwrap(info: MasterInfo, context: WrapContext): Promise<Uint8Array | null>;
 }
@@ -106,9 +109,10 @@ export function passphraseMaster(
   return {
     name,
     kind: 'passphrase',
-    async wrap() {
-      const info = { kind: 'passphrase', salt: own, ...cost } as const;
-      return { secret: await secretOf(own, cost), info };
+    async wrap(_context, like) {
+      const isLike = like?.kind === 'passphrase' && isBearable(like);
+      const info = isLike ? like : ({ kind: 'passphrase', salt: own, ...cost } as const);
+      return { secret: await secretOf(info.salt, info), info };
     },
     async unwrap(info) {
       if (info.kind !== 'passphrase' || !isBearable(info)) return null;

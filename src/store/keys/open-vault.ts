@@ -8,8 +8,9 @@ import type { Format } from '../format/format.ts';
 import type { Paths } from '../format/layout.ts';
 import type { NamesMode } from '../format/names.ts';
 import type { Aead } from './aead.ts';
+import type { KeyWorld } from './key-files.ts';
 import type { MasterKey } from './master.ts';
-import { type KeyWorld, RepositoryKeys } from './repository-keys.ts';
+import { RepositoryKeys } from './repository-keys.ts';
 import { plainVault, SealedVault, type Vault } from './vault.ts';
 
 export interface KeyOptions {

@@ -9,85 +9,40 @@
  * Order: a new repository's keys are durable before its format.json; a rotated key before anything is
  * sealed with it; a new wrapping before an old one may go.
  */
-import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { toHex } from '../format/checksum.ts';
 import type { Format } from '../format/format.ts';
-import type { Paths } from '../format/layout.ts';
 import type { NamesMode } from '../format/names.ts';
 import { keyedFolders, keyedNames, type Names } from '../format/names.ts';
-import { makeFolder, writeObject } from '../format/object-file.ts';
-import { damaged, isDamage, isNotFound } from '../format/object-header.ts';
-import { type Aead, aesGcm, KEY_BYTES } from './aead.ts';
+import { makeFolder } from '../format/object-file.ts';
+import { damaged } from '../format/object-header.ts';
+import { aesGcm, KEY_BYTES } from './aead.ts';
+import { type KeyFault, type KeyMend, keyFaults, keyMends } from './key-faults.ts';
 import {
-  decodeKeyObject,
-  encodeKeyObject,
-  type KeyFacts,
-  type KeyObject,
-  unwrapped,
-  wrapped,
-} from './key-object.ts';
-import { type MasterKey, rootMaster } from './master.ts';
+  COPIES,
+  factsOf,
+  isKeyName,
+  type KeyWorld,
+  keyIdOf,
+  listKeyObjects,
+  type OpenKey,
+  type StoredKey,
+  underRoot,
+  writeKey,
+} from './key-files.ts';
+import { type KeyFacts, unwrapped } from './key-object.ts';
+import type { MasterInfo, MasterKey } from './master.ts';
 import type { DataKey, DataKeys } from './vault.ts';
 
 const DEFAULT_DOMAIN = 'default';
 
-export interface KeyWorld {
-  /** The disk itself, not a sealed one. */
-  readonly disk: Disk;
-  readonly paths: Pick<Paths, 'keys' | 'temporary'>;
-  readonly master: MasterKey;
-  readonly randomBytes: (count: number) => Uint8Array;
-  readonly nowMs: number;
-  readonly aead?: Aead;
-}
-
-/** A key object, and the file it lies in. */
-export interface StoredKey extends KeyObject {
-  readonly path: string;
-}
-
-interface OpenKey extends KeyFacts {
-  readonly key: Uint8Array;
-}
-
-/** Files of one key under one master. */
-const COPIES = 2;
-
-const ID_DIGITS = 16;
-const KEY_NAME = /^[0-9a-f]{16}-[0-9a-f]{8}\.key$/;
-
-/** All key objects of the repository; those that are damaged are handed to `onDamage`. */
-export async function listKeyObjects(
-  { disk, paths }: Pick<KeyWorld, 'disk' | 'paths'>,
-  repository: string,
-  onDamage: (error: UnderstudyError) => void = () => undefined,
-): Promise<StoredKey[]> {
-  const found: StoredKey[] = [];
-  for (const { name } of await disk.list(paths.keys)) {
-    if (!KEY_NAME.test(name)) continue;
-    const path = `${paths.keys}/${name}`;
-    try {
-      const object = decodeKeyObject(await disk.readFile(path), path);
-      const isOurs = object.repository === repository && name.startsWith(`${object.id}-`);
-      if (!isOurs) throw damaged(path, 'the key of another name or repository');
-      found.push({ ...object, path });
-    } catch (error) {
-      if (isNotFound(error)) continue;
-      if (!isDamage(error)) throw error;
-      onDamage(error);
-    }
-  }
-  return found;
-}
-
 export class RepositoryKeys implements DataKeys {
   readonly names: Names;
-  /** Of key objects, when the repository was opened. */
-  readonly damage: readonly UnderstudyError[];
   private readonly world: KeyWorld;
   private readonly repository: string;
   private readonly root: OpenKey;
+  /** How the master at hand has opened the root key. */
+  private readonly opener: MasterInfo;
   private open: ReadonlyMap<string, OpenKey>;
   /** Ids that were looked for and are not there. */
   private readonly missing = new Set<string>();
@@ -96,10 +51,10 @@ export class RepositoryKeys implements DataKeys {
     world: KeyWorld,
     repository: string,
     names: Names,
-    { root, open, damage }: OpenKeys,
+    { root, opener, open }: Omit<OpenKeys, 'damage'>,
   ) {
     this.root = root;
-    this.damage = damage;
+    this.opener = opener;
     this.world = world;
     this.repository = repository;
     this.names = names;
@@ -112,7 +67,7 @@ export class RepositoryKeys implements DataKeys {
    * ERR_KEY_UNAVAILABLE.
    */
   static async load(world: KeyWorld, { id, encryption }: Format): Promise<RepositoryKeys> {
-    const { root, open, damage } = await openAll(world, id);
+    const { root, opener, open, damage } = await openAll(world, id);
     const nameKey = [...open.values()].find(({ purpose }) => purpose === 'names');
     if (nameKey === undefined) {
       throw damage[0] ?? damaged(world.paths.keys, 'the name key is missing');
@@ -120,7 +75,7 @@ export class RepositoryKeys implements DataKeys {
     if (nameKey.domain !== encryption?.names) {
       throw damaged(world.paths.keys, 'format.json says other names than the name key');
     }
-    const keys = new RepositoryKeys(world, id, namesOf(nameKey), { root, open, damage });
+    const keys = new RepositoryKeys(world, id, namesOf(nameKey), { root, opener, open });
     if (keys.newest() === null) {
       throw damage[0] ?? damaged(world.paths.keys, 'there is no data key');
     }
@@ -137,7 +92,7 @@ export class RepositoryKeys implements DataKeys {
     const { disk, paths, randomBytes, nowMs } = world;
     await makeFolder(disk, paths.keys);
     for (const { name } of await disk.list(paths.keys)) {
-      if (KEY_NAME.test(name)) await disk.remove(`${paths.keys}/${name}`);
+      if (isKeyName(name)) await disk.remove(`${paths.keys}/${name}`);
     }
     const facts = { repository, number: 1, createdMs: nowMs };
     const made = (purpose: KeyFacts['purpose'], domain: string, key?: Uint8Array): OpenKey => {
@@ -146,10 +101,10 @@ export class RepositoryKeys implements DataKeys {
     };
     const root = made('root', '');
     const own = [made('names', names, nameKey), made('data', DEFAULT_DOMAIN)];
-    await writeKey(world, root);
-    for (const key of own) await writeKey(under(world, root), key);
+    const opener = await writeKey(world, root);
+    for (const key of own) await writeKey(underRoot(world, root), key);
     const open = new Map(own.map((key) => [key.id, key]));
-    return new RepositoryKeys(world, repository, namesOf(own[0]!), { root, open, damage: [] });
+    return new RepositoryKeys(world, repository, namesOf(own[0]!), { root, opener, open });
   }
 
   get current(): DataKey {
@@ -184,7 +139,7 @@ export class RepositoryKeys implements DataKeys {
     const { disk, paths } = this.world;
     const files = new Map<string, number>();
     for (const { name } of await disk.list(paths.keys)) {
-      const id = KEY_NAME.test(name) ? name.slice(0, ID_DIGITS) : this.root.id;
+      const id = isKeyName(name) ? keyIdOf(name) : this.root.id;
       files.set(id, (files.get(id) ?? 0) + 1);
     }
     const isNew = ([id, count]: [string, number]) =>
@@ -195,7 +150,10 @@ export class RepositoryKeys implements DataKeys {
     const before = this.current.id;
     const objects = await listKeyObjects(this.world, this.repository);
     const wanted = objects.filter(({ id }) => fresh.has(id));
-    this.open = new Map([...this.open, ...(await opened(under(this.world, this.root), wanted))]);
+    this.open = new Map([
+      ...this.open,
+      ...(await opened(underRoot(this.world, this.root), wanted)),
+    ]);
     for (const id of fresh) this.missing.delete(id);
     return this.current.id === before ? null : this.current.id;
   }
@@ -208,7 +166,7 @@ export class RepositoryKeys implements DataKeys {
     const purpose = 'data' as const;
     const id = toHex(randomBytes(8));
     const key = { ...facts, purpose, domain: DEFAULT_DOMAIN, id, key: randomBytes(KEY_BYTES) };
-    await writeKey(under(this.world, this.root), key);
+    await writeKey(underRoot(this.world, this.root), key);
     this.open = new Map([...this.open, [id, key]]);
     return key;
   }
@@ -216,6 +174,20 @@ export class RepositoryKeys implements DataKeys {
   /** Lets another master open the repository too, with the keys that are made later. */
   async add(master: MasterKey): Promise<void> {
     await writeKey({ ...this.world, master }, this.root);
+  }
+
+  /** What is wrong with the files of the keys, by what lies there now. A KMS is not asked. */
+  faults(): Promise<KeyFault[]> {
+    return keyFaults(this.world, this.known());
+  }
+
+  /** What can be done about it, in this order. */
+  mends(): Promise<KeyMend[]> {
+    return keyMends(this.world, this.known());
+  }
+
+  private known() {
+    return { repository: this.repository, root: this.root, opener: this.opener };
   }
 
   private newest(): OpenKey | null {
@@ -229,25 +201,9 @@ export class RepositoryKeys implements DataKeys {
 const namesOf = ({ domain, key }: OpenKey): Names =>
   domain === 'sha-256' ? keyedFolders(key) : keyedNames(key);
 
-async function writeKey(world: KeyWorld, { key, ...facts }: OpenKey): Promise<void> {
-  const { disk, paths, master, randomBytes, aead = aesGcm } = world;
-  await makeFolder(disk, paths.temporary);
-  for (let copy = 0; copy < COPIES; copy += 1) {
-    const object = await wrapped(aead, master, facts, key, randomBytes);
-    const name = `${facts.id}-${toHex(randomBytes(4))}.key`;
-    const temporary = `${paths.temporary}/new-${name}`;
-    await writeObject(disk, temporary, `${paths.keys}/${name}`, [encodeKeyObject(object)]);
-  }
-}
-
-/** The world in which keys are wrapped under the root key. */
-const under = (world: KeyWorld, root: OpenKey): KeyWorld => ({
-  ...world,
-  master: rootMaster(root.id, root.key),
-});
-
 interface OpenKeys {
   readonly root: OpenKey;
+  readonly opener: MasterInfo;
   /** All other keys, by their ids. */
   readonly open: ReadonlyMap<string, OpenKey>;
   readonly damage: readonly UnderstudyError[];
@@ -260,10 +216,14 @@ async function openAll(world: KeyWorld, repository: string): Promise<OpenKeys> {
   if (roots.length === 0) {
     throw damage[0] ?? damaged(world.paths.keys, 'the keys of the repository are missing');
   }
-  const [root] = (await opened(world, roots)).values();
-  if (root === undefined) throw wrongKey(world, roots);
-  const others = objects.filter(({ purpose }) => purpose !== 'root');
-  return { root, open: await opened(under(world, root), others), damage };
+  for (const object of roots) {
+    const root = (await opened(world, [object])).get(object.id);
+    if (root === undefined) continue;
+    const others = objects.filter(({ purpose }) => purpose !== 'root');
+    const open = await opened(underRoot(world, root), others);
+    return { root, opener: object.master, open, damage };
+  }
+  throw wrongKey(world, roots);
 }
 
 /** Those of the keys that the master can open. */
@@ -275,8 +235,7 @@ async function opened(
   for (const object of objects) {
     if (object.master.kind !== master.kind || open.has(object.id)) continue;
     const key = await unwrapped(aead, master, object);
-    const { id, repository, purpose, domain, number, createdMs } = object;
-    if (key !== null) open.set(id, { id, repository, purpose, domain, number, createdMs, key });
+    if (key !== null) open.set(object.id, { ...factsOf(object), key });
   }
   return open;
 }

@@ -4,11 +4,11 @@
  * by its format.json and the key that the operator gave; no file's own bytes can say that it is plain.
  */
 import type { DiskFile } from '../../base/disk.ts';
-import type { UnderstudyError } from '../../base/errors.ts';
 import { fromHex, hasChecksum, toHex } from '../format/checksum.ts';
 import { type Names, plainNames } from '../format/names.ts';
 import { damaged, isDamage } from '../format/object-header.ts';
 import { type Aead, aesGcm } from './aead.ts';
+import type { KeyFault, KeyMend } from './key-faults.ts';
 import {
   decodePackHeader,
   encodePackHeader,
@@ -36,12 +36,13 @@ export interface DataKeys {
   readonly current: DataKey;
   /** For a copy of the repository, which has the same names. */
   readonly nameKey: Uint8Array;
-  /** Key objects that were found damaged. */
-  readonly damage: readonly UnderstudyError[];
   /** Null where the repository has no such key. */
   find(id: string): Promise<DataKey | null>;
   /** Takes in what was made beside this process; the id of another `current`, or null. */
   refresh(): Promise<string | null>;
+  /** What is wrong with their files. */
+  faults(): Promise<KeyFault[]>;
+  mends(): Promise<KeyMend[]>;
 }
 
 type NewPack = Omit<PackHeader, 'keyId'>;

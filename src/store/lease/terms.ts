@@ -68,7 +68,7 @@ export async function readTerms(disk: Disk, folder: string, log: Log): Promise<T
 }
 
 /** ERR_OBJECT_DAMAGED, ERR_DISK_NOT_FOUND. */
-async function readTerm(disk: Disk, path: string, term: number): Promise<TermRecord> {
+export async function readTerm(disk: Disk, path: string, term: number): Promise<TermRecord> {
   const record = decodeTerm(await disk.readFile(path), path);
   if (record.term !== term) throw damaged(path, 'the term of another name');
   return record;

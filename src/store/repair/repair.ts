@@ -32,6 +32,8 @@ import type { Finding } from '../types.ts';
 import { mendBundles } from './repair-bundles.ts';
 import { type MendedFormat, mendFormat } from './repair-format.ts';
 import { mendHolds, mendPolicies } from './repair-holds.ts';
+import { mendKeys } from './repair-keys.ts';
+import { mendLeases } from './repair-lease.ts';
 import { MapRepair } from './repair-maps.ts';
 import { PackRepair } from './repair-packs.ts';
 import { type RepairStep, type RepairWorld, removeDamaged } from './repair-world.ts';
@@ -193,6 +195,8 @@ async function mend(world: RepairWorld, { report, packs }: Look): Promise<void> 
   await mendBundles(world, maps);
   await mendIndex(world, findings);
   await mendMarks(world, findings);
+  await mendKeys(world, findings);
+  await mendLeases(world, findings);
   await mendHolds(world, findings);
   await mendPolicies(world, findings);
 }
