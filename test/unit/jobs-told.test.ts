@@ -135,7 +135,7 @@ describe('of many jobs that are over', () => {
     }
     const jobs = await start();
     const added = await Promise.all([1, 2, 3].map(() => jobs.start(drill())));
-    await expect.poll(() => jobs.list().length, { timeout: 5000 }).toBe(503);
+    await expect.poll(() => jobs.list().length).toBe(503);
     await expect.poll(() => readdirSync(join(root, 'data/jobs')).length).toBe(503);
     const left = jobs.list().map((job) => job.id);
     expect(left).toEqual(expect.arrayContaining([id, ...added.map((job) => job.id)]));
