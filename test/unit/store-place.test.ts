@@ -55,8 +55,9 @@ describe('a repository in another directory', () => {
     // Another data directory, the same repository: its holder is alive.
     const other = await openServicePlace(join(folder, 'other'), repo, {}, world);
     const rival = openNodeStore(join(folder, 'other'), silentLog, { place: other, adopt: true });
+    const refused = expect(rival).rejects.toMatchObject({ code: 'ERR_REPOSITORY_IN_USE' });
     await store.seal(points[1]!.id);
-    await expect(rival).rejects.toMatchObject({ code: 'ERR_REPOSITORY_IN_USE' });
+    await refused;
     await store.close();
     await place.close();
     expect(await readdir(data)).not.toContain('repo');
