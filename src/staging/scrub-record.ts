@@ -4,6 +4,7 @@
  */
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
+import { replaceFile } from '../base/replace-file.ts';
 import type { Finding } from '../store/types.ts';
 import type { ApiScrubRound } from './api-types.ts';
 
@@ -45,21 +46,7 @@ export async function readScrubFile(disk: Disk, folder: string, log: Log): Promi
   return blank;
 }
 
-export async function writeScrubFile(
-  disk: Disk,
-  folder: string,
-  record: ScrubRecord,
-): Promise<void> {
+export function writeScrubFile(disk: Disk, folder: string, record: ScrubRecord): Promise<void> {
   const text = JSON.stringify({ format: FORMAT, version: 1, ...record });
-  const temporary = `${folder}/${NAME}.new`;
-  const file = await disk.open(temporary, 'write');
-  try {
-    await file.truncate(0);
-    await file.write([Buffer.from(text)], 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await disk.rename(temporary, `${folder}/${NAME}`);
-  await disk.syncDirectory(folder);
+  return replaceFile(disk, `${folder}/${NAME}`, [Buffer.from(text)]);
 }

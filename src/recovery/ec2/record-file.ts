@@ -2,9 +2,9 @@
  * The record of a launch or a chain as a JSON file: written beside, synced and renamed, so that a crash leaves
  * the old one or the new one. Readable by people; understudy alone should change it.
  */
-import { dirname } from 'node:path';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
+import { replaceFile } from '../../base/replace-file.ts';
 
 export interface RecordFile<T> {
   load(): Promise<T | null>;
@@ -22,20 +22,9 @@ export function recordFile<T extends { readonly version: number }>(
       if (!(await disk.exists(path))) return null;
       return parse<T>(Buffer.from(await disk.readFile(path)).toString(), path, kind);
     },
-    async save(record) {
+    save(record) {
       const text = `${JSON.stringify({ understudy: kind, ...record }, null, 2)}\n`;
-      const beside = `${path}.new`;
-      const file = await disk.open(beside, 'write');
-      try {
-        const bytes = Buffer.from(text);
-        await file.truncate(0);
-        await file.write([bytes], 0);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await disk.rename(beside, path);
-      await disk.syncDirectory(dirname(path));
+      return replaceFile(disk, path, [Buffer.from(text)]);
     },
   };
 }
