@@ -180,6 +180,22 @@ describe('a chain', () => {
     expect(count('PutSnapshotBlock')).toBe(puts);
   });
 
+  it('that is asked for a turn while one runs makes another one, for what has come meanwhile', async () => {
+    const web = new Source('web1', 2);
+    await web.point(store);
+    const held = new PutQuota(hurriedClock, { putsPerSecond: 1e6 });
+    const goesOn = Promise.withResolvers<void>();
+    const { take, room } = held.backgroundLane();
+    held.backgroundLane = () => ({ room, take: (stop) => goesOn.promise.then(() => take(stop)) });
+    await open({}, held);
+    await expect.poll(() => count('StartSnapshot')).toBe(1);
+    const second = await web.point(store, 5);
+    await prestage!.run('web1');
+    goesOn.resolve();
+    await isAt('web1', second);
+    expect(web.holds(headOf('web1'))).toBe(true);
+  });
+
   it('follows the point that was committed last, though the clock of its machine was set back', async () => {
     const web = new Source('web1', 4);
     await isReadyAt('web1', web);

@@ -26,6 +26,8 @@ export class ServerChain {
   private record: ChainRecord | null;
   private state: TurnState;
   private turn: Turn | null = null;
+  /** A turn was asked for while one ran, which may have begun with an older point. */
+  private isAsked = false;
   private borrowers = 0;
   /** By point: what holds it against retention. */
   private readonly holds = new Map<string, ImageReader>();
@@ -80,6 +82,7 @@ export class ServerChain {
 
   /** A turn as soon as may be. */
   ask(): void {
+    this.isAsked = this.turn !== null;
     this.state = { ...this.state, dueMs: this.ports.clock.monotonicMs() };
   }
 
@@ -88,6 +91,7 @@ export class ServerChain {
     const ended = this.run(stop).finally(() => {
       this.turn = null;
       this.progress = null;
+      if (this.isAsked) this.ask();
     });
     this.turn = { stop, ended };
   }
