@@ -142,26 +142,60 @@ describe('repair', () => {
     await expect(repair).rejects.toMatchObject({ code: 'ERR_REPAIR_SAME' });
   });
 
-  it.each(['format-json', 'format-missing'])(
-    'writes %s anew, with the identity that is known',
-    async (kind) => {
-      const directory = copyOf(kind);
-      const knownId = 'ab'.repeat(16);
-      const options = { directory, isDryRun: true, knownId, log: silentLog };
-      const plan = await repairRepository(options);
-      expect(plan.steps).toHaveLength(1);
-      await expect(openRepository(directory, silentLog)).rejects.toMatchObject({
-        code: 'ERR_DATA_FORMAT',
-      });
-      const report = await repairRepository({ ...options, isDryRun: false });
-      expect(report.after).toEqual([]);
-      expect(await readable(directory)).toEqual(all);
-      const format = JSON.parse(readFileSync(join(directory, 'repo/format.json'), 'utf8')) as {
-        id: string;
-      };
-      expect(format.id).toBe(knownId);
-    },
-  );
+  const formatOf = (directory: string) => readFileSync(join(directory, 'repo/format.json'), 'utf8');
+  const damagedFormat = (change: (text: string) => string) => {
+    const directory = copyOf('format-json');
+    writeFileSync(join(directory, 'repo/format.json'), change(formatOf(directory)));
+    return directory;
+  };
+  const broken = (text: string) => text.replace('understudy', 'something else');
+
+  it.each([
+    ['that is missing', () => copyOf('format-missing')],
+    ['that is damaged', () => damagedFormat(broken)],
+  ])('writes a format.json %s anew, with the identity that is known', async (_, damaged) => {
+    const directory = damaged();
+    const knownId = 'ab'.repeat(16);
+    const options = { directory, isDryRun: true, knownId, log: silentLog };
+    const plan = await repairRepository(options);
+    expect(plan.steps).toHaveLength(1);
+    await expect(openRepository(directory, silentLog)).rejects.toMatchObject({
+      code: 'ERR_DATA_FORMAT',
+    });
+    const report = await repairRepository({ ...options, isDryRun: false });
+    expect(report.after).toEqual([]);
+    expect(await readable(directory)).toEqual(all);
+    expect(JSON.parse(formatOf(directory))).toMatchObject({ id: knownId });
+  });
+
+  it.each([
+    ['without which nothing opens', (text: string) => text],
+    [
+      'of its identity',
+      (text: string) => text.replace('sep', 'rep').replace('"id": "b', '"id": "c'),
+    ],
+    ['of its time', (text: string) => text.replace('sep', 'rep').replace('Ms": 17', 'Ms": 16')],
+  ])('turns back one bit of format.json, %s', async (_, change) => {
+    const directory = damagedFormat(change);
+    expect(formatOf(directory)).not.toBe(formatOf(join(fixtures, 'sound')));
+    const report = await repairRepository({ directory, isDryRun: false, log: silentLog });
+    expect(report).toMatchObject({ before: [{ kind: 'damaged-object' }], after: [] });
+    expect(formatOf(directory)).toBe(formatOf(join(fixtures, 'sound')));
+  });
+
+  it('keeps the identity that a format.json has that is read, and is not as it was', async () => {
+    const directory = damagedFormat((text) =>
+      text.replace('sep', 'rep').replace('Ms": 17', 'Ms": 28'),
+    );
+    const repository = await openRepository(directory, silentLog);
+    const { findings } = await repository.check({ readData: false });
+    await repository.close();
+    expect(findings).toMatchObject([{ kind: 'damaged-object', points: [] }]);
+    const { id } = JSON.parse(formatOf(directory)) as { id: string };
+    const report = await repairRepository({ directory, isDryRun: false, log: silentLog });
+    expect(report.after).toEqual([]);
+    expect(JSON.parse(formatOf(directory))).toMatchObject({ id });
+  });
 
   it('leaves a format.json of another version alone, and a folder that is no repository', async () => {
     const directory = copyOf('sound');

@@ -13,6 +13,7 @@ import type { PointRecord } from '../points/point-format.ts';
 import { listPoints, type NamedPoint, readNamedPoints } from '../repository/repository.ts';
 import type { CheckReport, Finding } from '../types.ts';
 import { type CheckCore, findingOf, Progress } from './check-finding.ts';
+import { checkFormat } from './check-format.ts';
 import { checkKept } from './check-kept.ts';
 import { checkKeys, keyFaultsOf } from './check-keys.ts';
 import { checkLeases } from './check-lease.ts';
@@ -110,6 +111,7 @@ export async function survey(
   const kept = await checkKept(core);
   findings.push(...packs.findings, ...kept.findings, ...hiddenIn(core));
   findings.push(...(await checkKeys(core, keyFaults)), ...(await checkLeases(core)));
+  findings.push(...(await checkFormat(core)));
   let objects = pointObjects + packs.objects + kept.objects;
   const told = new Set<string>();
   progress.expect(maps.length);

@@ -3,6 +3,7 @@
  * encrypted. It is clear text, so nothing is believed of it that the keys do not confirm: how contents are
  * named is bound into the name key, and whether there must be keys is what the operator says.
  */
+import { createHash } from 'node:crypto';
 import type { Disk } from '../../base/disk.ts';
 import { UnderstudyError } from '../../base/errors.ts';
 import { CHUNK_BYTES, CHUNKS_PER_LEAF } from '../../model/geometry.ts';
@@ -63,6 +64,48 @@ function assertGeometry(found: Record<string, unknown>, path: string): void {
   if (!isTime) throw foreign(path, 'createdMs is no time');
 }
 
+/** What stands behind the fields that it covers; readers that do not know it ignore it. */
+const CHECKSUM = /,\n {2}"checksum": "([0-9a-f]{64})"\n\}\n$/;
+
+const sumOf = (text: string): string => createHash('sha256').update(text, 'latin1').digest('hex');
+
+const FIELDS: readonly string[] = [
+  ...['format', 'version', 'id', ...Object.keys(geometry), 'encryption', 'createdMs', 'copyOf'],
+];
+
+/**
+ * What shows that a file that can be read is not as it was written; null where nothing does. One without a
+ * checksum was made before there was one, and has no field that is not known.
+ */
+export function formatFault(bytes: Uint8Array): string | null {
+  // Byte by byte, whatever they are.
+  const text = Buffer.from(bytes).toString('latin1');
+  const match = CHECKSUM.exec(text);
+  if (match !== null) {
+    return sumOf(text.slice(0, match.index)) === match[1] ? null : 'its checksum is another';
+  }
+  const found = JSON.parse(text) as { copyOf?: { repository?: unknown } };
+  const of = found.copyOf === undefined ? null : String(found.copyOf?.repository);
+  if (of !== null && !/^[0-9a-f]{32}$/.test(of)) return 'copyOf names no repository';
+  const other = Object.keys(found).find((name) => !FIELDS.includes(name));
+  return other === undefined ? null : `it has no checksum, and a field that is not known: ${other}`;
+}
+
+/** The file as it was before one of its bits changed, which its checksum proves; null where it was not one bit. */
+export function withoutFlip(bytes: Uint8Array): Uint8Array | null {
+  const changed = Uint8Array.from(bytes);
+  for (let at = 0; at < changed.length; at += 1) {
+    const byte = changed[at]!;
+    for (let bit = 0; bit < 8; bit += 1) {
+      changed[at] = byte ^ (1 << bit);
+      const match = CHECKSUM.exec(Buffer.from(changed).toString('latin1'));
+      if (match !== null && formatFault(changed) === null) return changed;
+    }
+    changed[at] = byte;
+  }
+  return null;
+}
+
 export function encodeFormat(
   { id, encryption }: Format,
   createdMs: number,
@@ -77,5 +120,6 @@ export function encodeFormat(
     createdMs,
     ...more,
   };
-  return Buffer.from(`${JSON.stringify(format, null, 2)}\n`);
+  const text = JSON.stringify(format, null, 2).slice(0, -'\n}'.length);
+  return Buffer.from(`${text},\n  "checksum": "${sumOf(text)}"\n}\n`);
 }

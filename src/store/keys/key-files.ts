@@ -76,6 +76,22 @@ export async function listKeyObjects(
   return found;
 }
 
+/** The repositories that key objects name, the one that most of them name first. */
+export async function repositoriesOf({ disk, paths }: Pick<KeyWorld, 'disk' | 'paths'>) {
+  const counts = new Map<string, number>();
+  for (const { name } of await disk.list(paths.keys)) {
+    if (!isKeyName(name)) continue;
+    const path = `${paths.keys}/${name}`;
+    try {
+      const { repository } = decodeKeyObject(await disk.readFile(path), path);
+      counts.set(repository, (counts.get(repository) ?? 0) + 1);
+    } catch (error) {
+      if (!isDamage(error) && !isNotFound(error)) throw error;
+    }
+  }
+  return [...counts].sort(([, a], [, b]) => b - a).map(([id]) => id);
+}
+
 /** How many files, and as which former one they are opened. */
 export interface Written {
   readonly copies: number;

@@ -7,8 +7,9 @@ import { UnderstudyError } from '../../base/errors.ts';
 import type { Format } from '../format/format.ts';
 import type { Paths } from '../format/layout.ts';
 import type { NamesMode } from '../format/names.ts';
+import { damaged, isDamage } from '../format/object-header.ts';
 import type { Aead } from './aead.ts';
-import type { KeyWorld } from './key-files.ts';
+import { type KeyWorld, repositoriesOf } from './key-files.ts';
 import type { MasterKey } from './master.ts';
 import { RepositoryKeys } from './repository-keys.ts';
 import { plainVault, SealedVault, type Vault } from './vault.ts';
@@ -53,6 +54,28 @@ export async function openVault(
   const keys = await RepositoryKeys.load(keyWorld(world, options), format);
   return new SealedVault(keys.names, keys, options.aead);
 }
+
+/**
+ * What format.json of an encrypted repository says, from its keys: identity and names are bound into them.
+ * ERR_KEY_WRONG, ERR_KEY_DENIED, ERR_KEY_UNAVAILABLE, ERR_OBJECT_DAMAGED where no name key is right.
+ */
+export async function formatOfKeys(world: VaultWorld, options: KeyOptions): Promise<Format> {
+  const failed: UnderstudyError[] = [];
+  for (const id of await repositoriesOf(world)) {
+    try {
+      const names = await RepositoryKeys.namesOf(keyWorld(world, options), id);
+      return { id, encryption: { names } };
+    } catch (error) {
+      // An object that was changed may name another repository.
+      const isNotIt = error instanceof UnderstudyError && (isDamage(error) || isWrong(error));
+      if (!isNotIt) throw error;
+      failed.push(error);
+    }
+  }
+  throw failed[0] ?? damaged(world.paths.keys, 'there is no key object that can be read');
+}
+
+const isWrong = ({ code }: UnderstudyError): boolean => code === 'ERR_KEY_WRONG';
 
 /** Keys for a repository that is made now. */
 export async function createVault(

@@ -82,6 +82,14 @@ export class RepositoryKeys implements DataKeys {
     return keys;
   }
 
+  /** How the repository names contents, as its name key says. Throws what `load` throws. */
+  static async namesOf(world: KeyWorld, id: string): Promise<NamesMode> {
+    const { open, damage } = await openAll(world, id);
+    const found = [...open.values()].find(({ purpose }) => purpose === 'names')?.domain;
+    if (found === 'sha-256' || found === 'hmac-sha-256') return found;
+    throw damage[0] ?? damaged(world.paths.keys, 'the name key is missing');
+  }
+
   /** The keys of a new repository, durable. What is left of an attempt to make it goes. */
   static async create(
     world: KeyWorld,

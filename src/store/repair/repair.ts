@@ -83,16 +83,16 @@ export async function repairRepository(given: RepairOptions): Promise<RepairRepo
   const random = (count: number) => new Uint8Array(randomBytes(count));
   const donor = from === undefined ? null : await openDonor(from, options);
   try {
-    // In a bucket nothing is written over, and format.json is put by whoever makes the repository.
-    const isFixed = given.place !== undefined;
-    const format = isFixed ? null : await mendFormat(directory, options, random);
-    const told = format === null ? { before: [], steps: [] } : asReport(format);
-    if (format !== null && isDryRun) return { isDryRun, ...told, after: told.before };
     const lease = isDryRun ? null : await leaseOf(options, random);
     try {
       const disk = lease === null ? options.disk : leasedDisk(options.disk, directory, lease);
+      const scratch = given.place && (given.place.scratch ?? `${directory}/repairing`);
+      const format = await mendFormat(directory, { ...options, disk, scratch }, random);
+      const told = format === null ? { before: [], steps: [] } : asReport(format);
+      const isLeft = format !== null && (isDryRun || !format.step.isPossible);
+      if (isLeft) return { isDryRun, ...told, after: told.before };
       const report = await inRounds({ ...options, disk }, donor);
-      if (!isDryRun && report.after.length === 0 && !isFixed) {
+      if (!isDryRun && report.after.length === 0 && given.place === undefined) {
         await forgetNotes(options.disk, directory);
       }
       const { before, steps } = told;
