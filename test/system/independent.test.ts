@@ -226,27 +226,33 @@ class Source {
     data: string,
     words: readonly string[],
     count: number,
-    until = async (_staging: Staging): Promise<void> => undefined,
+    until = async (): Promise<void> => undefined,
   ): Promise<void> {
-    // Long enough for the hold of a point to come before its end.
-    const all = ['--keep', 'all=5s,2s=1h', ...words];
     const staging = await Staging.start(this.scratch, {
-      ...{ dataFolder: data, words: all, environment: hurried },
+      ...{ dataFolder: data, words, environment: hurried },
     });
+    const { server } = this.scratch;
+    const keep = async (policy: string): Promise<void> => {
+      const kept = await staging.run('server', 'keep', server, '--keep', policy, '--yes');
+      expect(kept.exitCode, kept.err).toBe(0);
+    };
     const options = { volumes: [this.volume], cutInterval: '400ms', words: ['--tracker', 'scan'] };
     const agent = startAgent(this.scratch, staging, options);
     const already = (await staging.points()).length;
     await staging.waitForPoints(already + 1);
+    // No point may end before it is held, however long that takes.
+    await keep('all=1h');
     for (let n = 0; n < count; n += 1) {
       const seed = this.digests.size + 1;
       writeSync(this.file, randomBytes(70_000), 0, 70_000, (seed * 1_234_567) % (2 * MIB));
       writeSync(this.file, Buffer.alloc(9000), 0, 9000, (seed * 777_777) % (2 * MIB));
-      const { id } = await staging.createPoint(this.scratch.server);
+      const { id } = await staging.createPoint(server);
       this.digests.set(id, digestOfFile(this.volume));
       const held = await staging.run('point', 'hold', id, '--reason', 'a test compares it');
       expect(held.exitCode, held.err).toBe(0);
     }
-    await until(staging);
+    await keep('all=5s,2s=1h');
+    await until();
     expect(await agent.stop()).toBe(0);
     expect(await staging.daemon.stop()).toBe(0);
   }
@@ -326,9 +332,7 @@ describe('an encrypted repository in a directory', () => {
       expect(added.exitCode, added.err).toBe(0);
       const rotated = await understudy(['repo', 'key', 'rotate', '--repo', data, ...byKey]);
       expect(rotated.exitCode, rotated.err).toBe(0);
-      await source.run(data, byPassphrase, 2, async (staging) => {
-        const keep = ['server', 'keep', scratch.server, '--keep', 'all=5s,2s=1h'];
-        expect(await staging.run(...keep)).toMatchObject({ exitCode: 0 });
+      await source.run(data, byPassphrase, 2, async () => {
         const isThere = () => foldsIn(data).length >= 2 && basesIn(data).length >= 1;
         await waitFor('folds and a base', isThere, { timeoutMs: 120_000 });
       });
