@@ -45,6 +45,8 @@ export const allCommands = ({ commands, groups = [] }: CommandGroup): readonly C
 export interface CommandContext {
   /** A line of the command's result, on standard output. */
   print(text: string): void;
+  /** Columns of the terminal on which that is shown; null where it is none. */
+  readonly columns: number | null;
   /** A line for the human beside it, on standard error. */
   note(text: string): void;
   /** Replaces what the last call drew (a terminal only; elsewhere the text is printed once more). */

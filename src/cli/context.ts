@@ -61,6 +61,7 @@ export function createContext(surroundings: Surroundings, verbose: boolean): Com
     isBarDrawn = false;
   };
   return {
+    columns: stdout.isTTY === true ? (stdout.columns ?? null) : null,
     print: (text) => void stdout.write(`${text}\n`),
     note: tell,
     redraw: (text) => void stdout.write(`${stdout.isTTY === true ? CLEAR_SCREEN : ''}${text}\n`),

@@ -100,16 +100,16 @@ const columns: readonly Column<ApiFailback>[] = [
   { title: 'SERVER', cell: ({ server }) => server },
   { title: 'PHASE', cell: ({ phase }) => phase },
   { title: 'LAG', cell: lagText, alignRight: true },
-  { title: 'LAST POINT', cell: ({ lastPoint }) => lastPoint ?? '-' },
-  { title: 'NEXT', cell: ({ message }) => message },
+  { title: 'LAST POINT', cell: ({ lastPoint }) => lastPoint ?? '-', leftOut: 1 },
+  { title: 'NEXT', cell: ({ message }) => message, isText: true },
 ];
 
 function lagText({ lagMs }: ApiFailback): string {
   return lagMs === null ? '-' : formatDuration(lagMs);
 }
 
-export const renderFailbacks = (failbacks: readonly ApiFailback[]): string =>
-  renderTable(failbacks, columns);
+export const renderFailbacks = (failbacks: readonly ApiFailback[], room: number | null): string =>
+  renderTable(failbacks, columns, room);
 
 /** What changes hands, for a question. */
 export function renderPreview(preview: ApiFailbackPreview): string {

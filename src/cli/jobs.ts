@@ -111,7 +111,7 @@ export function reportJob(
   job: ApiJob,
   { isJson, url }: { isJson: boolean; url: string },
 ): void {
-  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job));
+  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job, context.columns));
   throwIfFailed(job, url);
 }
 
@@ -149,7 +149,7 @@ function checkText({ check }: ApiJob): string {
 
 /** Prints a job that was asked to end. ERR_JOB_STATE where what it has made is still there. */
 export function reportEnded(context: CommandContext, job: ApiJob, isJson: boolean): void {
-  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job));
+  context.print(isJson ? JSON.stringify(job, null, 2) : renderJob(job, context.columns));
   if (job.cleanError === null) return;
   const message = `job ${job.id} cannot be cleaned up: ${job.cleanError}; it is tried again by itself`;
   throw new UnderstudyError('ERR_JOB_STATE', message);
@@ -161,10 +161,10 @@ export const jobColumns: readonly Column<ApiJob>[] = [
   { title: 'JOB', cell: (job) => job.id },
   { title: 'KIND', cell: ({ kind }) => kind },
   { title: 'SERVER', cell: ({ server }) => orDash(server) },
-  { title: 'POINT', cell: ({ point }) => orDash(point) },
-  { title: 'TARGET', cell: ({ target }) => orDash(target) },
-  { title: 'STATE', cell: stateText },
-  { title: 'CHECK', cell: checkText },
+  { title: 'POINT', cell: ({ point }) => orDash(point), leftOut: 2 },
+  { title: 'TARGET', cell: ({ target }) => orDash(target), leftOut: 1 },
+  { title: 'STATE', cell: stateText, isText: true },
+  { title: 'CHECK', cell: checkText, isText: true },
 ];
 
 function subjectFields(job: ApiJob): [string, string][] {
@@ -188,7 +188,7 @@ function keptText(job: ApiJob): string {
   return `${disks}; needs the recovery point, which is held${copied}`;
 }
 
-export function renderJob(job: ApiJob): string {
+export function renderJob(job: ApiJob, room: number | null = null): string {
   const fields: [string, string][] = [
     ['job', job.id],
     ['kind', job.kind],
@@ -207,14 +207,14 @@ export function renderJob(job: ApiJob): string {
   if (isHurt(job)) fields.push(['WARNING', damageText(job.point, job.damage)]);
   if (job.error !== null) fields.push(['error', `${job.error.message} (${job.error.code})`]);
   fields.push(['created', job.createdAt], ['ended', job.endedAt ?? '-'], ['folder', job.folder]);
-  const steps = job.steps == null ? '' : `\n\n${renderSteps(job.steps)}`;
+  const steps = job.steps == null ? '' : `\n\n${renderSteps(job.steps, room)}`;
   return `${renderFields(fields)}${steps}`;
 }
 
 export function printJobs(context: CommandContext, jobs: readonly ApiJob[], isJson: boolean): void {
   if (isJson) context.print(JSON.stringify(jobs, null, 2));
   else if (jobs.length === 0) context.note('no jobs');
-  else context.print(renderTable(jobs, jobColumns));
+  else context.print(renderTable(jobs, jobColumns, context.columns));
   if (isJson) return;
   noteUncleaned(context, jobs);
   noteHurt(context, jobs);

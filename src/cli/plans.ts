@@ -47,10 +47,10 @@ export async function readPlanFile(path: string): Promise<Json> {
 
 export const planColumns: readonly Column<ApiPlan>[] = [
   { title: 'PLAN', cell: ({ name }) => name },
-  { title: 'GROUPS', cell: ({ groups }) => groups.join(', ') },
-  { title: 'SERVERS', cell: ({ servers }) => servers.join(', ') },
-  { title: 'APPLIED', cell: ({ appliedAt }) => appliedAt },
-  { title: 'DESCRIPTION', cell: ({ description }) => description },
+  { title: 'GROUPS', cell: ({ groups }) => groups.join(', '), isText: true },
+  { title: 'SERVERS', cell: ({ servers }) => servers.join(', '), isText: true },
+  { title: 'APPLIED', cell: ({ appliedAt }) => appliedAt, leftOut: 1 },
+  { title: 'DESCRIPTION', cell: ({ description }) => description, isText: true, leftOut: 2 },
 ];
 
 export function renderPlan({ file, appliedAt, name }: ApiPlan): string {
@@ -73,15 +73,16 @@ const stepColumns: readonly Column<Step>[] = [
   { title: 'GROUP', cell: ({ group }) => group },
   { title: 'WHAT', cell: ({ kind, name }) => (kind === 'wait' ? name : `${kind} ${name}`) },
   { title: 'STATE', cell: ({ state, isCritical }) => `${state}${optionalText(isCritical)}` },
-  { title: 'TRIES', cell: ({ attempt }) => String(attempt), alignRight: true },
-  { title: 'TOOK', cell: tookText, alignRight: true },
-  { title: 'JOB', cell: ({ job }) => job ?? '-' },
-  { title: 'POINT', cell: ({ point }) => point ?? '-' },
-  { title: 'ERROR', cell: ({ error }) => (error === null ? '' : error.message) },
+  { title: 'TRIES', cell: ({ attempt }) => String(attempt), alignRight: true, leftOut: 2 },
+  { title: 'TOOK', cell: tookText, alignRight: true, leftOut: 4 },
+  { title: 'JOB', cell: ({ job }) => job ?? '-', leftOut: 3 },
+  { title: 'POINT', cell: ({ point }) => point ?? '-', leftOut: 1 },
+  { title: 'ERROR', cell: ({ error }) => (error === null ? '' : error.message), isText: true },
 ];
 
 /** A line a step. */
-export const renderSteps = (steps: readonly Step[]): string => renderTable(steps, stepColumns);
+export const renderSteps = (steps: readonly Step[], room: number | null): string =>
+  renderTable(steps, stepColumns, room);
 
 const pointText = ({ point, ageMs }: MemberCheck): string =>
   point === null ? '-' : `${point} (${formatDuration(Math.max(0, ageMs!))} old)`;
@@ -93,10 +94,10 @@ const problemText = ({ problem }: Pick<MemberCheck, 'problem'>): string =>
 const memberColumns: readonly Column<MemberCheck>[] = [
   { title: 'GROUP', cell: ({ group }) => group },
   { title: 'SERVER', cell: (each) => `${each.server}${optionalText(each.isCritical)}` },
-  { title: 'TARGET', cell: ({ target }) => target },
-  { title: 'POINT', cell: pointText },
+  { title: 'TARGET', cell: ({ target }) => target, leftOut: 2 },
+  { title: 'POINT', cell: pointText, leftOut: 1 },
   { title: 'BOOTED', cell: ({ isVerified }) => verifiedText(isVerified) },
-  { title: 'VERDICT', cell: problemText },
+  { title: 'VERDICT', cell: problemText, isText: true },
 ];
 
 const scriptColumns: readonly Column<ApiPlanCheck['scripts'][number]>[] = [
@@ -105,10 +106,13 @@ const scriptColumns: readonly Column<ApiPlanCheck['scripts'][number]>[] = [
     title: 'SCRIPT',
     cell: (each) => `${each.when} ${each.script}${optionalText(each.isCritical)}`,
   },
-  { title: 'VERDICT', cell: problemText },
+  { title: 'VERDICT', cell: problemText, isText: true },
 ];
 
-export function renderPlanCheck({ name, kind, isReady, members, scripts }: ApiPlanCheck): string {
+export function renderPlanCheck(
+  { name, kind, isReady, members, scripts }: ApiPlanCheck,
+  room: number | null = null,
+): string {
   const failing = [...members, ...scripts].filter(({ problem }) => problem !== null).length;
   const fine =
     failing === 0 ? 'nothing is in its way' : `it can be run; ${failing} optional will fail`;
@@ -119,7 +123,7 @@ export function renderPlanCheck({ name, kind, isReady, members, scripts }: ApiPl
       ['as a', kind],
       ['verdict', verdict],
     ]),
-    ...(members.length === 0 ? [] : [renderTable(members, memberColumns)]),
-    ...(scripts.length === 0 ? [] : [renderTable(scripts, scriptColumns)]),
+    ...(members.length === 0 ? [] : [renderTable(members, memberColumns, room)]),
+    ...(scripts.length === 0 ? [] : [renderTable(scripts, scriptColumns, room)]),
   ].join('\n\n');
 }

@@ -137,12 +137,12 @@ const volumeColumns: readonly Column<AgentVolumeStatus>[] = [
     alignRight: true,
   },
   { title: 'BACKLOG', cell: (volume) => formatSize(volume.backlogBytes), alignRight: true },
-  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
-  { title: 'TRACKER', cell: (volume) => volume.tracker.backend },
-  { title: 'REASON', cell: (volume) => volume.reason },
+  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true, leftOut: 1 },
+  { title: 'TRACKER', cell: (volume) => volume.tracker.backend, leftOut: 2 },
+  { title: 'REASON', cell: (volume) => volume.reason, isText: true },
 ];
 
-export function renderStatus(status: AgentStatus): string {
+export function renderStatus(status: AgentStatus, room: number | null = null): string {
   const { lastCut } = status;
   const fields: [string, string][] = [
     ['server', `${status.server} (pid ${status.pid})`],
@@ -159,7 +159,7 @@ export function renderStatus(status: AgentStatus): string {
   if (lastCut !== null) {
     fields.push(['last cut', `${lastCut.time}, ${renderCut(lastCut)}`]);
   }
-  return `${renderFields(fields)}\n\n${renderTable(status.volumes, volumeColumns)}`;
+  return `${renderFields(fields)}\n\n${renderTable(status.volumes, volumeColumns, room)}`;
 }
 
 const status: CommandSpec = {
@@ -180,13 +180,13 @@ const status: CommandSpec = {
     const isJson = settings.flag('json');
     if (!settings.flag('watch')) {
       const now = await read();
-      context.print(isJson ? JSON.stringify(now, null, 2) : renderStatus(now));
+      context.print(isJson ? JSON.stringify(now, null, 2) : renderStatus(now, context.columns));
       return (now.refused ?? null) === null ? 0 : REFUSED_EXIT_CODE;
     }
     while (!context.stop.aborted) {
       const now = await read();
       if (isJson) context.print(JSON.stringify(now));
-      else context.redraw(renderStatus(now));
+      else context.redraw(renderStatus(now, context.columns));
       await Promise.race([sleep(context.clock, WATCH_MS), stopped(context.stop)]);
     }
     return 0;

@@ -20,8 +20,8 @@ const pointText = ({ volumes }: ApiPrestagedServer): string =>
 
 const columns: readonly Column<ApiPrestagedServer>[] = [
   { title: 'SERVER', cell: (server) => server.server },
-  { title: 'STATE', cell: stateText },
-  { title: 'POINT', cell: pointText },
+  { title: 'STATE', cell: stateText, isText: true },
+  { title: 'POINT', cell: pointText, leftOut: 1 },
   {
     title: 'SNAPSHOTS',
     cell: ({ volumes }) => volumes.flatMap(({ snapshotId }) => snapshotId ?? []).join(' ') || '-',
@@ -39,12 +39,15 @@ const errorLines = (servers: readonly ApiPrestagedServer[]): string[] =>
     error === null ? [] : [`${server}: ${error.message} (${error.code}, ${failures} times)`],
   );
 
-export function renderPrestage({ everyMs, region, bytesPerSecond, servers }: ApiPrestage): string {
+export function renderPrestage(
+  { everyMs, region, bytesPerSecond, servers }: ApiPrestage,
+  room: number | null = null,
+): string {
   if (everyMs === null) return 'staging was started without --ec2-prestage';
   const place = region === null ? 'the region of the profile' : region;
   const rate = `at most ${formatSize(bytesPerSecond ?? 0)}/s`;
   const head = `snapshots are kept ready in ${place}, every ${formatDuration(everyMs)}, ${rate}`;
-  const table = servers.length === 0 ? 'no servers yet' : renderTable(servers, columns);
+  const table = servers.length === 0 ? 'no servers yet' : renderTable(servers, columns, room);
   return [`${head}\n`, table, ...errorLines(servers)].join('\n');
 }
 
@@ -58,7 +61,10 @@ const serverPositional = { name: 'server', describe: 'Name of the source server'
 
 function show(context: CommandContext, settings: Settings, answer: ApiPrestagedServer): number {
   if (settings.flag('json')) context.print(JSON.stringify(answer, null, 2));
-  else context.print([renderTable([answer], columns), ...errorLines([answer])].join('\n'));
+  else
+    context.print(
+      [renderTable([answer], columns, context.columns), ...errorLines([answer])].join('\n'),
+    );
   return 0;
 }
 
@@ -77,7 +83,11 @@ const status: CommandSpec = {
   async run(context, settings) {
     const client = await connect(context, settings);
     const answer = await client.call<ApiPrestage>('GET', '/v1/ec2/prestage');
-    context.print(settings.flag('json') ? JSON.stringify(answer, null, 2) : renderPrestage(answer));
+    context.print(
+      settings.flag('json')
+        ? JSON.stringify(answer, null, 2)
+        : renderPrestage(answer, context.columns),
+    );
     const { uncleaned } = await client.call<{ uncleaned: ApiUncleaned[] }>('GET', '/v1/status');
     for (const { job, server, error, tries } of uncleaned.filter(
       ({ target }) => target === 'ec2',

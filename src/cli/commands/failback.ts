@@ -101,7 +101,7 @@ const list: CommandSpec = {
     const { failbacks } = await client.call<{ failbacks: ApiFailback[] }>('GET', '/v1/failbacks');
     if (settings.flag('json')) context.print(JSON.stringify(failbacks, null, 2));
     else if (failbacks.length === 0) context.note('no failbacks');
-    else context.print(renderFailbacks(failbacks));
+    else context.print(renderFailbacks(failbacks, context.columns));
     return 0;
   },
 };

@@ -93,7 +93,7 @@ const list: CommandSpec = {
     const { plans } = await client.call<ApiPlans>('GET', '/v1/plans');
     if (settings.flag('json')) context.print(JSON.stringify(plans, null, 2));
     else if (plans.length === 0) context.note('no plans');
-    else context.print(renderTable(plans, planColumns));
+    else context.print(renderTable(plans, planColumns, context.columns));
     return 0;
   },
 };
@@ -156,7 +156,9 @@ const check: CommandSpec = {
       query: { kind: settings.text('kind'), at: atText(settings) },
     });
     const isJson = settings.flag('json');
-    context.print(isJson ? JSON.stringify(checked, null, 2) : renderPlanCheck(checked));
+    context.print(
+      isJson ? JSON.stringify(checked, null, 2) : renderPlanCheck(checked, context.columns),
+    );
     return checked.isReady ? 0 : new UnderstudyError('ERR_PLAN_CHECK', name).spec.exitCode;
   },
 };

@@ -61,18 +61,19 @@ const bootsText = ({ isVerified = null }: ApiPoint): string =>
 const columns: readonly Column<ApiPoint>[] = [
   { title: 'POINT', cell: (point) => point.id },
   { title: 'SERVER', cell: (point) => point.server },
-  { title: 'TIME', cell: (point) => point.time },
-  { title: 'VOLUMES', cell: (point) => String(point.volumes.length), alignRight: true },
-  { title: 'SIZE', cell: (point) => formatSize(sizeOf(point)), alignRight: true },
+  { title: 'TIME', cell: (point) => point.time, leftOut: 1 },
+  { title: 'VOLUMES', cell: (point) => String(point.volumes.length), alignRight: true, leftOut: 2 },
+  { title: 'SIZE', cell: (point) => formatSize(sizeOf(point)), alignRight: true, leftOut: 4 },
   {
     title: 'CUT',
+    leftOut: 3,
     cell: (point) => renderCut(point.cut),
   },
   {
     title: 'STATE',
     cell: stateText,
   },
-  { title: 'HELD', cell: heldText },
+  { title: 'HELD', cell: heldText, isText: true, leftOut: 5 },
   { title: 'BOOTS', cell: bootsText },
 ];
 
@@ -80,7 +81,11 @@ const copyText = ({ place, verifiedMs }: HeldCopy): string =>
   verifiedMs === null ? place : `${place} (read back ${new Date(verifiedMs).toISOString()})`;
 
 /** One point for people: its fields, then a line a volume. */
-export function renderPoint(point: ListedPoint, check: ApiBootCheck['check'] = null): string {
+export function renderPoint(
+  point: ListedPoint,
+  room: number | null,
+  check: ApiBootCheck['check'] = null,
+): string {
   const fields: [string, string][] = [
     ['point', point.id],
     ['server', point.server],
@@ -95,12 +100,16 @@ export function renderPoint(point: ListedPoint, check: ApiBootCheck['check'] = n
     const verdict = `${check.passed ? 'verified: booted' : 'failed'} in ${formatDuration(check.bootMs)}`;
     fields.push(['boot check', `${verdict}, ${check.time}: ${check.detail}`]);
   }
-  const volumes = renderTable(point.volumes, [
-    { title: 'VOLUME', cell: (volume) => volume.volume },
-    { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
-    { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
-    { title: 'CHAIN ROOT', cell: (volume) => volume.chainRoot },
-  ]);
+  const volumes = renderTable(
+    point.volumes,
+    [
+      { title: 'VOLUME', cell: (volume) => volume.volume },
+      { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
+      { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
+      { title: 'CHAIN ROOT', cell: (volume) => volume.chainRoot, isText: true },
+    ],
+    room,
+  );
   return `${renderFields(fields)}\n\n${volumes}`;
 }
 
@@ -170,7 +179,7 @@ const list: CommandSpec = {
     const points = found.slice(0, most);
     if (settings.flag('json')) context.print(JSON.stringify(points, null, 2));
     else if (points.length === 0) context.note('no recovery points');
-    else context.print(renderTable(points, columns));
+    else context.print(renderTable(points, columns, context.columns));
     if (found.length > most) {
       context.note(`there are more, older than these ${most}: --limit, --from, --to`);
     }
@@ -197,7 +206,9 @@ const show: CommandSpec = {
     const choice = pointChoice(settings);
     const isJson = settings.flag('json');
     const show = (point: ListedPoint, check: ApiBootCheck['check']) =>
-      context.print(isJson ? JSON.stringify(point, null, 2) : renderPoint(point, check));
+      context.print(
+        isJson ? JSON.stringify(point, null, 2) : renderPoint(point, context.columns, check),
+      );
     if (isOffline(settings)) {
       show(await withRepository(context, settings, (from) => pointOf(from, choice)), null);
       return 0;
@@ -241,7 +252,7 @@ const create: CommandSpec = {
       body: { server, wait, timeoutMs: settings.number('timeout') },
     });
     if (isJson) context.print(JSON.stringify(answer.point ?? answer, null, 2));
-    else if (answer.point !== null) context.print(renderPoint(answer.point));
+    else if (answer.point !== null) context.print(renderPoint(answer.point, context.columns));
     else context.print(`asked ${server} for a point (request ${answer.requestId})`);
     return 0;
   },

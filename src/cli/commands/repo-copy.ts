@@ -257,7 +257,11 @@ export const copyCommand: CommandSpec = {
   },
 };
 
-export function renderCopies(copies: readonly ApiCopyPlace[], nowMs: number): string {
+export function renderCopies(
+  copies: readonly ApiCopyPlace[],
+  nowMs: number,
+  room: number | null = null,
+): string {
   const ago = (ms: number | null): string =>
     ms === null ? '-' : `${formatDuration(Math.max(0, nowMs - ms))} ago`;
   const stateOf = ({ jobId, error, nextMs }: ApiCopyPlace): string => {
@@ -267,13 +271,17 @@ export function renderCopies(copies: readonly ApiCopyPlace[], nowMs: number): st
       ? 'when asked'
       : `next in ${formatDuration(Math.max(0, nextMs - nowMs))}`;
   };
-  return renderTable(copies, [
-    { title: 'PLACE', cell: ({ place }) => place },
-    { title: 'POINTS', cell: ({ points }) => String(points), alignRight: true },
-    { title: 'COPIED', cell: ({ copiedMs }) => ago(copiedMs) },
-    { title: 'READ BACK', cell: ({ verifiedMs }) => ago(verifiedMs) },
-    { title: 'STATE', cell: stateOf },
-  ]);
+  return renderTable(
+    copies,
+    [
+      { title: 'PLACE', cell: ({ place }) => place },
+      { title: 'POINTS', cell: ({ points }) => String(points), alignRight: true },
+      { title: 'COPIED', cell: ({ copiedMs }) => ago(copiedMs) },
+      { title: 'READ BACK', cell: ({ verifiedMs }) => ago(verifiedMs) },
+      { title: 'STATE', cell: stateOf, isText: true },
+    ],
+    room,
+  );
 }
 
 export const copiesCommand: CommandSpec = {
@@ -307,7 +315,7 @@ export const copiesCommand: CommandSpec = {
     }
     if (settings.flag('json')) context.print(JSON.stringify(copies, null, 2));
     else if (copies.length === 0) context.note('staging was started without --copy-to');
-    else context.print(renderCopies(copies, context.clock.wallMs()));
+    else context.print(renderCopies(copies, context.clock.wallMs(), context.columns));
     return 0;
   },
 };

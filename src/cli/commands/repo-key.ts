@@ -92,7 +92,7 @@ const shown = ({ id, purpose, domain, number, createdMs, master }: StoredKey) =>
 });
 
 /** One row for what opens a key, however many files say so: each key lies in two of them. */
-export function renderKeys(objects: readonly StoredKey[]): string {
+export function renderKeys(objects: readonly StoredKey[], room: number | null = null): string {
   const files = new Map<string, number>();
   for (const object of objects) {
     const row = JSON.stringify(shown(object));
@@ -102,14 +102,18 @@ export function renderKeys(objects: readonly StoredKey[]): string {
     ...(JSON.parse(row) as ReturnType<typeof shown>),
     count,
   }));
-  return renderTable(rows, [
-    { title: 'KEY', cell: ({ id }) => id },
-    { title: 'FOR', cell: ({ purpose }) => purpose },
-    { title: 'DOMAIN', cell: ({ domain }) => domain },
-    { title: 'MADE', cell: ({ created }) => created },
-    { title: 'OPENED BY', cell: ({ master }) => master },
-    { title: 'FILES', cell: ({ count }) => String(count), alignRight: true },
-  ]);
+  return renderTable(
+    rows,
+    [
+      { title: 'KEY', cell: ({ id }) => id },
+      { title: 'FOR', cell: ({ purpose }) => purpose },
+      { title: 'DOMAIN', cell: ({ domain }) => domain, leftOut: 2 },
+      { title: 'MADE', cell: ({ created }) => created, leftOut: 1 },
+      { title: 'OPENED BY', cell: ({ master }) => master, isText: true },
+      { title: 'FILES', cell: ({ count }) => String(count), alignRight: true },
+    ],
+    room,
+  );
 }
 
 const list: CommandSpec = {
@@ -121,7 +125,12 @@ const list: CommandSpec = {
     await withKeys(context, settings, async ({ objects, damage }) => {
       const keys = objects.map(shown);
       const told = damage.map(({ message }) => message);
-      answer(context, settings, { keys, damage: told }, [renderKeys(objects), ...told].join('\n'));
+      answer(
+        context,
+        settings,
+        { keys, damage: told },
+        [renderKeys(objects, context.columns), ...told].join('\n'),
+      );
     });
     return 0;
   },

@@ -174,7 +174,7 @@ const stats: CommandSpec = {
     if (settings.flag('json')) context.print(JSON.stringify(figures, null, 2));
     else {
       context.print(renderStatistics(figures));
-      if (usage !== null) context.print(`\n${renderUsage(usage)}`);
+      if (usage !== null) context.print(`\n${renderUsage(usage, context.columns)}`);
     }
     return 0;
   },

@@ -15,15 +15,16 @@ import { type Column, renderTable } from '../table.ts';
 const columns: readonly Column<ApiPlannedPoint>[] = [
   { title: 'POINT', cell: ({ point }) => point },
   { title: 'SERVER', cell: ({ server }) => server },
-  { title: 'TIME', cell: ({ time }) => time },
+  { title: 'TIME', cell: ({ time }) => time, leftOut: 1 },
   {
     title: 'KEPT BY',
+    isText: true,
     cell: ({ keptBy }) => (keptBy.length === 0 ? '- (goes)' : keptBy.join(', ')),
   },
 ];
 
-function renderPlan({ points, drop, freed, state }: ApiRetentionPlan): string {
-  const lines = points.length === 0 ? [] : [renderTable(points, columns), ''];
+function renderPlan({ points, drop, freed, state }: ApiRetentionPlan, room: number | null): string {
+  const lines = points.length === 0 ? [] : [renderTable(points, columns, room), ''];
   lines.push(`${points.length - drop.length} stay, ${drop.length} go`);
   if (freed !== null) {
     const bytes = `${formatSize(freed.storedBytes)} in ${freed.contents} contents`;
@@ -78,7 +79,9 @@ const plan: CommandSpec = {
     }
     const made = await planOf(client, !settings.flag('no-estimate'), { server, keep });
     if (made.points.length === 0) await assertServer(client, server);
-    context.print(settings.flag('json') ? JSON.stringify(made, null, 2) : renderPlan(made));
+    context.print(
+      settings.flag('json') ? JSON.stringify(made, null, 2) : renderPlan(made, context.columns),
+    );
     return 0;
   },
 };
@@ -102,7 +105,7 @@ const run: CommandSpec = {
     const isJson = settings.flag('json');
     if (settings.flag('dry-run')) {
       const made = await planOf(client, true);
-      context.print(isJson ? JSON.stringify(made, null, 2) : renderPlan(made));
+      context.print(isJson ? JSON.stringify(made, null, 2) : renderPlan(made, context.columns));
       return 0;
     }
     if (!settings.flag('yes')) {

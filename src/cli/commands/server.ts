@@ -27,11 +27,25 @@ const serverColumns = (nowMs: number): readonly Column<Told>[] => [
   { title: 'SERVER', cell: (server) => server.server },
   { title: 'STATE', cell: (server) => server.state },
   { title: 'LAG', cell: lagText, alignRight: true },
-  { title: 'BACKLOG', cell: (server) => formatSize(server.backlogBytes), alignRight: true },
-  { title: 'VOLUMES', cell: (server) => String(server.volumes.length), alignRight: true },
-  { title: 'DURABILITY', cell: (server) => server.durability },
-  { title: 'NEWEST POINT', cell: (server) => server.newestPoint?.id ?? '-' },
-  { title: 'BOOT CHECK', cell: ({ check }) => (check ? checkWord(check, nowMs) : '-') },
+  {
+    title: 'BACKLOG',
+    cell: (server) => formatSize(server.backlogBytes),
+    alignRight: true,
+    leftOut: 3,
+  },
+  {
+    title: 'VOLUMES',
+    cell: (server) => String(server.volumes.length),
+    alignRight: true,
+    leftOut: 2,
+  },
+  { title: 'DURABILITY', cell: (server) => server.durability, leftOut: 1 },
+  { title: 'NEWEST POINT', cell: (server) => server.newestPoint?.id ?? '-', leftOut: 4 },
+  {
+    title: 'BOOT CHECK',
+    cell: ({ check }) => (check ? checkWord(check, nowMs) : '-'),
+    isText: true,
+  },
 ];
 
 function progressText(volume: ApiServerVolume): string {
@@ -46,14 +60,14 @@ const volumeColumns: readonly Column<ApiServerVolume>[] = [
   { title: 'SIZE', cell: (volume) => formatSize(volume.sizeBytes), alignRight: true },
   { title: 'SYNCED', cell: progressText, alignRight: true },
   { title: 'BACKLOG', cell: (volume) => formatSize(volume.backlogBytes), alignRight: true },
-  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true },
-  { title: 'REASON', cell: (volume) => volume.reason },
+  { title: 'EPOCH', cell: (volume) => String(volume.epoch), alignRight: true, leftOut: 1 },
+  { title: 'REASON', cell: (volume) => volume.reason, isText: true },
 ];
 
 const durabilityText = ({ durability }: Told): string =>
   durability === 'object' ? 'once sealed in the repository' : 'once durable in staging';
 
-export function renderServer(server: Told, nowMs: number): string {
+export function renderServer(server: Told, nowMs: number, room: number | null = null): string {
   const fields: [string, string][] = [
     ['server', server.server],
     ['state', server.state],
@@ -83,7 +97,7 @@ export function renderServer(server: Told, nowMs: number): string {
     fields.push(['before', `${hardwareId.slice(0, 12)} until ${until}, point ${lastPoint ?? '-'}`]);
   }
   if (server.prestage !== null) fields.push(['ec2 snapshots', prestageText(server.prestage)]);
-  return `${renderFields(fields)}\n\n${renderTable(server.volumes, volumeColumns)}`;
+  return `${renderFields(fields)}\n\n${renderTable(server.volumes, volumeColumns, room)}`;
 }
 
 const list: CommandSpec = {
@@ -96,7 +110,8 @@ const list: CommandSpec = {
     const { servers } = await client.call<{ servers: ApiServer[] }>('GET', '/v1/servers');
     if (settings.flag('json')) context.print(JSON.stringify(servers, null, 2));
     else if (servers.length === 0) context.note('no servers yet');
-    else context.print(renderTable(servers, serverColumns(context.clock.wallMs())));
+    else
+      context.print(renderTable(servers, serverColumns(context.clock.wallMs()), context.columns));
     const { sealingWaits } = await client.call<ApiStatistics>('GET', '/v1/statistics');
     if (sealingWaits !== null) {
       const { code, message, sinceMs } = sealingWaits;
@@ -127,7 +142,8 @@ const show: CommandSpec = {
     if (settings.flag('json')) context.print(JSON.stringify({ ...server, machine }, null, 2));
     else
       context.print(
-        `${renderServer(server, context.clock.wallMs())}${machine === null ? '' : renderMachine(machine)}`,
+        renderServer(server, context.clock.wallMs(), context.columns) +
+          (machine === null ? '' : renderMachine(machine)),
       );
     return 0;
   },
