@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { addPartition, removePartitions } from '../tools/loop-device.ts';
 import { attachLoop, sh } from './helpers/device.ts';
 import { startFakeStaging } from './helpers/fake-staging.ts';
 import { type Scratch, withScratch } from './helpers/scratch.ts';
@@ -104,13 +105,9 @@ describe('agent run', () => {
     await withScratch('overlap', async (scratch) => {
       const staging = await Staging.start(scratch);
       const disk = attachLoop(scratch, scratch.path('disk'), 32 * MIB);
-      sh('bash', '-c', `echo ',,L' | sfdisk -q ${disk.device}`);
-      sh('partx', '-a', disk.device);
-      scratch.defer(() => void sh('partx', '-d', disk.device));
-      const ran = await tryAgent(
-        scratch,
-        agentWords(scratch, staging, disk.device, `${disk.device}p1`),
-      );
+      scratch.defer(() => removePartitions(disk.device));
+      const partition = addPartition(disk.device, ',,L');
+      const ran = await tryAgent(scratch, agentWords(scratch, staging, disk.device, partition));
       expectRefusal(ran, /overlap/, 6);
       expect((await staging.json<unknown[]>('server', 'list')).length).toBe(0);
     });

@@ -186,13 +186,21 @@ describe('a full disk in staging', () => {
         { timeoutMs: 180_000, everyMs: 500 },
       );
       sh('mount', '-o', 'remount,size=2g', scratch.path('small'));
-      // A service that has given up is started again by its supervisor.
-      await pause(1000);
-      if (!staging.daemon.isRunning) {
-        staging = await Staging.start(scratch, { dataFolder, listen: `127.0.0.1:${port}` });
-      }
-      const held = await staging.waitForPoints(acknowledged.length + 2);
-      expect(acknowledged.filter((id) => !idsOf(held).includes(id))).toEqual([]);
+      let held: string[] = [];
+      await waitFor(
+        'new points',
+        async () => {
+          // A service that has given up, now or later, is started again by its supervisor.
+          if (!staging.daemon.isRunning) {
+            staging = await Staging.start(scratch, { dataFolder, listen: `127.0.0.1:${port}` });
+          }
+          const listed = await staging.run('point', 'list', '--json', '--limit', '10000');
+          if (listed.exitCode === 0) held = idsOf(JSON.parse(listed.out));
+          return held.length >= acknowledged.length + 2;
+        },
+        { timeoutMs: 120_000, everyMs: 300 },
+      );
+      expect(acknowledged.filter((id) => !held.includes(id))).toEqual([]);
       await world.load.stop();
       await expectRepositoryWhole(staging);
       await expectPointRight(scratch, staging, world, await staging.createPoint(scratch.server));

@@ -1,6 +1,6 @@
 // Volumes on real block devices: geometry, refusals, and what the tracker finds when it is opened
 // again.
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -145,7 +145,9 @@ describe('opened again, the tracker', () => {
     const fd = openSync(join(device.directory, 'other'), 'w');
     ftruncateSync(fd, 16 * MIB);
     closeSync(fd);
-    run('losetup', device.path, join(device.directory, 'other'));
+    // Whoever looked at the device (udev, blkid) may have kept it for a moment.
+    const other = join(device.directory, 'other');
+    await expect.poll(() => spawnSync('losetup', [device.path, other]).status).toBe(0);
     expect(await openAgain(device.path, instance)).toMatchObject({
       fresh: true,
       freshReason: 'device-replaced',

@@ -212,9 +212,11 @@ describe('failback', () => {
       expect(done).toMatchObject({ phase: 'done', lastPoint: fenced.lastPoint });
       expect((await staging.newest())!.id).toBe(done.lastPoint);
       expect(JSON.parse(finishing.output)).toMatchObject({ phase: 'done', verified: true });
-      const status = await understudy(['agent', 'status', '--server', server, '--json']);
-      expect(status.exitCode).toBe(6);
-      expect(JSON.parse(status.out).refused.message).toMatch(/switched|failed back/);
+      const status = () => understudy(['agent', 'status', '--server', server, '--json']);
+      // The instance hears of it when it comes back to staging.
+      const isRefused = async () => (await status()).exitCode === 6;
+      await waitFor('the refusal of the instance', isRefused, timeout);
+      expect(JSON.parse((await status()).out).refused.message).toMatch(/switched|failed back/);
       await instance.kill();
       await detachAgent(server);
 

@@ -192,7 +192,7 @@ describe('the tripwire', () => {
   it('has been looked at when a cut is told, not up to a second later', async () => {
     const { path } = loop(64 * MIB);
     const replica = await open([path], { omit: omissions.plainWrites });
-    await sleep(2500);
+    await compared(replica);
     await changeOnce('d', path, 0, 4096);
     await replica.cut();
     expect(replica.engine.counters(0).taint).toBe('untracked writes');
