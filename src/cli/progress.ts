@@ -11,6 +11,8 @@ export interface Progress {
   /** A line in the place of the bar, where nothing is counted. */
   show(text: string): void;
   finish(): void;
+  /** Takes the line away: nobody needs to have seen it. */
+  clear(): void;
   /** Somebody sees it: what it costs to know more is worth it. */
   readonly isSeen: boolean;
 }
@@ -44,7 +46,8 @@ export function progressLine(
 }
 
 export const silentProgress: Progress = {
-  ...{ update: () => undefined, show: () => undefined, finish: () => undefined, isSeen: false },
+  ...{ update: () => undefined, show: () => undefined, isSeen: false },
+  ...{ finish: () => undefined, clear: () => undefined },
 };
 
 export function createProgress(
@@ -78,6 +81,10 @@ export function createProgress(
     },
     finish() {
       if (drawnMs > Number.NEGATIVE_INFINITY) draw(line, true);
+    },
+    clear() {
+      if (drawnMs > Number.NEGATIVE_INFINITY) draw('', false);
+      drawnMs = Number.NEGATIVE_INFINITY;
     },
   };
 }

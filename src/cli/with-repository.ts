@@ -6,6 +6,7 @@ import { pointsAt } from '../store/retention/point-at.ts';
 import type { ListedPoint } from '../store/types.ts';
 import type { CommandContext } from './command.ts';
 import { keysOf } from './key-options.ts';
+import { openingLine } from './opening.ts';
 import { newestWhole, onlyOne, type PointChoice } from './operator.ts';
 import { readerPlaceOf } from './repository-options.ts';
 import type { Settings } from './settings.ts';
@@ -22,8 +23,9 @@ export async function withRepository<Result>(
   const place = await openReaderPlace(settings.text('repo'), readerPlaceOf(settings), world);
   try {
     const keys = await keysOf(settings);
-    const opening = openRepositoryIn({ ...place, ...keys }, context.log);
-    const repository = await untilStopped(context.stop, opening);
+    const line = openingLine(context, settings.flag('json'));
+    const opening = openRepositoryIn({ ...place, ...keys, onOpening: line.told }, context.log);
+    const repository = await untilStopped(context.stop, opening).finally(() => line.end());
     try {
       return await use(repository);
     } finally {

@@ -98,6 +98,7 @@ export async function openDirectory(
 export type ReadPlace = Pick<Place, 'disk' | 'repo' | 'objects' | 'scratch'> & {
   /** Of an encrypted repository. */
   readonly keys?: KeyOptions | undefined;
+  readonly onOpening?: repository.OpeningTold | undefined;
 };
 
 /** A repository that may lie in an object store; the caller closes the place afterwards. */
@@ -107,7 +108,7 @@ export async function openRepositoryIn(place: ReadPlace, log: Log): Promise<Offl
 
 /** The same for parts of the store that look beneath. */
 export async function openDirectoryIn(
-  { disk, repo: given, objects, scratch, keys }: ReadPlace,
+  { disk, repo: given, objects, scratch, keys, onOpening }: ReadPlace,
   log: Log,
 ): Promise<OpenDirectory> {
   const isData = objects === null && (await disk.exists(`${given}/repo/format.json`));
@@ -120,9 +121,9 @@ export async function openDirectoryIn(
     if (journal === 'changed') continue;
     await loadHolds(core);
     await loadPolicies(core);
-    await repository.matchPoints(core);
+    await repository.matchPoints(core, true, onOpening);
     await loadHeads(core);
-    await repository.loadPacks(core);
+    await repository.loadPacks(core, undefined, undefined, onOpening);
     await core.copyNotes.load(core);
     return { core, damage: journal, isData };
   }

@@ -13,6 +13,7 @@ import type { ReadPlace } from '../../store/offline.ts';
 import type { RepairOptions, RepairPlace, RepairReport } from '../../store/repair/repair.ts';
 import type { CommandContext, CommandSpec } from '../command.ts';
 import { keyOptions, keyOptionsOf, keysOf } from '../key-options.ts';
+import { openingText } from '../opening.ts';
 import { jsonOption } from '../operator.ts';
 import { placeOptions, readerPlaceOf } from '../repository-options.ts';
 import type { Settings } from '../settings.ts';
@@ -108,6 +109,9 @@ async function run(context: CommandContext, settings: Settings): Promise<number>
           ...(place === null ? {} : { place }),
           ...(donor === null ? {} : { from: donor }),
           onProgress: (done, total) => progress.update(done, total),
+          onOpening: (what, done, total) => {
+            if (!settings.flag('json')) progress.show(openingText(what, done, total));
+          },
         }),
       ),
     ),

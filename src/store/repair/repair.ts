@@ -27,7 +27,7 @@ import { takeLease } from '../lease/take-lease.ts';
 import { type OpenDirectory, openDirectory, openDirectoryIn, type ReadPlace } from '../offline.ts';
 import type { Place } from '../place.ts';
 import { condemn } from '../repository/condemned.ts';
-import { clearTemporaries } from '../repository/repository.ts';
+import { clearTemporaries, type OpeningTold } from '../repository/repository.ts';
 import type { Finding } from '../types.ts';
 import { mendBundles } from './repair-bundles.ts';
 import { type MendedFormat, mendFormat } from './repair-format.ts';
@@ -56,6 +56,7 @@ export interface RepairOptions {
   /** Of an encrypted repository. */
   readonly keys?: KeyOptions | undefined;
   readonly onProgress?: (done: number, total: number) => void;
+  readonly onOpening?: OpeningTold;
 }
 
 export type RepairPlace = ReadPlace & Partial<Pick<Place, 'alone'>>;
@@ -138,7 +139,8 @@ type Rounds = RepairOptions & { readonly disk: Disk };
 
 async function inRounds(options: Rounds, donor: OpenDirectory | null): Promise<RepairReport> {
   const { directory, isDryRun, log, disk, keys, knownPoints: known = null } = options;
-  const where = { repo: directory, objects: null, keys, ...options.place, disk };
+  const { onOpening } = options;
+  const where = { repo: directory, objects: null, keys, onOpening, ...options.place, disk };
   const steps: RepairStep[] = [];
   let before: readonly Finding[] | null = null;
   for (let round = 1; ; round += 1) {

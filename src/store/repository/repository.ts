@@ -64,17 +64,28 @@ export async function listPacks(core: Pick<Core, 'disk' | 'paths'>): Promise<str
   return ids;
 }
 
+/** Told while a repository is opened: what is read, how many of how many of them; 0 of 0: not known yet. */
+export type OpeningTold = (what: string, done: number, total: number) => void;
+
+const nobody: OpeningTold = () => undefined;
+
 /** Fills the tables of packs and pieces: by index objects, by footers where no object has a pack. */
 export async function loadPacks(
   core: ReadCore,
   maxInMemory = Number.POSITIVE_INFINITY,
   flush: () => Promise<void> = async () => undefined,
+  told: OpeningTold = nobody,
 ): Promise<void> {
+  told('packs', 0, 0);
   await loadCondemned(core);
   const held = await listPacks(core);
+  told('index', 0, 0);
   const uncovered = await core.index.objects.open(new Set(held));
+  let done = 0;
   for await (const enter of inOrder(uncovered, packsAtATime(core), (id) => readPack(core, id))) {
     enter();
+    done += 1;
+    told('packs', done, uncovered.length);
     if (core.index.publishedCount > maxInMemory) await flush();
   }
 }
@@ -186,7 +197,12 @@ export const readPoint = (core: PointCore, server: string, id: string): Promise<
  * it, and is left out otherwise; its maps stay in either case (needed-epochs.ts). So stays one that is
  * missing beside a bundle that cannot be read: that is damage, and no rollback.
  */
-export async function matchPoints(core: Core, isRollbackAccepted = true): Promise<void> {
+export async function matchPoints(
+  core: Core,
+  isRollbackAccepted = true,
+  told: OpeningTold = nobody,
+): Promise<void> {
+  told('points', 0, 0);
   const known = new Map((await core.catalog.pointNames()).map((point) => [point.id, point]));
   const stale: string[] = [];
   const unread: (NamedPoint & { readonly isKnown: boolean })[] = [];
@@ -197,7 +213,10 @@ export async function matchPoints(core: Core, isRollbackAccepted = true): Promis
     const isKnown = point !== undefined && core.names.serverFolder(point.server) === folder;
     if (!isKnown || point.state !== 'sealed') unread.push({ ...named, isKnown });
   }
+  let done = 0;
   for await (const { id, path, isKnown, record, error } of readNamedPoints(core, unread)) {
+    done += 1;
+    told('points', done, unread.length);
     if (record !== null) {
       if (core.terms.isStale(record.sequence)) stale.push(id);
       else await core.catalog.putPoint(record, 'sealed');
