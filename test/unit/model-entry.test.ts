@@ -10,9 +10,11 @@ import {
   type Piece,
 } from '../../src/model/entry.ts';
 import {
+  appendEntries,
   checkEntriesWithin,
   decodeEntries,
   encodeEntries,
+  endOfEntries,
   normaliseEntries,
 } from '../../src/model/entry-codec.ts';
 import fc from './support/properties.ts';
@@ -186,6 +188,26 @@ describe('entry codec', () => {
     ];
     expect(decodeEntries(encodeEntries(apart))).toEqual([{ index: 3, count: 6, entry: zero }]);
     expect(refused(() => decodeEntries(Uint8Array.of(3 * 8, 3, 0, 1)))).toBe(true);
+  });
+
+  it('appends a list to bytes as if both had been encoded together, or leaves it', () => {
+    const behind = fc.tuple(entries, entries, fc.nat({ max: 2 }));
+    fc.assert(
+      fc.property(behind, ([list, more, gap]) => {
+        const end = list.reduce((_, { index, count }) => index + count, 0);
+        const older = encodeEntries(list);
+        expect(endOfEntries(older).end).toBe(end);
+        const newer = more.map((item) => ({ ...item, index: item.index + end + gap }));
+        const both = encodeEntries([...list, ...newer]);
+        const isJoined =
+          normaliseEntries([...list, ...newer]).length <
+          normaliseEntries(list).length + normaliseEntries(newer).length;
+        const isLeft = isJoined || newer.length === 0;
+        expect(appendEntries(older, newer)).toEqual(isLeft ? null : both);
+        const isWithin = end > 0 && newer.length > 0;
+        if (isWithin) expect(appendEntries(older, [{ ...newer[0]!, index: end - 1 }])).toBeNull();
+      }),
+    );
   });
 
   it('keeps golden bytes', () => {

@@ -5,6 +5,7 @@
  */
 import { UnderstudyError } from '../../base/errors.ts';
 import type { ChunkEntry, IndexedEntry } from '../../model/entry.ts';
+import { endOfEntries } from '../../model/entry-codec.ts';
 import type { VolumeHead } from '../catalog/catalog.ts';
 import type { Core, VolumeState } from '../core.ts';
 import { equalBytes } from '../format/checksum.ts';
@@ -47,7 +48,7 @@ export class VolumeView {
     for (const { leaf, entries: part } of splitByLeaf(entries)) {
       const held = await this.leaf(leaf);
       const count = part.reduce((sum, item) => sum + item.count, 0);
-      if (held === undefined) {
+      if (held === undefined || endOfEntries(held).end <= part[0]!.index) {
         changed += count;
         continue;
       }

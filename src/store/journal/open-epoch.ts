@@ -9,14 +9,12 @@
  */
 import { assert } from '../../base/errors.ts';
 import type { IndexedEntry } from '../../model/entry.ts';
-import { encodeEntries } from '../../model/entry-codec.ts';
 import {
   chunksInLeaf,
   composeLeaves,
-  isZeroLeaf,
   type Leaf,
+  layEntriesOver,
   splitByLeaf,
-  zeroLeaf,
 } from '../leaves/leaf.ts';
 import type { LeafFile, LeafFileInfo } from '../leaves/leaf-file.ts';
 import { type LeafSource, MemoryLeaves } from '../leaves/leaf-source.ts';
@@ -69,11 +67,8 @@ export class OpenEpoch {
   apply(entries: readonly IndexedEntry[], segment: number): void {
     this.oldestSegment = Math.min(this.oldestSegment, segment);
     for (const { leaf, entries: part } of splitByLeaf(entries)) {
-      const chunks = chunksInLeaf(leaf, this.name.sizeBytes);
-      const newer = encodeEntries(part);
       const older = this.memory.get(leaf);
-      const composed = composeLeaves(older, newer);
-      const kept = isZeroLeaf(composed, chunks) ? zeroLeaf(chunks) : composed;
+      const kept = layEntriesOver(older, part, chunksInLeaf(leaf, this.name.sizeBytes));
       this.memory.set(leaf, kept);
       this.bytes += kept.length - (older?.length ?? -LEAF_OVERHEAD_BYTES);
     }

@@ -10,7 +10,7 @@ import {
   type Piece,
   ZERO_ENTRY,
 } from '../../model/entry.ts';
-import { decodeEntries, encodeEntries } from '../../model/entry-codec.ts';
+import { appendEntries, decodeEntries, encodeEntries } from '../../model/entry-codec.ts';
 import {
   blockLength,
   blocksInChunk,
@@ -55,6 +55,19 @@ export function composeLeaves(older: Leaf | undefined, newer: Leaf): Leaf {
   const entries = openLeaf(older);
   layOver(entries, decodeEntries(newer));
   return closeLeaf(entries);
+}
+
+/** The same of entries of a leaf of `chunks` chunks. Most come in order, behind what is there. */
+export function layEntriesOver(
+  older: Leaf | undefined,
+  newer: readonly IndexedEntry[],
+  chunks: number,
+): Leaf {
+  const isZero = newer[0]?.entry.whole === 'zero' && newer[0].entry.mask === 0;
+  if (isZero && newer[0]!.count === chunks) return zeroLeaf(chunks);
+  const longer = older && appendEntries(older, newer);
+  const composed = longer ?? composeLeaves(older, encodeEntries(newer));
+  return isZeroLeaf(composed, chunks) ? zeroLeaf(chunks) : composed;
 }
 
 export function composeAll(layers: readonly (Leaf | undefined)[]): Leaf | undefined {

@@ -63,6 +63,7 @@ export class FileCache {
   /** After a use: whoever comes last closes what is not kept any more, and what is too much. */
   private async trim(path: string, held: Held): Promise<void> {
     if (this.held.get(path) !== held && held.users === 0) await closeQuietly(held);
+    if (this.held.size <= this.limit) return;
     for (const [other, candidate] of [...this.held]) {
       if (this.held.size <= this.limit) break;
       if (candidate.users > 0 || this.held.get(other) !== candidate) continue;
