@@ -75,6 +75,8 @@ export interface StagingOptions {
   /** Where the repository is: a directory or `s3://bucket/prefix`; else in the data directory. */
   readonly repo?: string | undefined;
   readonly placeOptions?: PlaceOptions;
+  /** Told what is read while the repository is opened. */
+  readonly onOpening?: ((what: string, done: number, total: number) => void) | undefined;
   /** Opens an encrypted repository, and makes a new one encrypted. */
   readonly keys?: KeyOptions;
   /** When a commit is acknowledged to the agent. */
@@ -288,6 +290,7 @@ async function openRepository(
   };
   const store = await openNodeStore(folder, log, {
     ...{ place, adopt, settings, acceptRollback: options.acceptRollback ?? false },
+    onOpening: options.onOpening,
     ...keys,
   });
   undo.push(() => store.close());

@@ -33,7 +33,7 @@ import { PieceIndex } from './packs/piece-index.ts';
 import { PieceReader } from './packs/piece-reader.ts';
 import { AheadUnits } from './packs/read-ahead.ts';
 import { CopyNotes } from './points/copy-notes.ts';
-import { loadNewPacks } from './repository/repository.ts';
+import { loadNewPacks, type OpeningTold } from './repository/repository.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -56,6 +56,8 @@ export interface StoreOptions {
   readonly onAlone?: (term: number, confirm?: Confirm) => Promise<void>;
   /** Given where others could reach the repository: then it is changed under a lease only. */
   readonly leaseBy?: LeaseHolder;
+  /** Told what is read while the repository is opened. */
+  readonly onOpening?: OpeningTold | undefined;
   /** Opens an encrypted repository, and makes a new one encrypted. */
   readonly keys?: KeyOptions;
   /** What its keys do, for who makes a core; openStore finds that out by itself. */

@@ -12,6 +12,7 @@ import { toHex } from './format/checksum.ts';
 import type { KeyOptions } from './keys/open-vault.ts';
 import { openStore } from './open-store.ts';
 import type { Place } from './place.ts';
+import type { OpeningTold } from './repository/repository.ts';
 import type { Store } from './types.ts';
 
 const random = (count: number): Uint8Array => new Uint8Array(randomBytes(count));
@@ -24,6 +25,8 @@ interface NodeStoreOptions {
   readonly adopt?: boolean;
   /** Goes on with a repository that lacks points which were sealed in it. */
   readonly acceptRollback?: boolean;
+  /** Told what is read meanwhile. */
+  readonly onOpening?: OpeningTold | undefined;
   /** Opens an encrypted repository, and makes a new one encrypted. */
   readonly keys?: KeyOptions;
 }
@@ -35,7 +38,14 @@ interface NodeStoreOptions {
 export async function openNodeStore(
   data: string,
   log: Log,
-  { settings = {}, place, adopt = false, acceptRollback = false, keys }: NodeStoreOptions = {},
+  {
+    settings = {},
+    place,
+    adopt = false,
+    acceptRollback = false,
+    keys,
+    onOpening,
+  }: NodeStoreOptions = {},
 ): Promise<Store> {
   const root = resolve(data);
   await nodeDisk.makeDirectory(root);
@@ -49,7 +59,7 @@ export async function openNodeStore(
     randomBytes: random,
     root,
     catalog: new CatalogClient(`${root}/catalog.sqlite`),
-    ...{ log, settings, adopt, acceptRollback },
+    ...{ log, settings, adopt, acceptRollback, onOpening },
     ...(keys !== undefined && { keys }),
     ...(place !== undefined && { repo: place.repo, onAlone: place.alone }),
     // The lock of the catalog keeps others from the data directory, and from nothing else.

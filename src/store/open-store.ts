@@ -126,9 +126,9 @@ async function openRepository(
   core.terms = await readTerms(core.disk, paths.terms, log);
   const id = (await repository.readFormat(core.disk, paths))!;
   await journalOwner.write(core, id);
-  await repository.loadPacks(core, core.settings.indexMemoryEntries, () =>
-    core.index.flush(temporaryPath(core)),
-  );
+  const { onOpening } = given;
+  const flush = () => core.index.flush(temporaryPath(core));
+  await repository.loadPacks(core, core.settings.indexMemoryEntries, flush, onOpening);
   await core.damage.load();
   if (known !== id || (await hasStale(core))) {
     if (format !== null) log.warn('the catalog is rebuilt from the repository');
@@ -136,8 +136,9 @@ async function openRepository(
   }
   await loadHolds(core);
   await loadPolicies(core);
-  await matchPoints(core, id, given.acceptRollback ?? false);
+  await matchPoints(core, id, given);
   // Always: a catalog that is behind must not let an epoch be committed that the maps have already.
+  onOpening?.('maps', 0, 0);
   await repository.findHeads(core);
   await loadHeads(core);
   await core.copyNotes.load(core);
@@ -145,9 +146,13 @@ async function openRepository(
 }
 
 /** What the catalog remembers of a repository that was rolled back is forgotten once that is accepted. */
-async function matchPoints(core: Core, id: string, isRollbackAccepted: boolean): Promise<void> {
+async function matchPoints(
+  core: Core,
+  id: string,
+  { acceptRollback: isRollbackAccepted = false, onOpening }: StoreOptions,
+): Promise<void> {
   try {
-    await repository.matchPoints(core, false);
+    await repository.matchPoints(core, false, onOpening);
   } catch (error) {
     const isBehind = error instanceof UnderstudyError && error.code === 'ERR_REPOSITORY_BEHIND';
     if (!isBehind || !isRollbackAccepted) throw error;

@@ -10,6 +10,8 @@ import { createProgress, silentProgress } from '../../src/cli/progress.ts';
 import { openRepositoryIn } from '../../src/store/offline.ts';
 import { VirtualClock } from '../simulation/virtual-clock.ts';
 import { fixtures } from '../tools/damage-verdict.ts';
+import { FaultyDisk } from './support/faulty-disk.ts';
+import { StoreLife, tinySettings } from './support/store-life.ts';
 
 function world() {
   const clock = new VirtualClock();
@@ -74,4 +76,22 @@ it('is told what is read, and how much of it', async () => {
   const packs = told.filter((text) => text.startsWith('packs')).slice(1);
   expect(packs.length).toBeGreaterThan(0);
   expect(packs.at(-1)).toBe(`packs ${packs.length}/${packs.length}`);
+});
+
+it('is told the same when a service opens it', async () => {
+  const life = new StoreLife(new FaultyDisk(), 5);
+  await life.open(tinySettings);
+  const ingest = await life.connect();
+  const { id } = await life.writeAndCommit(ingest);
+  await life.store!.seal(id);
+  await ingest.close();
+  await life.store!.close();
+  life.disk.reopen();
+  const told: string[] = [];
+  const onOpening = (what: string, done: number, total: number) =>
+    void told.push(`${what} ${done}/${total}`);
+  const store = await life.open(tinySettings, { onOpening });
+  expect(told).toContain('points 1/1');
+  expect(told.some((text) => /^packs ([1-9]\d*)\/\1$/.test(text))).toBe(true);
+  await store.close();
 });

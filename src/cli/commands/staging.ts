@@ -5,6 +5,7 @@ import { DEFAULT_KEEP, parseKeepRules } from '../../model/retention.ts';
 import type { CommandGroup, CommandSpec } from '../command.ts';
 import { copyServiceOptions, copySettings } from '../copy-options.ts';
 import { keyOptions, keysOf } from '../key-options.ts';
+import { openingLine } from '../opening.ts';
 import { jsonOption } from '../operator.ts';
 import { applianceOption } from '../prepare-options.ts';
 import { prestageOptions, prestageSettings } from '../prestage-options.ts';
@@ -150,7 +151,7 @@ const run: CommandSpec = {
   async run(context, settings) {
     const keep = parseKeepRules(settings.text('keep'));
     const { runStaging } = await import('../../staging/service.ts');
-    const service = await runStaging({
+    const options = {
       dataDir: settings.text('data'),
       listen: settings.text('listen'),
       tls: tlsFiles(settings),
@@ -159,7 +160,8 @@ const run: CommandSpec = {
       placeOptions: writerPlaceOf(settings),
       ...(await keysOf(settings)),
       coldAfterMs: settings.optionalNumber('s3-cold-after'),
-      durability: settings.text('durability') === 'object' ? 'object' : 'local',
+      durability:
+        settings.text('durability') === 'object' ? ('object' as const) : ('local' as const),
       adopt: settings.flag('adopt'),
       acceptRollback: settings.flag('accept-rollback'),
       trustClock: settings.flag('trust-clock'),
@@ -173,7 +175,10 @@ const run: CommandSpec = {
       prestage: await prestageSettings(settings),
       log: context.log,
       clock: context.clock,
-    });
+    };
+    const line = openingLine(context, settings.flag('json'));
+    const starting = runStaging({ ...options, onOpening: line.told });
+    const service = await starting.finally(() => line.end());
     const { url } = service;
     context.print(settings.flag('json') ? JSON.stringify({ url }) : `staging is ready at ${url}`);
     context.ready();
