@@ -67,8 +67,12 @@ describe('failback', () => {
       sh('sync', '-f', scratch.path('home'));
       const source = startAgent(scratch, staging, { volumes: [`${VOLUME}=${disk.device}`] });
       const [first] = await staging.waitForPoints(1);
-      const last = await staging.createPoint(server);
+      await staging.createPoint(server);
       await source.kill();
+      // Cuts go on until it is dead: which one is the last is known when it is gone.
+      const isGone = async () => !(await staging.server(server)).connected;
+      await waitFor('the end of the source', isGone, timeout);
+      const last = (await staging.newest())!;
       // The tail of the original: on its disk, and never replicated.
       enter(scratch.path('home'), 'original, never replicated');
       unmount();
