@@ -30,7 +30,7 @@ export default defineConfig({
             'test/unit/store-{beside,copy,copy-crash,crash,damage,faults,healed,ingest,no-room,session,together,write-path}.test.ts',
           ],
           // The plain runs take more calls; STORE_CRASH_STRIDE=1 takes every one.
-          env: { TEST_ENCRYPTED: '1', STORE_CRASH_STRIDE: process.env.STORE_CRASH_STRIDE ?? '61' },
+          env: { TEST_ENCRYPTED: '1', STORE_CRASH_STRIDE: process.env.STORE_CRASH_STRIDE ?? '97' },
           setupFiles: ['test/unit/support/key-mode-setup.ts'],
           testTimeout: 300_000,
         },
