@@ -8,7 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compressSync } from 'lz4-napi';
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UnderstudyError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { nodeDisk } from '../../src/base/node-disk.ts';
@@ -124,8 +124,10 @@ describe('the real disk', () => {
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'understudy-write-'));
   });
-  afterEach(() => vi.restoreAllMocks());
-  afterAll(() => rm(root, { recursive: true, force: true }));
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await rm(root, { recursive: true });
+  });
 
   it('closes a file once: its number may be that of another one by then', async () => {
     const close = vi.spyOn(fs, 'close');
