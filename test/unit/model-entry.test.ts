@@ -210,6 +210,15 @@ describe('entry codec', () => {
     );
   });
 
+  it('does not append zeros to zeros, which are one run', () => {
+    const zeros = (index: number): IndexedEntry[] => [
+      { index, count: 2, entry: { whole: 'zero', mask: 0, blocks: [] } },
+    ];
+    const older = encodeEntries(zeros(0));
+    expect(appendEntries(older, zeros(2))).toBeNull();
+    expect(appendEntries(older, zeros(3))).toEqual(encodeEntries([...zeros(0), ...zeros(3)]));
+  });
+
   it('keeps golden bytes', () => {
     const list: IndexedEntry[] = [
       { index: 2, count: 300, entry: { whole: 'zero', mask: 0, blocks: [] } },
