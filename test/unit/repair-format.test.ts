@@ -10,7 +10,7 @@ import { repairRepository } from '../../src/store/repair/repair.ts';
 import { BUCKET, BucketLife } from './support/bucket-life.ts';
 import { FaultyDisk } from './support/faulty-disk.ts';
 import { NonceWatch, testMaster } from './support/key-mode.ts';
-import { readableOf, tinySettings } from './support/store-life.ts';
+import { readableOf } from './support/store-life.ts';
 
 const FORMAT = 'format.json';
 
@@ -23,16 +23,7 @@ class World {
   }
 
   async live(): Promise<this> {
-    const { life } = this;
-    const disk = life.bucketDisk();
-    const own = { ...(this.keys && { keys: this.keys }), onAlone: () => disk.keepListing() };
-    await life.open({ ...tinySettings, baseAfterDeltas: 1000 }, { ...own, disk });
-    const ingest = await life.connect();
-    const { id } = await life.writeAndCommit(ingest, 12);
-    await life.store!.seal(id);
-    await ingest.close();
-    await life.store!.close();
-    life.disk.reopen();
+    await this.life.sealOne(this.keys);
     return this;
   }
 

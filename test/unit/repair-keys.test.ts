@@ -28,15 +28,7 @@ const firstOf = (purpose: string) => keyFiles().find((name) => purposeOf(name) =
 beforeEach(async () => {
   life = new BucketLife(new FaultyDisk(), 5, true);
   keys = { master: testMaster, aead: new NonceWatch() };
-  const disk = life.bucketDisk();
-  const onAlone = () => disk.keepListing();
-  await life.open({ ...tinySettings, baseAfterDeltas: 1000 }, { keys, disk, onAlone });
-  const ingest = await life.connect();
-  const { id } = await life.writeAndCommit(ingest, 12);
-  await life.store!.seal(id);
-  await ingest.close();
-  await life.store!.close();
-  life.disk.reopen();
+  await life.sealOne(keys);
 });
 
 const place = (disk: BucketDisk, master = keys.master) => ({

@@ -2,13 +2,14 @@
 import type { Disk, FarReads } from '../../../src/base/disk.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import type { StoreOptions } from '../../../src/store/create-core.ts';
+import type { KeyOptions } from '../../../src/store/keys/open-vault.ts';
 import { BucketDisk } from '../../../src/store/objects/bucket-disk.ts';
 import { BundledObjects } from '../../../src/store/objects/bundled-objects.ts';
 import { type OfflineRepository, openRepositoryIn } from '../../../src/store/offline.ts';
 import { isPassing } from '../../../src/store/passing.ts';
 import type { FaultyDisk } from './faulty-disk.ts';
 import { MemoryObjects } from './memory-objects.ts';
-import { StoreLife } from './store-life.ts';
+import { StoreLife, tinySettings } from './store-life.ts';
 
 export const BUCKET = 's3://bucket/prefix';
 export const FAR: FarReads = { requests: 16, bytes: 16 * 2 ** 20 };
@@ -59,5 +60,18 @@ export class BucketLife extends StoreLife {
   async offline(told?: (name: string) => void): Promise<OfflineRepository> {
     const disk = this.bucketDisk(this.disk.mount(), '/elsewhere', told);
     return openRepositoryIn({ disk, repo: BUCKET, objects: this.objects, ...this.keys }, silentLog);
+  }
+
+  /** A service that has sealed one point and is gone. */
+  async sealOne(keys?: KeyOptions): Promise<void> {
+    const disk = this.bucketDisk();
+    const own = { ...(keys && { keys }), onAlone: () => disk.keepListing() };
+    await this.open({ ...tinySettings, baseAfterDeltas: 1000 }, { ...own, disk });
+    const ingest = await this.connect();
+    const { id } = await this.writeAndCommit(ingest, 12);
+    await this.store!.seal(id);
+    await ingest.close();
+    await this.store!.close();
+    this.disk.reopen();
   }
 }
